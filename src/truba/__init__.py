@@ -1,0 +1,1 @@
+"""truba: a write-ahead log grouped by session; unfinished sessions are handed to their handler."""

@@ -1,0 +1,87 @@
+"""A kind of client, and the policy by which its unfinished sessions are handed over.
+
+`Kind` is both what users write in Python and what a configuration file turns into. Times are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from truba.errors import ConfigError
+
+if TYPE_CHECKING:
+    from truba.session import RepeatData
+
+Handler = Callable[["RepeatData"], Awaitable[Any]]
+"""What finishes a session: returning deletes it, raising has it handed over again after a backoff."""
+
+KIND_MAX = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential backoff with full jitter: after try n, a random time up to `min(cap_s, base_s * factor**(n - 1))`."""
+
+    base_s: float = 1.0
+    factor: float = 2.0
+    cap_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not (self.base_s >= 0 and self.factor >= 1 and self.cap_s >= 0):
+            raise ConfigError(f"backoff needs base >= 0, factor >= 1, cap >= 0: {self}")
+
+    def delay_s(self, tries: int, chance: float) -> float:
+        """Seconds to wait after try number `tries` (from 1); `chance` is uniform in [0, 1)."""
+        try:
+            ceiling_s = min(self.cap_s, self.base_s * self.factor ** (max(tries, 1) - 1))
+        except OverflowError:
+            ceiling_s = self.cap_s
+        return chance * ceiling_s
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of client: its number and name, who finishes its sessions, and within which limits."""
+
+    number: int
+    name: str
+    handler: Handler | str
+    """A coroutine function (in-process), or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
+    recovery_delay_s: float = 5.0
+    """From the loss of an owner to the hand-over: time for the old owner's last effects to settle."""
+    jitter_s: float = 2.0
+    """Random extra on top of recovery_delay_s, so that one crash does not come back as one burst."""
+    backoff: Backoff = field(default_factory=Backoff)
+    max_attempts: int = 25
+    """Hand-overs that reached the handler before the session is parked; 0: no limit."""
+    max_age_s: float = 7 * 86_400.0
+    """Age at which an unfinished session is parked instead of handed over; 0: no limit."""
+    handler_timeout_s: float = 60.0
+    """How long a handler may show no sign of life (operation or Touch) before it is given up as late."""
+    idle_timeout_s: float = 3_600.0
+    """How long a client may hold a session without any operation."""
+    concurrency: int = 64
+    """Sessions of this kind that handlers work on at once."""
+    record_bytes_max: int = 1 << 20
+    session_bytes_max: int = 64 << 20
+    session_records_max: int = 65_536
+
+    def __post_init__(self) -> None:
+        def refuse(what: str) -> ConfigError:
+            return ConfigError(f"kind {self.name!r}: {what}")
+
+        if not (isinstance(self.number, int) and 0 <= self.number <= KIND_MAX):
+            raise refuse(f"number must be a whole number from 0 to {KIND_MAX}, not {self.number!r}")
+        if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name.isdecimal():
+            raise refuse("a name is made of letters, digits, '-', '_' and '.', and is not a number")
+        for what in ("recovery_delay_s", "jitter_s", "max_attempts", "max_age_s"):
+            if getattr(self, what) < 0:
+                raise refuse(f"{what} must not be negative")
+        for what in ("handler_timeout_s", "idle_timeout_s", "concurrency"):
+            if getattr(self, what) <= 0:
+                raise refuse(f"{what} must be above zero")
+        for what in ("record_bytes_max", "session_bytes_max", "session_records_max"):
+            if getattr(self, what) < 1:
+                raise refuse(f"{what} must be at least 1")

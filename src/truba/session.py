@@ -1,0 +1,72 @@
+"""What a client works with: `Pipe`, `Session`, and the `RepeatData` that a handler gets.
+
+These are the contracts; the embedded pipe (`truba.open`) and the remote one (`truba.connect`) both keep them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from truba.types import Cause, Index
+
+
+@runtime_checkable
+class Session(Protocol):
+    """One job under way. Methods return once their effect is on stable storage; else they raise `OperationError`."""
+
+    @property
+    def id(self) -> Index:
+        """The Index of its New."""
+
+    @property
+    def kind(self) -> int: ...
+
+    @property
+    def epoch(self) -> int:
+        """Number of hand-overs so far: the fencing number to give to other systems."""
+
+    async def append(self, *records: bytes) -> None:
+        """Add records, all or none."""
+
+    async def replace(self, record: bytes) -> None:
+        """Drop the records so far and add this one, as one act."""
+
+    async def delete(self) -> None:
+        """The job is done: the session is gone."""
+
+    async def store(self, seconds: float) -> None:
+        """Close the session; it is handed over as unfinished after so many seconds, never earlier."""
+
+    async def fail(self, reason: str = "") -> None:
+        """Give the session back unfinished; the kind's policy chooses when it is handed over."""
+
+    async def touch(self) -> None:
+        """A sign of life: renews idle_timeout, or handler_timeout for a handler. Nothing is logged."""
+
+
+class Pipe(Protocol):
+    """A pipe, embedded or remote."""
+
+    async def new(self, kind: int, *records: bytes, tag: int | None = None) -> Session:
+        """Open a session, with first records if given."""
+
+    def session(self, kind: int, *records: bytes) -> AbstractAsyncContextManager[Session]:
+        """`async with`: delete on success; on an exception give back by the kind's policy, and raise it again."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatData:
+    """An unfinished session as its handler gets it."""
+
+    records: Sequence[bytes]
+    session: Session
+    kind: int
+    attempt: int
+    """Which hand-over to a handler this is, from 1."""
+    cause: Cause
+    """What ended the hold of the last owner."""
