@@ -1,0 +1,1 @@
+"""Bytes and back: the events of a batch. Pure."""

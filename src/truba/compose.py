@@ -1,0 +1,100 @@
+"""The composition root: the only place that names adapters and wires them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from truba.errors import ConfigError
+from truba.kinds import Kind
+from truba.log.file import FileLog
+from truba.node.node import Limits, Node
+from truba.ports.log import Log
+from truba.ports.store import Store
+from truba.ports.transport import Route, Transport
+from truba.store.rocks import RocksStore
+from truba.transports.local import LocalRoute, local_transport
+
+
+@dataclass(slots=True)
+class Parts:
+    """A node and what it stands on, opened and closed together."""
+
+    node: Node
+    log: Log
+    store: Store
+
+    async def close(self) -> None:
+        """Stop the node, then give log and store back. Whatever goes wrong, both are closed."""
+        try:
+            await self.node.stop()
+        finally:
+            try:
+                self.log.close()
+            finally:
+                self.store.close()
+
+
+def make_routes(kinds: Sequence[Kind], transports: Mapping[str, Transport]) -> dict[int, Route]:
+    """One route for each handler address; kinds with the same address share it."""
+    routes: dict[int, Route] = {}
+    shared: dict[str, list[Kind]] = {}
+    for kind in kinds:
+        if callable(kind.handler):
+            routes[kind.number] = LocalRoute(kind.handler)
+        else:
+            shared.setdefault(kind.handler, []).append(kind)
+    for address, group in shared.items():
+        scheme = address.partition(":")[0]
+        transport = transports.get(scheme)
+        if transport is None:
+            known = ", ".join(sorted(transports))
+            raise ConfigError(f"kind {group[0].name!r}: handler {address!r} has an unknown scheme; known are {known}")
+        route = transport(address, group)
+        routes.update((kind.number, route) for kind in group)
+    return routes
+
+
+def check_kinds(kinds: Sequence[Kind]) -> None:
+    """ConfigError for two kinds with one number or one name, or none at all."""
+    if not kinds:
+        raise ConfigError("no kind is configured: there is nothing that a session could be of")
+    seen: dict[int | str, str] = {}
+    for kind in kinds:
+        for key in (kind.number, kind.name):
+            if key in seen:
+                raise ConfigError(f"kinds {seen[key]!r} and {kind.name!r} share {key!r}")
+            seen[key] = kind.name
+
+
+def default_transports(secrets: Mapping[str, str] | None = None) -> dict[str, Transport]:
+    """The shipped transports. `secrets`: what to say to the handler of each `truba://` address."""
+    return {"local": local_transport}
+
+
+def build(
+    data: Path,
+    kinds: Sequence[Kind],
+    *,
+    name: str = "",
+    limits: Limits | None = None,
+    transports: Mapping[str, Transport] | None = None,
+    segment_bytes: int = 32 << 20,
+    reserve_bytes: int = 64 << 20,
+) -> Parts:
+    """Open log and store under `data` and put a node on them. Must run on the loop. ConfigError, DataError."""
+    check_kinds(kinds)
+    routes = make_routes(kinds, default_transports() if transports is None else transports)
+    log = FileLog.open(data / "log", segment_bytes=segment_bytes, reserve_bytes=reserve_bytes)
+    try:
+        store = RocksStore.open(data / "store")
+        try:
+            node = Node(log, store, kinds, routes, name=name, limits=limits)
+        except BaseException:
+            store.close()
+            raise
+    except BaseException:
+        log.close()
+        raise
+    return Parts(node, log, store)

@@ -1,0 +1,100 @@
+"""`truba.open`: a pipe inside this process, on a directory of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+
+from truba.compose import Parts, build
+from truba.kinds import Kind
+from truba.node.node import Limits
+from truba.node.session import LocalSession
+from truba.types import Index
+
+
+class EmbeddedPipe:
+    """See `truba.session.Pipe`. Sessions that are still held when it closes are unfinished at the next start."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.node = parts.node
+        self._owner = self.node.attach()
+
+    async def new(self, kind: int, *records: bytes, tag: int | None = None) -> LocalSession:
+        """Open a session. `tag` is accepted for the sake of the common contract; an embedded client never reconnects."""
+        node = self.node
+        hold = node.new(self._owner, kind, list(records), -1 if tag is None else tag)
+        batch = node.sequencer.latest
+        if batch is not None:
+            await batch.durable()
+        return LocalSession(node, hold)
+
+    @asynccontextmanager
+    async def session(self, kind: int, *records: bytes) -> AsyncIterator[LocalSession]:
+        """Delete on success; on an exception give back by the kind's policy and raise it again."""
+        session = await self.new(kind, *records)
+        try:
+            yield session
+        except BaseException as error:
+            if not session.ended:
+                await session.fail(f"{type(error).__name__}: {error}")
+            raise
+        if not session.ended:
+            await session.delete()
+
+    async def resume(self, session_id: Index) -> None:
+        """Make a parked or stored session due at once, with fresh limits."""
+        self.node.resume(session_id)
+        await self.node.sequencer.flush()
+
+    async def remove(self, session_id: Index) -> None:
+        """Delete a stored or parked session, whoever it belonged to."""
+        self.node.remove(session_id)
+        await self.node.sequencer.flush()
+
+    async def close(self) -> None:
+        """Everything acknowledged is durable; running handlers are cancelled. LogPoisoned when the log had failed."""
+        await self._parts.close()
+
+
+class OpenPipe:
+    """What `truba.open` returns: `async with` it, or `await` it and close the pipe yourself."""
+
+    def __init__(self, data: Path, kinds: Sequence[Kind], limits: Limits | None) -> None:
+        self._data = data
+        self._kinds = kinds
+        self._limits = limits
+        self._pipe: EmbeddedPipe | None = None
+
+    async def _open(self) -> EmbeddedPipe:
+        parts = build(self._data, self._kinds, limits=self._limits)
+        try:
+            await parts.node.start()
+        except BaseException:
+            await parts.close()
+            raise
+        self._pipe = EmbeddedPipe(parts)
+        return self._pipe
+
+    def __await__(self):  # type: ignore[no-untyped-def]  # the generator type of a coroutine's await says nothing
+        return self._open().__await__()
+
+    async def __aenter__(self) -> EmbeddedPipe:
+        return await self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._pipe is not None
+        await self._pipe.close()
+
+
+def open(data: str | Path, *, kinds: Sequence[Kind], limits: Limits | None = None) -> OpenPipe:  # noqa: A001 - truba.open
+    """Open the pipe of a data directory, which is created if need be.
+
+    Durable means: after fdatasync of the pipe's log. Raises ConfigError, DataError (locked, damaged, newer, not
+    writable) when it is awaited or entered.
+    """
+    return OpenPipe(Path(data), kinds, limits)

@@ -1,0 +1,179 @@
+"""Sessions in layers, as in an LSM tree: young ones in memory, those being written, and the store below.
+
+    young    changed since the last checkpoint began        mutable, in memory
+    frozen   changed before it, now being written           read-only, in memory; absent between checkpoints
+    base     everything older                               the store
+
+A session born and deleted in the young layer never reaches the store. A frozen session that changes again is copied
+into the young layer first, so the writer sees it as it was. Sessions that someone owns stay in memory besides (their
+heads; their older records rest in the store). Nothing here decides, does I/O of its own, or reads a clock.
+
+Source of the idea: the log-structured merge tree (O'Neil et al., 1996), with a state machine in place of the memtable.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+from truba.errors import DataDamaged
+from truba.machine.due import DueHeap
+from truba.ports.store import Head, Put, Remove, Store
+from truba.types import Phase
+
+OWNED = (Phase.ACTIVE, Phase.REPEATING)
+
+
+class Layer:
+    """Changes on top of what lies below. `heads[n] is None`: session n of the layer below is gone."""
+
+    __slots__ = ("due", "heads", "tails", "was")
+
+    def __init__(self) -> None:
+        self.heads: dict[int, Head | None] = {}
+        self.tails: dict[int, list[bytes]] = {}  # records not in any layer below; the last of them is number next - 1
+        self.was: dict[int, Head] = {}  # as the layer below has it, where it has it
+        self.due: dict[int, DueHeap] = {}
+
+    def changes(self) -> Iterator[Put | Remove]:
+        """What a commit must do to bring the layer below up to this one."""
+        for number, head in self.heads.items():
+            was = self.was.get(number)
+            if head is not None:
+                tail = self.tails.get(number)
+                if tail:
+                    head.chunks = with_tail(head, tail)
+                    yield Put(head, was, (head.next - len(tail), tail))
+                else:
+                    yield Put(head, was, None)
+            elif was is not None:
+                yield Remove(was)
+
+
+def with_tail(head: Head, tail: list[bytes]) -> tuple[int, ...]:
+    """The chunks of a session once its tail is a chunk of its own. Asking twice changes nothing."""
+    first = head.next - len(tail)
+    return head.chunks if not tail or head.chunks[-1:] == (first,) else (*head.chunks, first)
+
+
+class Layers:
+    """All sessions, whichever layer they are in."""
+
+    def __init__(self, base: Store) -> None:
+        self.base = base
+        self.young = Layer()
+        self.frozen: Layer | None = None
+        self.owned: dict[int, Head] = {head.number: head for head in base.owned()}
+
+    def get(self, number: int) -> Head | None:
+        """The session as it is now; not to be changed (see `thaw`)."""
+        heads = self.young.heads
+        if number in heads:
+            return heads[number]
+        if self.frozen is not None and number in self.frozen.heads:
+            return self.frozen.heads[number]
+        return self.owned.get(number) or self.base.get(number)
+
+    def thaw(self, number: int) -> Head:
+        """The session's head in the young layer, free to be changed; it must exist."""
+        young = self.young
+        head = young.heads.get(number)
+        if head is not None:
+            return head
+        below = self.get(number)
+        if below is None:
+            raise LookupError(f"no session {number}")
+        if self.frozen is not None and number in self.frozen.heads:
+            below.chunks = with_tail(below, self.frozen.tails.get(number, []))
+        head = copy.copy(below)
+        young.was[number] = below
+        young.heads[number] = head
+        young.tails[number] = []
+        if number in self.owned:
+            self.owned[number] = head
+        return head
+
+    def add(self, head: Head, records: list[bytes]) -> None:
+        self.young.heads[head.number] = head
+        self.young.tails[head.number] = records
+        self.owned[head.number] = head
+
+    def drop(self, number: int) -> Head:
+        """Forget a session; what it was."""
+        young = self.young
+        head = young.heads.get(number)
+        if head is None:
+            head = self.thaw(number)
+        if number in young.was:
+            young.heads[number] = None
+        else:
+            del young.heads[number]
+        del young.tails[number]
+        self.owned.pop(number, None)
+        return head
+
+    def records(self, head: Head) -> list[bytes]:
+        """All records of a session, in order. DataDamaged when the store lacks some."""
+        records: list[bytes] = []
+        frozen = self.frozen
+        number = head.number
+        tail = self.young.tails.get(number)
+        frozen_tail = frozen.tails.get(number) if frozen is not None else None
+        frozen_first = -1
+        if frozen is not None and frozen_tail:
+            below = frozen.heads[number]
+            assert below is not None  # a layer keeps no tail of a session that is gone
+            frozen_first = below.next - len(frozen_tail)
+            if tail is None:
+                tail = frozen_tail
+        tail_first = head.next - len(tail) if tail else -1
+        for first in head.chunks:
+            if first == tail_first:
+                continue
+            if first == frozen_first and frozen_tail is not None:
+                records += frozen_tail
+                continue
+            try:
+                records += self.base.chunk(number, first)
+            except KeyError:
+                raise DataDamaged(f"store: session {head.id} lacks its records from number {first} on") from None
+        if tail:
+            records += tail
+        if len(records) != head.next - head.first:
+            raise DataDamaged(f"store: session {head.id} has {len(records)} records, not {head.next - head.first}")
+        return records
+
+    def scan(self, after_number: int) -> Iterator[Head]:
+        """All sessions in order of number. The caller must not let the state change while it goes on."""
+        above: dict[int, Head | None] = dict(self.frozen.heads) if self.frozen is not None else {}
+        above.update(self.young.heads)
+        fresh = iter(sorted(number for number, head in above.items() if head is not None and number > after_number))
+        upcoming = next(fresh, None)
+        for head in self.base.scan(after_number):
+            while upcoming is not None and upcoming < head.number:
+                yield _known(above[upcoming])
+                upcoming = next(fresh, None)
+            if head.number not in above:
+                yield head
+            elif upcoming == head.number:
+                yield _known(above[upcoming])
+                upcoming = next(fresh, None)
+        while upcoming is not None:
+            yield _known(above[upcoming])
+            upcoming = next(fresh, None)
+
+    def freeze(self) -> Layer:
+        """Begin a checkpoint: what is young until now will be written; what changes from now on is young again."""
+        if self.frozen is not None:
+            raise RuntimeError("a checkpoint is already under way")
+        self.frozen, self.young = self.young, Layer()
+        return self.frozen
+
+    def settle(self) -> None:
+        """The frozen layer is in the store."""
+        self.frozen = None
+
+
+def _known(head: Head | None) -> Head:
+    assert head is not None
+    return head

@@ -1,0 +1,356 @@
+"""The machine: `decide` methods answer a wish with an event or a refusal, `apply` is the only thing that changes state.
+
+    New ----------> active --Delete--> gone
+                      | \\--Store(t)--> stored --due, handler free--> repeating --Delete--> gone
+                      |                  ^  ^                            |  \\--Store(t)--> stored
+                      `--owner lost------'  `--handler lost, failed, late, unreachable--'
+                                            stored --limits exhausted--> parked --resume--> stored
+
+Pure: clocks and dice come in as arguments, the store is read through its port and never written. A refusal raises
+`OperationError` and changes nothing. An event always applies; one that does not is a
+broken invariant and ends the node.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+from truba.errors import Busy, DataDamaged, Fenced, NoSession, TooBig, UnknownKind
+from truba.kinds import Kind
+from truba.machine.due import DueQueue
+from truba.machine.events import (
+    Appended,
+    Created,
+    Deleted,
+    Event,
+    Opened,
+    Parked,
+    Repeated,
+    Replaced,
+    Resumed,
+    Stored,
+)
+from truba.machine.layers import OWNED, Layer, Layers
+from truba.ports.store import DueKey, Head, Store
+from truba.types import Cause, Phase
+
+_ACTIVE, _STORED, _REPEATING, _PARKED = Phase.ACTIVE, Phase.STORED, Phase.REPEATING, Phase.PARKED
+
+DETAIL_CHARS_MAX = 256
+"""What an owner says when it gives a session back is kept in every copy of the log: a line, not a report."""
+
+
+class Machine:
+    """The state of one log. `seq` and `term` are those of the last event applied."""
+
+    def __init__(self, store: Store, kinds: Mapping[int, Kind]) -> None:
+        self.kinds = kinds
+        self.term = store.summary.applied.term
+        self.seq = store.summary.applied.seq
+        self.layers = Layers(store)
+        self.owned = self.layers.owned  # active and repeating sessions by number: those that can be written to
+        self.counts: Counter[tuple[int, Phase]] = Counter(store.summary.counts)
+        self._queues: dict[int, DueQueue] = {}
+        self._apply: dict[type[Event], Callable[[Any, int], None]] = {
+            Opened: self._opened,
+            Created: self._created,
+            Appended: self._appended,
+            Replaced: self._replaced,
+            Deleted: self._deleted,
+            Stored: self._stored,
+            Repeated: self._repeated,
+            Parked: self._parked,
+            Resumed: self._resumed,
+        }
+
+    # -- decide: wishes of owners ------------------------------------------------------------------------------
+
+    def create(
+        self, kind_number: int, at_ms: int, records: list[bytes], owner: bytes = b"", grace_ms: int = 0, tag: int = -1
+    ) -> Created:
+        kind = self.kinds.get(kind_number)
+        if kind is None:
+            raise UnknownKind(f"no kind {kind_number} is configured; nothing was stored")
+        if records:
+            self._check_size(kind, records, 0, 0)
+        return Created(kind_number, at_ms, owner, grace_ms, tag, records)
+
+    def append(self, number: int, epoch: int, records: list[bytes]) -> Appended:
+        head = self.owned.get(number)
+        if head is None or head.epoch != epoch:
+            self._refuse(number)
+        self._check_size(self.kinds[head.kind], records, head.bytes, head.next - head.first)
+        return Appended(number, records)
+
+    def replace(self, number: int, epoch: int, record: bytes) -> Replaced:
+        head = self.owned.get(number)
+        if head is None or head.epoch != epoch:
+            self._refuse(number)
+        self._check_size(self.kinds[head.kind], [record], 0, 0)
+        return Replaced(number, record)
+
+    def delete(self, number: int, epoch: int) -> Deleted:
+        head = self.owned.get(number)
+        if head is None or head.epoch != epoch:
+            self._refuse(number)
+        return Deleted(number)
+
+    def store(self, number: int, epoch: int, due_ms: int) -> Stored:
+        head = self.owned.get(number)
+        if head is None or head.epoch != epoch:
+            self._refuse(number)
+        return Stored(number, due_ms, Cause.STORED)
+
+    def give_back(
+        self, number: int, epoch: int, cause: Cause, now_ms: int, chance: float, detail: str = ""
+    ) -> Stored | Parked | Deleted:
+        """End a hold without the owner's own decision on when: the kind's policy decides."""
+        head = self.owned.get(number)
+        if head is None or head.epoch != epoch:
+            self._refuse(number)
+        kind = self.kinds[head.kind]
+        detail = detail[:DETAIL_CHARS_MAX]
+        if head.phase is _ACTIVE:
+            if head.next == head.first:
+                return Deleted(number)  # nothing to recover from
+            delay_s = kind.recovery_delay_s + chance * kind.jitter_s
+        else:
+            reached = cause is not Cause.UNREACHABLE
+            attempts = head.attempts if reached else head.attempts - 1
+            if exhausted := _exhausted(kind, head, attempts, now_ms):
+                return Parked(number, cause, _joined(exhausted, detail))
+            delay_s = kind.backoff.delay_s(attempts if reached else head.deliveries, chance)
+        return Stored(number, now_ms + round(delay_s * 1000), cause, detail)
+
+    # -- decide: wishes of the dispatcher and of operators -----------------------------------------------------
+
+    def repeat(self, number: int, now_ms: int, owner: bytes = b"", grace_ms: int = 0) -> Repeated | Parked | None:
+        """Hand over a stored session: None when it is not due (any more)."""
+        head = self.layers.get(number)
+        if head is None or head.phase is not _STORED or head.due_ms > now_ms:
+            return None
+        if exhausted := _exhausted(self.kinds[head.kind], head, head.attempts, now_ms):
+            return Parked(number, head.cause, _joined(exhausted, head.detail))
+        return Repeated(number, owner, grace_ms)
+
+    def resume(self, number: int, now_ms: int) -> Resumed:
+        head = self.layers.get(number)
+        if head is None:
+            raise NoSession(f"no session with number {number}; nothing was stored")
+        if head.phase in OWNED:
+            raise Busy(f"session {head.id} is {head.phase}: it has an owner; nothing was stored")
+        return Resumed(number, now_ms, now_ms)
+
+    def remove(self, number: int) -> Deleted:
+        head = self.layers.get(number)
+        if head is None:
+            raise NoSession(f"no session with number {number}; nothing was stored")
+        if head.phase in OWNED:
+            raise Busy(f"session {head.id} is {head.phase}: it has an owner; nothing was removed")
+        return Deleted(number)
+
+    # -- apply ---------------------------------------------------------------------------------------------------
+
+    def apply(self, event: Event) -> int:
+        """Change the state; the event's seq. LookupError: the event does not fit, so the log or the code is wrong."""
+        self.seq = seq = self.seq + 1
+        self._apply[type(event)](event, seq)
+        return seq
+
+    def replay(self, term: int, events: list[Event]) -> None:
+        """Apply a batch read from the log. DataDamaged when it does not fit this state."""
+        self.begin(term)
+        try:
+            for event in events:
+                self.apply(event)
+        except (LookupError, AssertionError) as error:
+            raise DataDamaged(f"event {self.term}-{self.seq} of the log does not fit the state: {error!r}") from error
+
+    def begin(self, term: int) -> None:
+        """Events from here on are of this term."""
+        if term < self.term:
+            raise DataDamaged(f"the log goes back from term {self.term} to term {term} after event {self.seq}")
+        self.term = term
+
+    def _opened(self, event: Opened, seq: int) -> None:
+        pass  # its only effect is the term, which is the batch's
+
+    def _created(self, event: Created, seq: int) -> None:
+        records = event.records
+        self.layers.add(
+            Head(
+                self.term, seq, event.kind, _ACTIVE, 0, event.at_ms, event.at_ms, 0, 0, 0, 0, Cause.LOST, "",
+                event.owner, event.grace_ms, event.tag, 0, 0, len(records), sum(map(len, records)), (),
+            ),
+            list(records),
+        )  # fmt: skip
+        self.counts[event.kind, _ACTIVE] += 1
+
+    def _appended(self, event: Appended, seq: int) -> None:
+        number = event.number
+        young = self.layers.young
+        head = young.heads.get(number) or self.layers.thaw(number)
+        records = event.records
+        young.tails[number] += records
+        head.next += len(records)
+        head.bytes += len(records[0]) if len(records) == 1 else sum(map(len, records))
+        head.operations += 1
+
+    def _replaced(self, event: Replaced, seq: int) -> None:
+        number = event.number
+        young = self.layers.young
+        head = young.heads.get(number) or self.layers.thaw(number)
+        young.tails[number] = [event.record]
+        head.first = head.next
+        head.next += 1
+        head.bytes = len(event.record)
+        head.chunks = ()
+        head.operations += 1
+
+    def _deleted(self, event: Deleted, seq: int) -> None:
+        head = self.layers.drop(event.number)
+        self._uncount(head)
+
+    def _stored(self, event: Stored, seq: int) -> None:
+        head = self._leave(event.number, event.cause, event.detail)
+        if event.cause is Cause.UNREACHABLE:
+            head.attempts -= 1
+        self._sleep(head, event.due_ms, seq)
+
+    def _repeated(self, event: Repeated, seq: int) -> None:
+        head = self.layers.thaw(event.number)
+        self._move(head, _REPEATING)
+        head.epoch += 1
+        head.deliveries += 1
+        head.attempts += 1
+        head.due_ms = head.operations = 0
+        head.owner = event.owner
+        head.grace_ms = event.grace_ms
+        head.tag = -1
+        self.owned[event.number] = head
+
+    def _parked(self, event: Parked, seq: int) -> None:
+        head = self._leave(event.number, event.cause, event.detail)
+        self._move(head, _PARKED)
+        if event.cause is Cause.UNREACHABLE and head.attempts:
+            head.attempts -= 1
+        head.due_ms = 0
+        head.order = seq
+
+    def _resumed(self, event: Resumed, seq: int) -> None:
+        head = self._leave(event.number, Cause.RESUMED, "")
+        head.attempts = 0
+        head.aged_from_ms = event.at_ms
+        self._sleep(head, event.due_ms, seq)
+
+    def _leave(self, number: int, cause: Cause, detail: str) -> Head:
+        head = self.layers.thaw(number)
+        self.owned.pop(number, None)
+        head.cause = cause
+        head.detail = detail
+        head.owner = b""
+        head.grace_ms = 0
+        head.tag = -1
+        return head
+
+    def _sleep(self, head: Head, due_ms: int, seq: int) -> None:
+        self._move(head, _STORED)
+        head.due_ms = due_ms
+        head.order = seq
+        self.queue(head.kind).push(DueKey(due_ms, seq, head.number))
+
+    def _move(self, head: Head, phase: Phase) -> None:
+        self._uncount(head)
+        head.phase = phase
+        self.counts[head.kind, phase] += 1
+
+    def _uncount(self, head: Head) -> None:
+        key = (head.kind, head.phase)
+        counts = self.counts
+        if counts[key] == 1:
+            del counts[key]
+        else:
+            counts[key] -= 1
+
+    # -- look -------------------------------------------------------------------------------------------------
+
+    def queue(self, kind: int) -> DueQueue:
+        """The stored sessions of a kind in order of hand-over."""
+        queue = self._queues.get(kind)
+        if queue is None:
+            queue = self._queues[kind] = DueQueue(kind, self.layers)
+        return queue
+
+    def get(self, number: int) -> Head | None:
+        """A session as it is now, not to be changed; None when there is none."""
+        return self.layers.get(number)
+
+    def records(self, number: int) -> list[bytes]:
+        """All records of a session, in order. NoSession; DataDamaged when the store lacks some."""
+        head = self.layers.get(number)
+        if head is None:
+            raise NoSession(f"no session with number {number}")
+        return self.layers.records(head)
+
+    def scan(self, after_number: int = 0) -> Iterator[Head]:
+        """All sessions in order of number; the state must not change meanwhile."""
+        return self.layers.scan(after_number)
+
+    # -- checkpoint --------------------------------------------------------------------------------------------
+
+    def freeze(self) -> Layer:
+        """The layer that a checkpoint of the state as it is now must write."""
+        return self.layers.freeze()
+
+    def settle(self, frozen: Layer) -> None:
+        """`frozen` is in the store."""
+        self.layers.settle()
+        for queue in self._queues.values():
+            queue.settle(frozen)
+
+    # -- refusals ----------------------------------------------------------------------------------------------
+
+    def _refuse(self, number: int) -> NoReturn:
+        head = self.layers.get(number)
+        if head is None:
+            raise NoSession(f"session number {number} is finished, or never was; nothing was stored")
+        raise Fenced(
+            f"session {head.id} is {head.phase} at epoch {head.epoch}: your hold has ended; nothing was stored"
+        )
+
+    def _check_size(self, kind: Kind, records: list[bytes], bytes_before: int, records_before: int) -> None:
+        size = 0
+        limit = kind.record_bytes_max
+        for record in records:
+            length = len(record)
+            if length > limit:
+                raise TooBig(
+                    f"a record of {length} bytes; kind {kind.name} takes {limit} bytes at most; nothing was stored"
+                )
+            size += length
+        if bytes_before + size > kind.session_bytes_max:
+            raise TooBig(
+                f"the session would hold {bytes_before + size} bytes; kind {kind.name} allows"
+                f" {kind.session_bytes_max}; nothing was stored"
+            )
+        if records_before + len(records) > kind.session_records_max:
+            raise TooBig(
+                f"the session would hold {records_before + len(records)} records; kind {kind.name} allows"
+                f" {kind.session_records_max}; nothing was stored"
+            )
+
+
+def _exhausted(kind: Kind, head: Head, attempts: int, now_ms: int) -> str:
+    """Why the session may not be handed over again, or nothing."""
+    if kind.max_attempts and attempts >= kind.max_attempts:
+        return f"{attempts} attempts, max_attempts is {kind.max_attempts}"
+    age_ms = now_ms - head.aged_from_ms
+    if kind.max_age_s and age_ms > kind.max_age_s * 1000:
+        return f"{age_ms / 1000:.0f} s old, max_age is {kind.max_age_s:.0f} s"
+    return ""
+
+
+def _joined(first: str, second: str) -> str:
+    return f"{first}: {second}"[:DETAIL_CHARS_MAX] if second else first

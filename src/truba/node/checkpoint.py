@@ -1,0 +1,109 @@
+"""Checkpoints: the young layer goes into the store, then the log before it may go.
+
+    wanted -> (a batch is sealed) freeze -> that batch is durable -> stage in slices on the loop -> commit on a thread
+           -> settle, trim the log
+
+Nobody waits for it: staging yields to the loop every few hundred sessions, and the commit runs beside it. What is
+frozen is written only once the log holds it durably, so the store never knows more than the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from truba.machine.layers import Layer
+from truba.machine.machine import Machine
+from truba.node.sequencer import Sequencer
+from truba.ports.log import Log
+from truba.ports.store import Store, Summary
+from truba.types import Phase
+
+SLICE = 128
+"""Sessions staged between two turns of the loop: about half a millisecond."""
+
+
+class Checkpointer:
+    """One per node. `done` counts finished checkpoints."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        log: Log,
+        store: Store,
+        sequencer: Sequencer,
+        log_bytes: int,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._machine = machine
+        self._log = log
+        self._store = store
+        self._sequencer = sequencer
+        self._log_bytes = log_bytes
+        self._on_failure = on_failure
+        self._wanted = False
+        self._task: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "truba-checkpoint")
+        self.done = 0
+        sequencer.on_seal = self._sealed
+
+    @property
+    def running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def want(self) -> None:
+        """Take a checkpoint at the next end of a batch."""
+        self._wanted = True
+
+    async def now(self) -> None:
+        """Take a checkpoint of the state as it is and wait for it. Only when no event is waiting to be sealed."""
+        await self.wait()
+        await self._sequencer.flush()
+        if self._machine.seq > self._store.summary.applied.seq:
+            self._begin(self._machine.seq)
+            await self.wait()
+
+    async def wait(self) -> None:
+        """Wait for a checkpoint under way; raises what went wrong with it."""
+        if self._task is not None:
+            await self._task
+
+    async def close(self) -> None:
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        self._thread.shutdown()
+
+    def _sealed(self, last_seq: int) -> None:
+        if (self._wanted or self._log.size_bytes >= self._log_bytes) and not self.running:
+            self._begin(last_seq)
+
+    def _begin(self, last_seq: int) -> None:
+        self._wanted = False
+        frozen = self._machine.freeze()
+        counts = dict(self._machine.counts)
+        self._task = asyncio.get_running_loop().create_task(self._run(frozen, last_seq, counts), name="checkpoint")
+        self._task.add_done_callback(self._ended)
+
+    async def _run(self, frozen: Layer, last_seq: int, counts: dict[tuple[int, Phase], int]) -> None:
+        await self._sequencer.flush()  # the batch that ends with last_seq, or a later one
+        position = self._log.position_at(last_seq)
+        if position is None:
+            raise RuntimeError(f"no batch of the log ends with seq {last_seq}")
+        staged = self._store.stage()
+        changes = frozen.changes()
+        while part := list(islice(changes, SLICE)):
+            for change in part:
+                staged.add(change)
+            await asyncio.sleep(0)
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._store.commit, staged, Summary(position, counts)
+        )
+        self._machine.settle(frozen)
+        self._log.trim(last_seq)
+        self.done += 1
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_failure(error)

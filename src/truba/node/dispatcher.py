@@ -1,0 +1,148 @@
+"""The dispatcher: hands due sessions to handlers, each kind in a lane of its own.
+
+    due? a free seat at the handler? fewer than `concurrency` out?  ->  Repeated staged  ->  durable  ->  pushed
+
+A lane looks only at its own kind, so a dead or slow handler holds up nobody else. It pushes what the node granted and
+decides nothing about a session's fate; that is the node's and the machine's part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from truba.kinds import Kind
+from truba.node.owners import Handover, Hold, Owner
+from truba.ports.transport import Route
+from truba.types import Cause
+
+if TYPE_CHECKING:
+    from truba.node.node import Node
+
+ROUND = 128
+"""Hand-overs that one lane stages in one turn of the loop, so that a large backlog does not hold up clients."""
+
+
+class KindLane:
+    """One kind: its route and how many of its sessions are out."""
+
+    __slots__ = ("_dispatcher", "kind", "out", "route")
+
+    def __init__(self, kind: Kind, route: Route, dispatcher: Dispatcher) -> None:
+        self.kind = kind
+        self.route = route
+        self.out = 0
+        self._dispatcher = dispatcher
+
+    def left(self, hold: Hold) -> None:
+        """A hold of this lane has ended: there is room for another."""
+        self.out -= 1
+        self._dispatcher.wake()
+
+
+class Dispatcher:
+    """Owned by the node; `wake` may be called from anywhere on the loop, as often as one likes."""
+
+    def __init__(self, node: Node, routes: Mapping[int, Route]) -> None:
+        self._node = node
+        self._loop = asyncio.get_running_loop()
+        self.lanes = {number: KindLane(node.kinds[number], route, self) for number, route in routes.items()}
+        self._routes: Iterable[Route] = tuple(dict.fromkeys(routes.values()))
+        self._scheduled = False
+        self._running = False
+        self.deliveries = 0
+
+    def start(self) -> None:
+        self._running = True
+        for route in self._routes:
+            route.start(self._node, self.wake)
+        self.wake()
+
+    def pause(self) -> None:
+        """Hand over nothing more."""
+        self._running = False
+
+    async def stop(self) -> None:
+        self.pause()
+        await asyncio.gather(*(route.stop() for route in self._routes))
+
+    def wake(self) -> None:
+        if not self._scheduled and self._running:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def next_due_ms(self) -> int | None:
+        """Wall-clock time of the next session that a lane waits for; who waits for a seat is woken by its route."""
+        queue = self._node.machine.queue
+        dues = [
+            key.due_ms
+            for number, lane in self.lanes.items()
+            if lane.out < lane.kind.concurrency and (key := queue(number).peek()) is not None
+        ]
+        now_ms = self._node.clock.now_ms()
+        return min((due_ms for due_ms in dues if due_ms > now_ms), default=None)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if not self._running:
+            return
+        more = [lane for lane in self.lanes.values() if self._advance(lane)]
+        if more:
+            self.wake()
+        self._node.rearm()
+
+    def _advance(self, lane: KindLane) -> bool:
+        """Hand over what is due in one lane; True when there may be more to do at once."""
+        node = self._node
+        kind = lane.kind
+        queue = node.machine.queue(kind.number)
+        now_ms = node.clock.now_ms()
+        for _ in range(ROUND):
+            if lane.out >= kind.concurrency:
+                return False
+            key = queue.peek()
+            if key is None or key.due_ms > now_ms:
+                return False
+            owner = lane.route.seat(kind.number)
+            if owner is None:
+                return False
+            hold = node.grant(key.number, owner, now_ms)
+            if hold is not None:
+                hold.lane = lane
+                lane.out += 1
+                self.deliveries += 1
+                node.when_durable(_Push(node, hold, owner))
+        return True
+
+
+class _Push:
+    """The second half of a hand-over, once its Repeated is durable."""
+
+    __slots__ = ("hold", "node", "owner")
+
+    def __init__(self, node: Node, hold: Hold, owner: Owner) -> None:
+        self.node = node
+        self.hold = hold
+        self.owner = owner
+
+    def __call__(self, durable: bool) -> None:
+        hold, node = self.hold, self.node
+        if not durable or hold.ended:
+            return  # the owner went away meanwhile, and the session was given back
+        head = node.machine.get(hold.number)
+        assert head is not None  # an open hold's session exists
+        kind = node.kinds[head.kind]
+        handover = Handover(
+            hold,
+            head.attempts,
+            round(kind.handler_timeout_s * 1000),
+            head.cause,
+            node.machine.records(hold.number),
+        )
+        receiver = self.owner.receiver
+        assert receiver is not None  # only owners with a receiver offer seats
+        if not receiver.repeat(handover):
+            node.give_back(hold, Cause.UNREACHABLE)
+
+

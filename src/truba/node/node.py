@@ -1,0 +1,410 @@
+"""The node: everything a frontend, a transport or an embedded client may ask of the pipe.
+
+Operations are plain functions: each decides at once, raises a refusal, or stages its event and returns. An answer may
+leave once what is staged is durable: `when_durable`, `durable`, or `sequencer.latest`. All calls come on the loop's
+thread. Nothing here encodes, writes or knows how a request looked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from truba.clock import Clock, SystemClock
+from truba.codec.batch import decode_batch
+from truba.errors import BadRequest, ConfigError, DataDamaged, NoPerm, NoSession, Unavailable
+from truba.kinds import Kind
+from truba.machine.events import Opened, Parked, Stored
+from truba.machine.machine import Machine
+from truba.node.alarm import Alarm
+from truba.node.checkpoint import Checkpointer
+from truba.node.dispatcher import Dispatcher
+from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
+from truba.node.sequencer import Sequencer, Waiter
+from truba.ports.log import Log
+from truba.ports.store import Head, Store
+from truba.ports.transport import Route
+from truba.types import Cause, Index
+
+TICK_MS = 1_000
+"""The longest time between two looks at the clocks: a wall clock that jumped is noticed by then."""
+
+STAGED_MAX = 4096
+"""Events that recovery stages before it waits for them to be durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a node that are no kind's."""
+
+    grace_max_s: float = 300.0
+    checkpoint_bytes: int = 64 << 20
+
+
+def recover(log: Log, store: Store, kinds: Mapping[int, Kind]) -> Machine:
+    """The state that store and log hold together. DataDamaged: they do not fit. ConfigError: a kind has gone missing."""
+    machine = Machine(store, kinds)
+    applied = store.summary.applied
+    if applied.seq > log.tail.seq or log.position_at(applied.seq) not in (None, applied):
+        raise _mismatch(log, store)
+    for batch, _ in log.read(applied.seq):
+        machine.replay(batch.term, decode_batch(batch.body))
+    missing = sorted({kind for kind, _ in machine.counts} - kinds.keys())
+    if missing:
+        left = ", ".join(f"kind {n}: {sum(c for (k, _), c in machine.counts.items() if k == n)}" for n in missing)
+        raise ConfigError(
+            f"there are sessions of kinds that the configuration does not name ({left}); add the kinds again, and remove"
+            " them only when no session of theirs is left (truba ls)"
+        )
+    return machine
+
+
+class Node:
+    """One pipe in this process. Made by `truba.embedded` and `truba.service`, which also own log and store."""
+
+    def __init__(
+        self,
+        log: Log,
+        store: Store,
+        kinds: Sequence[Kind],
+        routes: Mapping[int, Route],
+        *,
+        name: str = "",
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.kinds = {kind.number: kind for kind in kinds}
+        self.kind_numbers = {kind.name: kind.number for kind in kinds}
+        self.name = name
+        self.clock = clock or SystemClock()
+        self.limits = limits or Limits()
+        self.log = log
+        self.store = store
+        self.machine = recover(log, store, self.kinds)
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.sequencer = Sequencer(log, self.machine, self._fail)
+        self.checkpointer = Checkpointer(
+            self.machine, log, store, self.sequencer, self.limits.checkpoint_bytes, self._fail
+        )
+        self.dispatcher = Dispatcher(self, routes)
+        self.accepting = False
+        self.owner_losses = 0
+        self._leases = Leases()
+        self._away = Away()
+        self._present: dict[bytes, Owner] = {}
+        self._alarm = Alarm(self._tick, self.clock)
+        self._stage = self.sequencer.stage
+        self._steady_ms = self.clock.steady_ms
+        self._idle_ms = {kind.number: round(kind.idle_timeout_s * 1000) for kind in kinds}
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open a new term, give back what nobody can come back for, begin to hand over."""
+        self.machine.begin(self.machine.term + 1)
+        self._stage(Opened(self.clock.now_ms(), self.name))
+        await self.sequencer.flush()
+        await self._find_owners()
+        self.accepting = True
+        self.dispatcher.start()
+        self._tick()
+
+    def drain(self) -> None:
+        """Take no new sessions, hand over nothing more."""
+        self.accepting = False
+        self.dispatcher.pause()
+
+    async def stop(self) -> None:
+        """After the frontends have closed: everything staged becomes durable, a last checkpoint makes the start quick."""
+        self.drain()
+        await self.dispatcher.stop()
+        self._alarm.cancel()
+        try:
+            if not self.failed.done():
+                await self.sequencer.flush()
+                await self.checkpointer.now()
+        finally:
+            await self.checkpointer.close()
+
+    def _fail(self, error: BaseException) -> None:
+        """Nothing in memory may be trusted any more."""
+        self.accepting = False
+        self.dispatcher.pause()
+        self._alarm.cancel()
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    async def _find_owners(self) -> None:
+        """Sessions that were owned when the last writer ended: their owners may come back within their grace."""
+        owners: dict[bytes, Owner] = {}
+        now_ms, steady_ms = self.clock.now_ms(), self._steady_ms()
+        for count, head in enumerate(list(self.machine.owned.values()), 1):
+            if head.owner and head.grace_ms:
+                owner = owners.get(head.owner)
+                if owner is None:
+                    owner = owners[head.owner] = Owner()
+                    owner.digest = head.owner
+                    owner.away_cause = Cause.RESTART
+                owner.grace_ms = max(owner.grace_ms, head.grace_ms)
+                owner.take_up(Hold(head.id, head.kind, head.epoch, owner, head.tag))
+            else:
+                self.owner_losses += 1
+                event = self.machine.give_back(
+                    head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance()
+                )
+                self._stage(event)
+                if count % STAGED_MAX == 0:
+                    await self.sequencer.flush()
+        for owner in owners.values():
+            self._away.leave(owner, steady_ms)
+        await self.sequencer.flush()
+
+    # -- owners ----------------------------------------------------------------------------------------------
+
+    def attach(self, receiver: Receiver | None = None) -> Owner:
+        """A new owner, without a name: a connection, a client in this process, a handler."""
+        return Owner(receiver)
+
+    def detach(self, owner: Owner) -> None:
+        """The owner's connection has ended. Its sessions wait for its grace, or are unfinished at once."""
+        if owner.digest and self._present.get(owner.digest) is owner:
+            del self._present[owner.digest]
+        owner.receiver = None
+        if owner.holds and owner.digest and owner.grace_ms:
+            now_ms = self._steady_ms()
+            for hold in owner.holds.values():
+                self._leases.end(hold)
+            self._away.leave(owner, now_ms)
+            self._alarm.at(now_ms + owner.grace_ms)
+        else:
+            self._lose(owner, owner.away_cause)
+
+    def name_owner(self, owner: Owner, token: bytes, grace_s: float) -> list[tuple[Index, int, int, int]]:
+        """Say who is behind a connection; takes over what that owner holds: `(id, kind, tag, operations)` of each."""
+        digest = token_digest(token)
+        if owner.digest != digest:
+            if owner.holds:
+                raise BadRequest("OWNER comes before the first NEW of a connection; nothing was changed")
+            if owner.digest:
+                raise BadRequest("this connection has named another owner already; nothing was changed")
+            before = self._present.get(digest) or self._away.come_back(digest)
+            if before is not None:
+                if before.user and before.user != owner.user:
+                    if before.receiver is None:
+                        self._away.leave(before, self._steady_ms())
+                    raise NoPerm("that owner belongs to another user; nothing was changed")
+                self._move(before, owner)
+            owner.digest = digest
+            self._present[digest] = owner
+        owner.grace_ms = round(min(grace_s, self.limits.grace_max_s) * 1000)
+        heads = self.machine.owned
+        return [(hold.id, hold.kind, hold.tag, heads[hold.number].operations) for hold in owner.holds.values()]
+
+    def _move(self, before: Owner, owner: Owner) -> None:
+        now_ms = self._steady_ms()
+        for hold in list(before.holds.values()):
+            self._leases.end(hold)
+            before.let_go(hold, "taken")
+            if before.receiver is not None:
+                before.receiver.released(hold)
+            moved = Hold(hold.id, hold.kind, hold.epoch, owner, hold.tag)
+            moved.lane, hold.lane = hold.lane, None
+            owner.take_up(moved)
+            self._leases.begin(moved, self._limit_ms(moved), now_ms)
+
+    def _limit_ms(self, hold: Hold) -> int:
+        if hold.epoch == 0:
+            return self._idle_ms[hold.kind]
+        return round(self.kinds[hold.kind].handler_timeout_s * 1000)
+
+    def _lose(self, owner: Owner, cause: Cause) -> None:
+        for hold in list(owner.holds.values()):
+            self.owner_losses += 1
+            self.give_back(hold, cause)
+
+    # -- operations ------------------------------------------------------------------------------------------
+
+    def new(self, owner: Owner, kind: int, records: list[bytes], tag: int = -1) -> Hold:
+        """Open a session; a tag that this owner already uses for an open one answers that one."""
+        if not self.accepting:
+            raise Unavailable("the pipe is starting or stopping and takes no new sessions; nothing was stored")
+        if tag >= 0 and owner.digest and (known := owner.tags.get(tag)) is not None:
+            return known
+        if self.log.space != "plenty":
+            self._refuse_growth()
+        event = self.machine.create(kind, self.clock.now_ms(), records, owner.digest, owner.grace_ms, tag)
+        seq = self._stage(event, sum(map(len, records)))
+        hold = Hold(Index(self.machine.term, seq), kind, 0, owner, tag)
+        owner.take_up(hold)
+        self._leases.begin(hold, self._idle_ms[kind], self._steady_ms())
+        return hold
+
+    def append(self, hold: Hold, records: list[bytes]) -> None:
+        """Add records, all or none."""
+        if hold.ended:
+            hold.check()
+        if self.log.space != "plenty":
+            self._refuse_growth()
+        self._stage(self.machine.append(hold.number, hold.epoch, records), sum(map(len, records)))
+        self._leases.renew(hold, self._steady_ms())
+
+    def replace(self, hold: Hold, record: bytes) -> None:
+        """Drop the records so far and add this one."""
+        if hold.ended:
+            hold.check()
+        if self.log.space != "plenty":
+            self._refuse_growth()
+        self._stage(self.machine.replace(hold.number, hold.epoch, record), len(record))
+        self._leases.renew(hold, self._steady_ms())
+
+    def delete(self, hold: Hold) -> None:
+        """The job is done."""
+        if hold.ended:
+            hold.check()
+        self._stage(self.machine.delete(hold.number, hold.epoch))
+        self._end(hold, "closed")
+
+    def store(self, hold: Hold, delay_ms: int) -> None:
+        """Close the session; due `delay_ms` from now."""
+        if hold.ended:
+            hold.check()
+        due_ms = self.clock.now_ms() + delay_ms
+        self._stage(self.machine.store(hold.number, hold.epoch, due_ms))
+        self._end(hold, "closed")
+        self._due(due_ms)
+
+    def fail(self, hold: Hold, reason: str = "", cause: Cause = Cause.FAILED) -> None:
+        """The owner gives the session back; the kind's policy says when it is handed over."""
+        if hold.ended:
+            hold.check()
+        self._give_back(hold, cause, reason)
+        self._end(hold, "closed")
+
+    def touch(self, hold: Hold) -> None:
+        """A sign of life; nothing is logged."""
+        if hold.ended:
+            hold.check()
+        self._leases.renew(hold, self._steady_ms())
+
+    def give_back(self, hold: Hold, cause: Cause) -> None:
+        """The pipe itself ends a hold: the owner was lost, idle, late or could not be reached."""
+        if hold.ended:
+            return
+        self._give_back(hold, cause, "")
+        owner = hold.owner
+        self._end(hold, "taken")
+        if owner.receiver is not None and cause is not Cause.UNREACHABLE:
+            owner.receiver.lost(hold, cause)
+
+    def _give_back(self, hold: Hold, cause: Cause, reason: str) -> None:
+        event = self.machine.give_back(
+            hold.number, hold.epoch, cause, self.clock.now_ms(), self.clock.chance(), reason
+        )
+        self._stage(event)
+        if type(event) is Stored:
+            self._due(event.due_ms)
+
+    def _end(self, hold: Hold, how: str) -> None:
+        self._leases.end(hold)
+        owner = hold.owner
+        owner.let_go(hold, "closed" if how == "closed" else "taken")
+        if hold.lane is not None:
+            hold.lane.left(hold)
+            hold.lane = None
+        if owner.receiver is not None:
+            owner.receiver.released(hold)
+
+    def _refuse_growth(self) -> None:
+        raise Unavailable(
+            "the disk is nearly full: only Delete, Store and Fail are taken until there is space; nothing was stored"
+        )
+
+    # -- hand-over -------------------------------------------------------------------------------------------
+
+    def grant(self, number: int, owner: Owner, now_ms: int) -> Hold | None:
+        """Stage the hand-over of a due session; None when it was parked instead, or is not due."""
+        event = self.machine.repeat(number, now_ms, owner.digest, owner.grace_ms)
+        if event is None:
+            return None
+        self._stage(event)
+        if type(event) is Parked:
+            return None
+        head = self.machine.owned[number]
+        hold = Hold(head.id, head.kind, head.epoch, owner)
+        owner.take_up(hold)
+        self._leases.begin(hold, self._limit_ms(hold), self._steady_ms())
+        self._alarm.at(hold.touched_ms + self._limit_ms(hold))
+        return hold
+
+    # -- operators ------------------------------------------------------------------------------------------
+
+    def look_up(self, index: Index) -> Head:
+        """A session, held or not. NoSession."""
+        head = self.machine.get(index.seq)
+        if head is None or head.id != index:
+            raise NoSession(f"no session {index}: it is finished, or never was")
+        return head
+
+    def resume(self, index: Index) -> None:
+        """Make a parked or stored session due at once, with fresh limits."""
+        head = self.look_up(index)
+        self._stage(self.machine.resume(head.number, self.clock.now_ms()))
+        self.dispatcher.wake()
+
+    def remove(self, index: Index) -> None:
+        """Delete a stored or parked session."""
+        head = self.look_up(index)
+        self._stage(self.machine.remove(head.number))
+
+    def scan(self, after: Index | None) -> Iterator[Head]:
+        """Sessions in order of id; to be used up before the loop goes on."""
+        return self.machine.scan(after.seq if after else 0)
+
+    # -- waiting --------------------------------------------------------------------------------------------
+
+    def when_durable(self, waiter: Waiter) -> None:
+        """Call `waiter` once everything staged so far is durable (at once if it is)."""
+        batch = self.sequencer.latest
+        if batch is None:
+            waiter(not self.failed.done())
+        else:
+            batch.waiters.append(waiter)
+
+    # -- time ------------------------------------------------------------------------------------------------
+
+    def _due(self, due_ms: int) -> None:
+        delay_ms = due_ms - self.clock.now_ms()
+        if delay_ms <= 0:
+            self.dispatcher.wake()
+        elif delay_ms < TICK_MS:
+            self._alarm.at(self._steady_ms() + delay_ms)
+
+    def rearm(self) -> None:
+        """Set the alarm to the next thing that time will bring."""
+        steady_ms = self._steady_ms()
+        next_ms = steady_ms + TICK_MS
+        for candidate in (self._leases.next_ms(), self._away.next_ms()):
+            if candidate is not None:
+                next_ms = min(next_ms, candidate)
+        due_ms = self.dispatcher.next_due_ms()
+        if due_ms is not None:
+            next_ms = min(next_ms, steady_ms + due_ms - self.clock.now_ms())
+        self._alarm.at(next_ms)
+
+    def _tick(self) -> None:
+        steady_ms = self._steady_ms()
+        for hold in list(self._leases.expired(steady_ms)):
+            self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
+        for owner in self._away.expired(steady_ms):
+            self._lose(owner, owner.away_cause)
+        self.dispatcher.wake()
+        self.rearm()
+
+
+def _mismatch(log: Log, store: Store) -> DataDamaged:
+    applied = store.summary.applied
+    return DataDamaged(
+        f"the store holds the state of event {applied.term}-{applied.seq}, the log ends with"
+        f" {log.tail.term}-{log.tail.seq} and does not lead there: they are not of one piece; nothing was changed"
+    )

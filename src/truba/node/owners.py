@@ -1,0 +1,243 @@
+"""Who may write: owners, the sessions they hold, and how long a hold lasts without a sign of life.
+
+An *owner* is one connection, one in-process client, or one in-process handler. A *hold* is one owner's right to write to one session at
+one epoch. This is the node's own memory, not replicated state: after a restart it is rebuilt from the machine's
+owned sessions, whose events name the owner's digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from truba.errors import BadRequest, Closed, Fenced, NoSession
+from truba.types import Cause, Index
+
+ENDED_KEPT = 1024
+"""Ended holds that an owner remembers, to tell CLOSED from FENCED; older ones are answered by the machine alone."""
+
+SUSPECT_MAX = 65_536
+"""Sessions taken from an owner that it may be handed again; beyond that it must name the epoch for every one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """A session on its way to a handler; its Repeated is durable."""
+
+    hold: Hold
+    attempt: int
+    deadline_ms: int  # how long the handler may go without a sign of life
+    cause: Cause
+    records: list[bytes]
+
+
+class Receiver(Protocol):
+    """What an owner hears of its holds. Called on the loop; must not block."""
+
+    def repeat(self, handover: Handover) -> bool:
+        """Take an unfinished session. False: it could not be reached."""
+
+    def lost(self, hold: Hold, cause: Cause) -> None:
+        """The pipe has taken the session away."""
+
+    def released(self, hold: Hold) -> None:
+        """The hold has ended, in whatever way."""
+
+
+class Hold:
+    """One owner's right to write to one session at one epoch."""
+
+    __slots__ = (
+        "ended",
+        "epoch",
+        "id",
+        "id_text",
+        "kind",
+        "lane",
+        "lease",
+        "number",
+        "owner",
+        "strict",
+        "tag",
+        "touched_ms",
+    )
+
+    def __init__(self, index: Index, kind: int, epoch: int, owner: Owner, tag: int = -1) -> None:
+        self.id = index
+        self.id_text = b"%d-%d" % index
+        self.number = index.seq
+        self.kind = kind
+        self.epoch = epoch
+        self.owner = owner
+        self.tag = tag
+        self.ended: Literal["", "closed", "taken"] = ""
+        self.strict = False  # an id without epoch is ambiguous on this connection
+        self.touched_ms = 0  # steady clock
+        self.lease: Lease | None = None
+        self.lane: Lane | None = None  # handed over: the dispatcher's lane that counts it
+
+    def check(self) -> None:
+        """Raises what an operation on an ended hold is answered."""
+        if self.ended == "closed":
+            raise Closed(f"you have deleted, stored or given back session {self.id}; nothing was stored")
+        if self.ended:
+            raise Fenced(f"session {self.id} was taken away from you; nothing was stored")
+
+
+class Lane(Protocol):
+    """Counts the sessions of one kind that handlers work on (see dispatcher)."""
+
+    def left(self, hold: Hold) -> None: ...
+
+
+class Owner:
+    """One connection's, client's or handler's holds."""
+
+    __slots__ = ("away_cause", "digest", "ended", "grace_ms", "holds", "receiver", "suspect", "tags", "user")
+
+    def __init__(self, receiver: Receiver | None = None) -> None:
+        self.receiver = receiver
+        self.digest = b""  # of its token; empty: it cannot come back
+        self.grace_ms = 0
+        self.user = ""
+        self.holds: dict[bytes, Hold] = {}  # by id as printed
+        self.tags: dict[int, Hold] = {}
+        self.ended: dict[bytes, Hold] = {}  # the last ones, oldest first
+        self.suspect: set[bytes] = set()  # taken from this owner by lateness: its old task may still write
+        self.away_cause = Cause.LOST
+
+    def find(self, id_text: bytes) -> Hold:
+        """The open hold that a request means by `3-117` or `3-117@2`. NoSession, Fenced, Closed, BadRequest."""
+        hold = self.holds.get(id_text)
+        if hold is not None and not hold.strict:
+            return hold
+        return self._find(id_text)
+
+    def _find(self, id_text: bytes) -> Hold:
+        plain, at, epoch_text = id_text.partition(b"@")
+        try:
+            index = Index.parse(plain)
+            epoch = int(epoch_text) if at else -1
+        except ValueError:
+            raise BadRequest(
+                f"not an id: {id_text[:64]!r}; ids look like 3-117 or 3-117@2; nothing was stored"
+            ) from None
+        hold = self.holds.get(plain)
+        if hold is not None:
+            if not at and hold.strict:
+                raise Fenced(
+                    f"session {index} was taken from this connection and handed to it again: say which hand-over"
+                    f" you mean, {index}@{hold.epoch} is the present one; nothing was stored"
+                )
+            if not at or hold.epoch == epoch:
+                return hold
+            raise Fenced(f"session {index} is at epoch {hold.epoch}, not {epoch}; nothing was stored")
+        ended = self.ended.get(plain)
+        if ended is not None:
+            ended.check()
+        raise NoSession(f"this connection holds no session {index}; nothing was stored")
+
+    def take_up(self, hold: Hold) -> None:
+        """Begin a hold."""
+        hold.owner = self
+        id_text = hold.id_text
+        self.holds[id_text] = hold
+        if hold.tag >= 0:
+            self.tags[hold.tag] = hold
+        if self.suspect:
+            hold.strict = id_text in self.suspect or len(self.suspect) >= SUSPECT_MAX
+
+    def let_go(self, hold: Hold, how: Literal["closed", "taken"]) -> None:
+        """End a hold; what it was is remembered for a while."""
+        hold.ended = how
+        id_text = hold.id_text
+        del self.holds[id_text]
+        if hold.tag >= 0:
+            self.tags.pop(hold.tag, None)
+        ended = self.ended
+        ended[id_text] = hold
+        if len(ended) > ENDED_KEPT:
+            del ended[next(iter(ended))]
+        if how == "taken" and len(self.suspect) < SUSPECT_MAX:
+            self.suspect.add(id_text)
+
+
+Lease = OrderedDict[Hold, None]
+"""Holds with the same limit, the longest without a sign of life first."""
+
+
+class Leases:
+    """How long each hold may last without a sign of life. All times are of the steady clock, in milliseconds."""
+
+    def __init__(self) -> None:
+        self._leases: dict[int, Lease] = {}
+
+    def begin(self, hold: Hold, limit_ms: int, now_ms: int) -> None:
+        lease = self._leases.get(limit_ms)
+        if lease is None:
+            lease = self._leases[limit_ms] = OrderedDict()
+        hold.lease = lease
+        hold.touched_ms = now_ms
+        lease[hold] = None
+
+    @staticmethod
+    def renew(hold: Hold, now_ms: int) -> None:
+        hold.touched_ms = now_ms
+        if hold.lease is not None:
+            hold.lease.move_to_end(hold)
+
+    @staticmethod
+    def end(hold: Hold) -> None:
+        if hold.lease is not None:
+            hold.lease.pop(hold, None)
+            hold.lease = None
+
+    def expired(self, now_ms: int) -> Iterator[Hold]:
+        """Holds over their limit; each is ended by this."""
+        for limit_ms, lease in self._leases.items():
+            while lease:
+                hold = next(iter(lease))
+                if hold.touched_ms + limit_ms > now_ms:
+                    break
+                self.end(hold)
+                yield hold
+
+    def next_ms(self) -> int | None:
+        """When the next hold is over its limit, if nothing is heard of it."""
+        ends = [next(iter(lease)).touched_ms + limit_ms for limit_ms, lease in self._leases.items() if lease]
+        return min(ends, default=None)
+
+
+class Away:
+    """Owners whose connection broke, waiting for the same token to come back within their grace."""
+
+    def __init__(self) -> None:
+        self._owners: dict[bytes, tuple[Owner, int]] = {}
+
+    def leave(self, owner: Owner, now_ms: int) -> None:
+        self._owners[owner.digest] = (owner, now_ms + owner.grace_ms)
+
+    def come_back(self, digest: bytes) -> Owner | None:
+        found = self._owners.pop(digest, None)
+        return found[0] if found else None
+
+    def expired(self, now_ms: int) -> list[Owner]:
+        """Owners that did not come back in time; forgotten by this."""
+        gone = [(digest, owner) for digest, (owner, until_ms) in self._owners.items() if until_ms <= now_ms]
+        for digest, _ in gone:
+            del self._owners[digest]
+        return [owner for _, owner in gone]
+
+    def next_ms(self) -> int | None:
+        return min((until_ms for _, until_ms in self._owners.values()), default=None)
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+
+def token_digest(token: bytes) -> bytes:
+    """What is kept of an owner's token: 16 bytes, so that neither log nor store hold the secret."""
+    return hashlib.blake2b(token, digest_size=16, person=b"truba owner").digest()

@@ -1,0 +1,158 @@
+"""The sequencer: gathers the events of all clients into batches and lets answers go when their batch is durable.
+
+    stage(event)   applied to the machine at once, in the gathering batch
+    seal           gathering -> under way, as soon as the log has room; all sockets that are ready in one turn of the
+                   loop are read before, so their operations share one sync
+    settled        answers leave, in order; or the log failed: nothing in memory may be trusted, the node ends
+
+It never looks into events and never decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from truba.codec.batch import encode_batch
+from truba.errors import LogPoisoned, UnknownOutcome
+from truba.machine.events import Event
+from truba.machine.machine import Machine
+from truba.ports.log import Log, LogBatch
+
+Waiter = Callable[[bool], None]
+"""Called with True once the batch is durable, with False when its outcome is unknown."""
+
+BATCH_EVENTS_MAX = 8192
+BATCH_BYTES_MAX = 8 << 20
+"""A batch is one write: it should not keep the first of its clients waiting for the last."""
+
+
+class _Durable(asyncio.Future[None]):
+    """Shared by all who await one batch, so a waiter that is cancelled must not cancel it for the others.
+
+    A task that awaits it and is cancelled gets its CancelledError when the batch is settled: by then it is
+    known whether the operation happened.
+    """
+
+    def cancel(self, msg: object = None) -> bool:
+        return False
+
+
+class Batch:
+    """Events that become durable together, and who waits for that."""
+
+    __slots__ = ("_future", "bytes", "events", "waiters")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.waiters: list[Waiter] = []
+        self.bytes = 0  # about: payload only
+        self._future: _Durable | None = None
+
+    def durable(self) -> asyncio.Future[None]:
+        """Done when the batch is durable; UnknownOutcome when the log failed."""
+        future = self._future
+        if future is None:
+            future = self._future = _Durable()
+            self.waiters.append(partial(_settle, future))
+        return future
+
+
+def _settle(future: asyncio.Future[None], durable: bool) -> None:
+    if durable:
+        future.set_result(None)
+    else:
+        future.set_exception(UnknownOutcome("the log failed while this was being written; outcome unknown"))
+        future.exception()  # retrieved: nobody may be waiting any more, and that is no reason for a warning
+
+
+class Sequencer:
+    """One per node. `term` must be set before the first event is staged."""
+
+    def __init__(self, log: Log, machine: Machine, on_failure: Callable[[BaseException], None]) -> None:
+        self._log = log
+        self._machine = machine
+        self._apply = machine.apply
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._gathering = Batch()
+        self._under_way: deque[Batch] = deque()
+        self._scheduled = False
+        self._failed = False
+        self.on_seal: Callable[[int], None] | None = None
+        """Called with the last seq of each batch when it is sealed: the state is that of the log through there."""
+        self.batches = 0
+        self.events = 0
+
+    @property
+    def latest(self) -> Batch | None:
+        """The newest batch that is not durable yet; what waits for it has waited for everything decided so far."""
+        if self._gathering.events:
+            return self._gathering
+        return self._under_way[-1] if self._under_way else None
+
+    def stage(self, event: Event, size: int = 0) -> int:
+        """Apply the event and put it into the gathering batch; its seq. `size`: bytes of payload."""
+        if self._failed:
+            raise UnknownOutcome("the log has failed; nothing was stored")
+        seq = self._apply(event)
+        batch = self._gathering
+        batch.events.append(event)
+        batch.bytes += size
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+        elif len(batch.events) >= BATCH_EVENTS_MAX or batch.bytes >= BATCH_BYTES_MAX:
+            self._seal()
+        return seq
+
+    async def flush(self) -> None:
+        """Wait until everything staged so far is durable; UnknownOutcome when the log failed."""
+        batch = self.latest
+        if batch is not None:
+            await batch.durable()
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        self._seal()
+
+    def _seal(self) -> None:
+        batch = self._gathering
+        events = batch.events
+        if not events or self._failed or len(self._under_way) >= self._log.window:
+            return  # with the log full, `_settled` comes back here
+        last_seq = self._machine.seq
+        self._gathering = Batch()
+        self._under_way.append(batch)
+        self.batches += 1
+        self.events += len(events)
+        sealed = LogBatch(self._machine.term, last_seq - len(events) + 1, len(events), encode_batch(events))
+        if self.on_seal is not None:
+            self.on_seal(last_seq)
+        try:
+            self._log.append(sealed, self._settled)
+        except LogPoisoned as error:
+            self._fail(error)
+
+    def _settled(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(error)
+            return
+        batch = self._under_way.popleft()
+        if self._gathering.events and not self._scheduled:
+            self._seal()  # first the disk, then the answers: they overlap
+        for waiter in batch.waiters:
+            waiter(True)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failed:
+            return
+        self._failed = True
+        lost = [*self._under_way, self._gathering]
+        self._under_way.clear()
+        for batch in lost:
+            for waiter in batch.waiters:
+                waiter(False)
+        self._on_failure(error)

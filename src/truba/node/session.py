@@ -1,0 +1,83 @@
+"""A session of an owner in this process: the node's operations as coroutines that return when durable."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from truba.errors import BadRequest
+from truba.node.node import Node
+from truba.node.owners import Hold
+from truba.types import Index
+
+STORE_SECONDS_MAX = 10 * 366 * 86_400
+
+
+class LocalSession:
+    """See `truba.session.Session`."""
+
+    __slots__ = ("_hold", "_node")
+
+    def __init__(self, node: Node, hold: Hold) -> None:
+        self._node = node
+        self._hold = hold
+
+    def __repr__(self) -> str:
+        return f"<session {self.id} kind={self.kind} epoch={self.epoch}>"
+
+    @property
+    def id(self) -> Index:
+        return self._hold.id
+
+    @property
+    def kind(self) -> int:
+        return self._hold.kind
+
+    @property
+    def epoch(self) -> int:
+        return self._hold.epoch
+
+    @property
+    def ended(self) -> bool:
+        """The hold is over: nothing more can be done with this object."""
+        return bool(self._hold.ended)
+
+    async def append(self, *records: bytes) -> None:
+        if not records:
+            raise BadRequest("append takes at least one record; nothing was stored")
+        self._node.append(self._hold, [*map(_plain, records)])
+        await self._durable()
+
+    async def replace(self, record: bytes) -> None:
+        self._node.replace(self._hold, _plain(record))
+        await self._durable()
+
+    async def delete(self) -> None:
+        self._node.delete(self._hold)
+        await self._durable()
+
+    async def store(self, seconds: float) -> None:
+        if not (math.isfinite(seconds) and 0 <= seconds <= STORE_SECONDS_MAX):
+            raise BadRequest(f"store takes seconds from 0 to ten years, not {seconds!r}; nothing was stored")
+        self._node.store(self._hold, math.ceil(seconds * 1000))
+        await self._durable()
+
+    async def fail(self, reason: str = "") -> None:
+        self._node.fail(self._hold, reason)
+        await self._durable()
+
+    async def touch(self) -> None:
+        self._node.touch(self._hold)
+
+    def _durable(self) -> asyncio.Future[None]:
+        batch = self._node.sequencer.latest
+        assert batch is not None  # an event was staged just now, and commits happen in later turns of the loop
+        return batch.durable()
+
+
+def _plain(record: bytes) -> bytes:
+    if type(record) is not bytes:
+        if isinstance(record, bytearray | memoryview):
+            return bytes(record)
+        raise TypeError(f"a record is bytes, not {type(record).__name__}; nothing was stored")
+    return record
