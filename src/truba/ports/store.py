@@ -6,6 +6,7 @@ A store changes only by `commit`, whole; between two commits it never changes.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -35,13 +36,13 @@ class Head(msgspec.Struct, array_like=True, gc=False):
     deliveries: int
     cause: Cause
     detail: str  # what a failing owner said
-    owner: bytes  # 16-byte digest of the owner's token; empty: nobody who could come back
+    owner: builtins.bytes  # 16-byte digest of the owner's token; empty: nobody who could come back
     grace_ms: int  # how long that owner may stay away
     tag: int  # the owner's own number for this session; -1: none
     operations: int  # applied since New or the last hand-over
     first: int  # number of the first record held
     next: int  # number that the next record will get
-    bytes: int  # of the records held
+    bytes: int  # of the records held; hides the type of that name, hence `builtins.bytes` above
     chunks: tuple[int, ...]  # first record number of each chunk in the store, ascending
 
     @property
