@@ -14,7 +14,9 @@ from truba.ports.log import Log
 from truba.ports.store import Store
 from truba.ports.transport import Route, Transport
 from truba.store.rocks import RocksStore
+from truba.transports.dial import dial_transport
 from truba.transports.local import LocalRoute, local_transport
+from truba.wire.connection import WireSettings
 
 
 @dataclass(slots=True)
@@ -30,10 +32,14 @@ class Parts:
         try:
             await self.node.stop()
         finally:
-            try:
-                self.log.close()
-            finally:
-                self.store.close()
+            self.release()
+
+    def release(self) -> None:
+        """Give log and store back; the node has stopped."""
+        try:
+            self.log.close()
+        finally:
+            self.store.close()
 
 
 def make_routes(kinds: Sequence[Kind], transports: Mapping[str, Transport]) -> dict[int, Route]:
@@ -68,9 +74,11 @@ def check_kinds(kinds: Sequence[Kind]) -> None:
             seen[key] = kind.name
 
 
-def default_transports(secrets: Mapping[str, str] | None = None) -> dict[str, Transport]:
-    """The shipped transports. `secrets`: what to say to the handler of each `truba://` address."""
-    return {"local": local_transport}
+def default_transports(
+    secrets: Mapping[str, str] | None = None, settings: WireSettings | None = None
+) -> dict[str, Transport]:
+    """The shipped transports. `secrets`: what to prove to the handler service of each `truba://` address."""
+    return {"local": local_transport, "truba": dial_transport(secrets or {}, settings or WireSettings())}
 
 
 def build(

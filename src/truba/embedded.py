@@ -23,7 +23,7 @@ class EmbeddedPipe:
         self._owner = self.node.attach()
 
     async def new(self, kind: int, *records: bytes, tag: int | None = None) -> LocalSession:
-        """Open a session. `tag` is accepted for the sake of the common contract; an embedded client never reconnects."""
+        """Open a session. `tag` has no effect: it serves clients that reconnect."""
         node = self.node
         hold = node.new(self._owner, kind, list(records), -1 if tag is None else tag)
         batch = node.sequencer.latest

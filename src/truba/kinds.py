@@ -48,7 +48,7 @@ class Kind:
     number: int
     name: str
     handler: Handler | str
-    """A coroutine function (in-process), or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
+    """A coroutine function, or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
     recovery_delay_s: float = 5.0
     """From the loss of an owner to the hand-over: time for the old owner's last effects to settle."""
     jitter_s: float = 2.0

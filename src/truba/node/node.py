@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from truba.clock import Clock, SystemClock
 from truba.codec.batch import decode_batch
-from truba.errors import BadRequest, ConfigError, DataDamaged, NoPerm, NoSession, Unavailable
+from truba.errors import BadRequest, ConfigError, DataDamaged, Fenced, NoPerm, NoSession, Unavailable
 from truba.kinds import Kind
 from truba.machine.events import Opened, Parked, Stored
 from truba.machine.machine import Machine
@@ -43,7 +43,7 @@ class Limits:
 
 
 def recover(log: Log, store: Store, kinds: Mapping[int, Kind]) -> Machine:
-    """The state that store and log hold together. DataDamaged: they do not fit. ConfigError: a kind has gone missing."""
+    """What store and log hold together. DataDamaged: they do not fit. ConfigError: a kind has gone missing."""
     machine = Machine(store, kinds)
     applied = store.summary.applied
     if applied.seq > log.tail.seq or log.position_at(applied.seq) not in (None, applied):
@@ -54,8 +54,8 @@ def recover(log: Log, store: Store, kinds: Mapping[int, Kind]) -> Machine:
     if missing:
         left = ", ".join(f"kind {n}: {sum(c for (k, _), c in machine.counts.items() if k == n)}" for n in missing)
         raise ConfigError(
-            f"there are sessions of kinds that the configuration does not name ({left}); add the kinds again, and remove"
-            " them only when no session of theirs is left (truba ls)"
+            f"there are sessions of kinds that the configuration does not name ({left}); add the kinds again, and"
+            " remove them only when no session of theirs is left (truba ls)"
         )
     return machine
 
@@ -80,7 +80,7 @@ class Node:
         self.clock = clock or SystemClock()
         self.limits = limits or Limits()
         self.log = log
-        self.store = store
+        self.base = store
         self.machine = recover(log, store, self.kinds)
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.sequencer = Sequencer(log, self.machine, self._fail)
@@ -116,7 +116,7 @@ class Node:
         self.dispatcher.pause()
 
     async def stop(self) -> None:
-        """After the frontends have closed: everything staged becomes durable, a last checkpoint makes the start quick."""
+        """After the frontends have closed: all that is staged becomes durable; a checkpoint makes the next start quick."""
         self.drain()
         await self.dispatcher.stop()
         self._alarm.cancel()
@@ -224,6 +224,18 @@ class Node:
             self.give_back(hold, cause)
 
     # -- operations ------------------------------------------------------------------------------------------
+
+    def find(self, owner: Owner, id_text: bytes) -> Hold:
+        """The hold that a request means. BadRequest, NoSession, Fenced, Closed."""
+        try:
+            return owner.find(id_text)
+        except NoSession:
+            head = self.machine.get(Index.parse(id_text.partition(b"@")[0]).seq)
+            if head is None or b"%d-%d" % head.id != id_text.partition(b"@")[0]:
+                raise
+            raise Fenced(
+                f"session {head.id} is {head.phase} at epoch {head.epoch} and not yours; nothing was stored"
+            ) from None
 
     def new(self, owner: Owner, kind: int, records: list[bytes], tag: int = -1) -> Hold:
         """Open a session; a tag that this owner already uses for an open one answers that one."""

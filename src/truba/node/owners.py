@@ -1,8 +1,8 @@
 """Who may write: owners, the sessions they hold, and how long a hold lasts without a sign of life.
 
-An *owner* is one connection, one in-process client, or one in-process handler. A *hold* is one owner's right to write to one session at
-one epoch. This is the node's own memory, not replicated state: after a restart it is rebuilt from the machine's
-owned sessions, whose events name the owner's digest.
+An *owner* is one connection, one in-process client, or one in-process handler. A *hold* is one owner's right to write
+to one session at one epoch. This is the node's own memory, not replicated state: after a restart it is rebuilt from
+the machine's owned sessions, whose events name the owner's digest.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Lane(Protocol):
 class Owner:
     """One connection's, client's or handler's holds."""
 
-    __slots__ = ("away_cause", "digest", "ended", "grace_ms", "holds", "receiver", "suspect", "tags", "user")
+    __slots__ = ("away_cause", "digest", "ended", "grace_ms", "holds", "out", "receiver", "suspect", "tags", "user")
 
     def __init__(self, receiver: Receiver | None = None) -> None:
         self.receiver = receiver
@@ -104,6 +104,7 @@ class Owner:
         self.grace_ms = 0
         self.user = ""
         self.holds: dict[bytes, Hold] = {}  # by id as printed
+        self.out = 0  # of these, how many were handed over
         self.tags: dict[int, Hold] = {}
         self.ended: dict[bytes, Hold] = {}  # the last ones, oldest first
         self.suspect: set[bytes] = set()  # taken from this owner by lateness: its old task may still write
@@ -147,6 +148,8 @@ class Owner:
         self.holds[id_text] = hold
         if hold.tag >= 0:
             self.tags[hold.tag] = hold
+        if hold.epoch:
+            self.out += 1
         if self.suspect:
             hold.strict = id_text in self.suspect or len(self.suspect) >= SUSPECT_MAX
 
@@ -157,6 +160,8 @@ class Owner:
         del self.holds[id_text]
         if hold.tag >= 0:
             self.tags.pop(hold.tag, None)
+        if hold.epoch:
+            self.out -= 1
         ended = self.ended
         ended[id_text] = hold
         if len(ended) > ENDED_KEPT:

@@ -75,9 +75,9 @@ class LocalSession:
         return batch.durable()
 
 
-def _plain(record: bytes) -> bytes:
+def _plain(record: object) -> bytes:
     if type(record) is not bytes:
-        if isinstance(record, bytearray | memoryview):
+        if isinstance(record, bytes | bytearray | memoryview):
             return bytes(record)
         raise TypeError(f"a record is bytes, not {type(record).__name__}; nothing was stored")
     return record

@@ -1,4 +1,4 @@
-"""Authentication: who is this, and what may they do? Shipped: one shared password; yours is named in the configuration."""
+"""Authentication: who is this, and what may they do? Shipped: one shared password (`truba.auth`)."""
 
 from __future__ import annotations
 

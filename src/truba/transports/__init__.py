@@ -1,0 +1,1 @@
+"""Transports: how unfinished sessions reach the handlers."""

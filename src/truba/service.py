@@ -1,0 +1,144 @@
+"""`truba serve`: a node with its frontends, from start to clean stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from truba import __version__
+from truba.auth import SharedPassword
+from truba.compose import Parts, build, default_transports
+from truba.config import Config, read_secret
+from truba.frontends.resp import Listen, RespFrontend
+from truba.node.node import Limits, Node
+from truba.ports.auth import Authenticator
+from truba.ports.frontend import Frontend
+from truba.ports.transport import Transport
+from truba.protocols import resp
+from truba.transports.local import load_object
+from truba.wire.connection import WireSettings
+
+log = structlog.get_logger("truba.service")
+
+EXIT_OK = 0
+EXIT_LOG_FAILED = 70
+"""The log or a checkpoint failed: what was under way is unknown, everything acknowledged is there at the next start."""
+
+
+async def serve(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; the process's exit code. ConfigError, DataError, OSError when it cannot start."""
+    started = time.monotonic()
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    try:
+        settings = _settings(config)
+        frontends = _frontends(config, settings)
+        parts = build(
+            config.node.data,
+            config.kinds,
+            name=config.node.name,
+            limits=Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint),
+            transports=_transports(config, settings),
+            segment_bytes=config.node.segment,
+            reserve_bytes=config.node.reserve,
+        )
+        try:
+            return await _run(parts, frontends, stop, config, started)
+        finally:
+            parts.release()
+    finally:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(signum)
+
+
+async def _run(parts: Parts, frontends: list[Frontend], stop: asyncio.Event, config: Config, started: float) -> int:
+    node = parts.node
+    under_way: list[Frontend] = []
+    try:
+        await node.start()
+        for frontend in frontends:
+            under_way.append(frontend)
+            await frontend.start(node)
+        bound = next((f.bound for f in frontends if isinstance(f, RespFrontend)), None)
+        log.info(
+            "ready",
+            version=__version__,
+            listen=None if bound is None else f"{bound[0]}:{bound[1]}",
+            unix=str(config.node.unix) if config.node.unix else None,
+            data=str(config.node.data),
+            term=node.machine.term,
+            seq=node.machine.seq,
+            kinds=[kind.name for kind in config.kinds],
+            ready_ms=round((time.monotonic() - started) * 1000),
+        )
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait([stopping, node.failed], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not node.failed.done():
+            log.info("stopping", sessions_out=sum(lane.out for lane in node.dispatcher.lanes.values()))
+            node.drain()
+            await _finish_handovers(node, config.node.stop_timeout)
+    finally:
+        for frontend in under_way:
+            await frontend.stop()
+        await node.stop()
+    if node.failed.done():
+        error = node.failed.result()
+        log.error(
+            "the pipe has stopped",
+            error=str(error),
+            outcome="unknown for what was not acknowledged; everything acknowledged is stored",
+            next="mend the disk, then start again: the log is recovered at the start",
+        )
+        return EXIT_LOG_FAILED
+    log.info("stopped", term=node.machine.term, seq=node.machine.seq)
+    return EXIT_OK
+
+
+async def _finish_handovers(node: Node, timeout_s: float) -> None:
+    """Let handlers finish what they hold, within bounds."""
+    until = time.monotonic() + timeout_s
+    while any(lane.out for lane in node.dispatcher.lanes.values()) and time.monotonic() < until:
+        await asyncio.sleep(0.02)
+
+
+def _settings(config: Config) -> WireSettings:
+    authenticator: Authenticator | None = None
+    if config.node.authenticator is not None:
+        authenticator = load_object(config.node.authenticator)
+    elif config.node.password_file is not None:
+        authenticator = SharedPassword(read_secret(config.node.password_file).decode())
+    return WireSettings(
+        parser=resp.Limits(request_bytes_max=config.node.request_bytes_max),
+        output_bytes_max=config.node.output_bytes_max,
+        authenticator=authenticator,
+    )
+
+
+def _frontends(config: Config, settings: WireSettings) -> list[Frontend]:
+    own: list[Frontend] = [load_object(table.factory)(table.options) for table in config.node.frontends]
+    if config.node.listen is None and config.node.unix is None:
+        return own
+    listen = Listen(
+        tcp=None if config.node.listen is None else str(config.node.listen),
+        unix=config.node.unix,
+        connections_max=config.node.connections_max,
+    )
+    return [RespFrontend(listen, settings), *own]
+
+
+def _transports(config: Config, settings: WireSettings) -> Mapping[str, Transport]:
+    secrets = {route: _text(path) for route, path in config.handler_secret_files.items()}
+    own: dict[str, Transport] = {scheme: load_object(path) for scheme, path in config.transports.items()}
+    return default_transports(secrets, settings) | own
+
+
+def _text(path: Path) -> str:
+    return read_secret(path).decode()

@@ -1,0 +1,140 @@
+"""`truba://host:port` routes: the pipe dials the handler service and keeps the connection.
+
+The service at the other end speaks the ordinary protocol on it (see `truba.wire`), says KINDS, and is handed sessions
+as long as it has credit. While it cannot be reached, its sessions simply stay due: an outage uses nothing up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Mapping
+
+import structlog
+
+from truba.address import parse_handler
+from truba.kinds import Backoff, Kind
+from truba.node.node import Node
+from truba.node.owners import Owner
+from truba.ports.transport import Transport
+from truba.protocols import replies
+from truba.wire.connection import Connection, WireSettings
+from truba.wire.verbs import VERBS
+
+log = structlog.get_logger("truba.route")
+
+REDIAL = Backoff(base_s=0.1, factor=2.0, cap_s=5.0)
+CONNECT_TIMEOUT_S = 5.0
+KINDS_TIMEOUT_S = 10.0
+"""A service that accepts and then says nothing is left and dialled again."""
+
+
+class DialRoute:
+    """One handler service, one connection at a time."""
+
+    def __init__(self, address: str, secret: str, settings: WireSettings) -> None:
+        self.address = address
+        self._host, self._port = parse_handler(address)
+        self._secret = secret
+        self._settings = settings
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._state = "not dialled yet"
+
+    def start(self, node: Node, wake: Callable[[], None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._keep(node, wake), name=f"route {self.address}")
+
+    def seat(self, kind: int) -> Owner | None:
+        connection = self._connection
+        if connection is not None and connection.has_seat(kind):
+            return connection.owner
+        return None
+
+    def state(self) -> str:
+        return self._state
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        connection = self._connection
+        if connection is not None:
+            connection.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), CONNECT_TIMEOUT_S)
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    async def _keep(self, node: Node, wake: Callable[[], None]) -> None:
+        tries = 0
+        while True:
+            trouble = await self._once(node, wake)
+            tries = 0 if trouble is None else tries + 1
+            if tries == 1:
+                log.warning("handler unreachable", handler=self.address, error=trouble)
+            self._state = f"unreachable: {trouble}" if trouble else "connection ended"
+            await asyncio.sleep(REDIAL.delay_s(max(tries, 1), 0.5 + node.clock.chance() / 2))
+
+    async def _once(self, node: Node, wake: Callable[[], None]) -> str | None:
+        """One connection from dialling to its end. What went wrong before the handler said KINDS, or None."""
+
+        def make() -> Connection:
+            return Connection(node, VERBS, self._settings, self._closed, dialled=True, wake=on_change)
+
+        def on_change() -> None:
+            self._ready.set()
+            wake()
+
+        self._lost.clear()
+        self._ready.clear()
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                transport, connection = await loop.create_connection(make, self._host, self._port)
+        except TimeoutError:
+            return f"no connection within {CONNECT_TIMEOUT_S:.0f} s"
+        except OSError as error:
+            return str(error.strerror or error)
+        self._connection = connection
+        transport.write(replies.push([b"hello", b"truba", b"1", self._secret.encode()]))
+        try:
+            async with asyncio.timeout(KINDS_TIMEOUT_S):
+                await _first_of(self._ready, self._lost)
+        except TimeoutError:
+            transport.abort()
+            await self._lost.wait()
+            return f"connected, but no KINDS within {KINDS_TIMEOUT_S:.0f} s"
+        if not connection.kinds:
+            await self._lost.wait()
+            return "the handler service closed the connection before it said KINDS; is the secret right?"
+        self._state = f"connected, kinds {', '.join(map(str, sorted(connection.kinds)))}, credit {connection.credit}"
+        log.info("handler connected", handler=self.address, kinds=sorted(connection.kinds), credit=connection.credit)
+        await self._lost.wait()
+        log.warning("handler connection lost", handler=self.address)
+        return None
+
+    def _closed(self, connection: Connection) -> None:
+        if self._connection is connection:
+            self._connection = None
+        self._lost.set()
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def dial_transport(secrets: Mapping[str, str], settings: WireSettings) -> Transport:
+    """Routes of `truba://`; `secrets`: what to prove to the service of each address."""
+
+    def make(address: str, kinds: Collection[Kind]) -> DialRoute:
+        return DialRoute(address, secrets.get(address, ""), settings)
+
+    return make

@@ -1,0 +1,1 @@
+"""The server's end of a RESP connection, whichever side dialled it."""

@@ -1,0 +1,277 @@
+"""One RESP connection: bytes in, requests to the node, answers out in order and not before they are durable.
+
+A connection that the pipe dialled (`dialled=True`) is a handler's: it may say KINDS, and is then an owner to which the
+dispatcher hands sessions. Everything else is the same on both. What each verb means is in `truba.wire.verbs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from truba.errors import BadRequest, NoAuth, NoPerm, OperationError
+from truba.node.node import Node
+from truba.node.owners import Handover, Hold, Owner
+from truba.ports.auth import Authenticator, Principal
+from truba.protocols import replies
+from truba.protocols.resp import FramingLost, Limits, RequestParser
+from truba.types import Cause
+
+log = structlog.get_logger("truba.wire")
+
+BEFORE_AUTH = frozenset({b"AUTH", b"HELLO", b"QUIT"})
+
+PENDING_BYTES_MAX = 4 << 20
+"""Request bytes of one connection whose answers have not left: beyond it reading stops until half is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireSettings:
+    """What all connections of a frontend share."""
+
+    parser: Limits = field(default_factory=Limits)
+    output_bytes_max: int = 1 << 20  # unsent answers of one connection before reading stops
+    authenticator: Authenticator | None = None
+
+
+class Verb(Protocol):
+    """A request's meaning. Returns the encoded answer; raises OperationError; None: the answer comes later."""
+
+    def __call__(self, connection: Connection, args: list[bytes], /) -> bytes | None: ...
+
+
+class Connection(asyncio.Protocol):
+    """See the module. `closed` is called once, when the connection has ended."""
+
+    def __init__(
+        self,
+        node: Node,
+        verbs: dict[bytes, Verb],
+        settings: WireSettings,
+        closed: Callable[[Connection], None],
+        *,
+        dialled: bool = False,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
+        self.node = node
+        self.settings = settings
+        self.dialled = dialled
+        self.owner: Owner = node.attach(self)
+        self.holds = self.owner.holds
+        self.kinds: frozenset[int] = frozenset()  # served by the handler at the other end
+        self.credit = 0
+        self.proto = 3 if dialled else 2
+        self.principal: Principal | None = None
+        self.peer = ""
+        self.name = ""  # CLIENT SETNAME
+        self.transport: asyncio.Transport | None = None
+        self.tasks: set[asyncio.Task[None]] = set()  # authentications under way
+        self._verbs = verbs
+        self._closed = closed
+        self._wake = wake
+        self._parser = RequestParser(settings.parser)
+        self._guarded = settings.authenticator is not None
+        self._backlog: list[list[bytes]] | None = None  # requests that wait for an authentication
+        self._pending_bytes = 0
+        self._paused_for: set[str] = set()
+        self._closing = False
+        self.quitting = False  # QUIT: nothing that follows is read
+
+    # -- asyncio ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        peer = transport.get_extra_info("peername")
+        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+        transport.set_write_buffer_limits(high=self.settings.output_bytes_max)
+        keep_alive(transport.get_extra_info("socket"))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            requests = self._parser.feed(data)
+        except FramingLost as lost:
+            self._serve(lost.requests, 0)
+            self._give_up(lost.error)
+            return
+        if requests:
+            self._serve(requests, len(data))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closing = True
+        self.transport = None
+        self.kinds = frozenset()
+        self.node.detach(self.owner)
+        self._closed(self)
+
+    def pause_writing(self) -> None:
+        self._pause("output")
+
+    def resume_writing(self) -> None:
+        self._resume("output")
+
+    # -- requests ------------------------------------------------------------------------------------------
+
+    def _serve(self, requests: list[list[bytes]], size: int) -> None:
+        if self._closing:
+            return
+        if self._backlog is not None:
+            self._backlog += requests
+            return
+        out: list[bytes] = []
+        verbs = self._verbs
+        for at, args in enumerate(requests):
+            try:
+                verb = verbs.get(args[0]) or verbs.get(args[0].upper())
+                if verb is None:
+                    raise BadRequest(f"unknown command {args[0][:32]!r}; nothing was stored")
+                if self._guarded and self.principal is None and args[0].upper() not in BEFORE_AUTH:
+                    raise NoAuth("authenticate first: AUTH [user] password; nothing was stored")
+                answer = verb(self, args)
+                if answer is None:
+                    self._backlog = requests[at + 1 :]
+                    break
+                out.append(answer)
+            except OperationError as refusal:
+                out.append(replies.error(refusal.code, str(refusal)))
+            if self.quitting:
+                break
+        self.send(b"".join(out), size)
+        if self.quitting:
+            self.close()
+
+    def send(self, answers: bytes, size: int = 0) -> None:
+        """Let bytes go once everything staged so far is durable; `size`: bytes of the requests they answer."""
+        batch = self.node.sequencer.latest
+        if batch is None:
+            if self.transport is not None:
+                self.transport.write(answers)
+            return
+        batch.waiters.append(partial(self._release, answers, size))
+        self._pending_bytes += size
+        if self._pending_bytes > PENDING_BYTES_MAX:
+            self._pause("pending")
+
+    def _release(self, answers: bytes, size: int, durable: bool) -> None:
+        self._pending_bytes -= size
+        transport = self.transport
+        if transport is None:
+            return
+        if not durable:
+            transport.abort()  # no answer is the true answer: nobody knows the outcome
+            return
+        transport.write(answers)
+        if self._paused_for and self._pending_bytes * 2 <= PENDING_BYTES_MAX:
+            self._resume("pending")
+
+    def go_on(self, answer: bytes) -> None:
+        """The answer that a verb returned None for; then what had to wait for it."""
+        backlog, self._backlog = self._backlog, None
+        self.send(answer)
+        self._resume("authentication")
+        if backlog:
+            self._serve(backlog, 0)
+
+    def hold_requests(self) -> None:
+        """Read nothing more until `go_on`."""
+        self._pause("authentication")
+
+    def permit(self, verb: str, kind: int | None) -> None:
+        """NoPerm unless whoever is at the other end may do that. Everybody may when no authentication is set up."""
+        principal = self.principal
+        if principal is not None and not principal.allows(verb, kind):
+            what = verb if kind is None else f"{verb} on kind {kind}"
+            raise NoPerm(f"user {principal.name!r} may not {what}; nothing was stored")
+
+    # -- endings ------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Read nothing more; end once everything answered so far has left."""
+        if self._closing:
+            return
+        self._closing = True
+        self._pause("closing")
+        self.node.when_durable(self._shut)
+
+    def warn(self, what: str, error: BaseException) -> None:
+        log.warning(what, peer=self.peer, error=repr(error))
+
+    def _give_up(self, error: OperationError) -> None:
+        log.warning("connection given up", peer=self.peer, error=str(error))
+        self.send(replies.error(error.code, str(error)))
+        self.close()
+
+    def _shut(self, durable: bool) -> None:
+        if self.transport is not None:
+            self.transport.close()  # after its buffer has been sent
+
+    def _pause(self, reason: str) -> None:
+        if not self._paused_for and self.transport is not None:
+            self.transport.pause_reading()
+        self._paused_for.add(reason)
+
+    def _resume(self, reason: str) -> None:
+        if reason in self._paused_for:
+            self._paused_for.discard(reason)
+            if not self._paused_for and self.transport is not None:
+                self.transport.resume_reading()
+
+    # -- as an owner's receiver: only a dialled connection is handed sessions ---------------------------
+
+    def has_seat(self, kind: int) -> bool:
+        """Would the handler at the other end take one more session of this kind?"""
+        return kind in self.kinds and self.owner.out < self.credit
+
+    def serve_kinds(self, kinds: frozenset[int], credit: int) -> None:
+        """KINDS: begin to be handed sessions."""
+        self.kinds = kinds
+        self.credit = credit
+        if self._wake is not None:
+            self._wake()
+
+    def repeat(self, handover: Handover) -> bool:
+        transport = self.transport
+        if transport is None or self._closing:
+            return False
+        hold = handover.hold
+        transport.write(
+            replies.push(
+                [
+                    b"repeat",
+                    hold.id_text,
+                    hold.epoch,
+                    hold.kind,
+                    handover.attempt,
+                    handover.deadline_ms,
+                    handover.cause.encode(),
+                    *handover.records,
+                ]
+            )
+        )
+        return True
+
+    def lost(self, hold: Hold, cause: Cause) -> None:
+        if self.dialled:
+            self.send(replies.push([b"lost", hold.id_text, hold.epoch, cause.encode()]))
+
+    def released(self, hold: Hold) -> None:
+        if hold.epoch and self._wake is not None:
+            self._wake()
+
+
+def keep_alive(sock: socket.socket | None) -> None:
+    """A peer that vanished without a word is noticed within half a minute. Nothing to do for a Unix socket."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25_000)

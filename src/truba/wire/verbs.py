@@ -1,0 +1,318 @@
+"""What each request means: arguments -> one call on the node -> answer. The table is at the end.
+
+The operations on sessions come first; they are the path that everything is measured by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from truba import __version__
+from truba.errors import BadRequest, NoAuth, UnknownKind
+from truba.node.owners import Hold
+from truba.ports.auth import Principal
+from truba.protocols import grammar, replies
+from truba.types import Index
+from truba.wire.connection import Connection, Verb
+from truba.wire.views import describe, info_text
+
+OK = replies.OK
+
+# -- operations on sessions --------------------------------------------------------------------------------------
+
+
+def _hold(connection: Connection, id_text: bytes, verb: str) -> Hold:
+    hold = connection.holds.get(id_text)
+    if hold is None or hold.strict:
+        hold = connection.node.find(connection.owner, id_text)
+    if connection.principal is not None:
+        connection.permit(verb, hold.kind)
+    return hold
+
+
+def new(connection: Connection, args: list[bytes]) -> bytes:
+    request = grammar.parse_new(args)
+    kind = _kind(connection, request.kind)
+    if connection.principal is not None:
+        connection.permit("NEW", kind)
+    hold = connection.node.new(connection.owner, kind, request.records, request.tag)
+    return replies.bulk(hold.id_text)
+
+
+def append(connection: Connection, args: list[bytes]) -> bytes:
+    if len(args) < 3:
+        raise BadRequest("APPEND takes an id and at least one record; nothing was stored")
+    connection.node.append(_hold(connection, args[1], "APPEND"), args[2:])
+    return OK
+
+
+def replace(connection: Connection, args: list[bytes]) -> bytes:
+    if len(args) != 3:
+        raise BadRequest("REPLACE takes an id and one record; nothing was stored")
+    connection.node.replace(_hold(connection, args[1], "REPLACE"), args[2])
+    return OK
+
+
+def delete(connection: Connection, args: list[bytes]) -> bytes:
+    if len(args) != 2:
+        raise BadRequest("DELETE takes an id; nothing was deleted")
+    connection.node.delete(_hold(connection, args[1], "DELETE"))
+    return OK
+
+
+def store(connection: Connection, args: list[bytes]) -> bytes:
+    if len(args) != 3:
+        raise BadRequest("STORE takes an id and seconds; nothing was stored")
+    delay_ms = grammar.parse_delay_ms(args[2])
+    connection.node.store(_hold(connection, args[1], "STORE"), delay_ms)
+    return OK
+
+
+def fail(connection: Connection, args: list[bytes]) -> bytes:
+    if len(args) not in (2, 3):
+        raise BadRequest("FAIL takes an id and perhaps a reason; nothing was stored")
+    reason = args[2].decode("utf-8", "replace") if len(args) == 3 else ""
+    connection.node.fail(_hold(connection, args[1], "FAIL"), reason)
+    return OK
+
+
+def touch(connection: Connection, args: list[bytes]) -> bytes:
+    if len(args) != 2:
+        raise BadRequest("TOUCH takes an id")
+    connection.node.touch(_hold(connection, args[1], "TOUCH"))
+    return OK
+
+
+def _kind(connection: Connection, kind: int | str) -> int:
+    if isinstance(kind, int):
+        return kind
+    number = connection.node.kind_numbers.get(kind)
+    if number is None:
+        raise UnknownKind(f"no kind {kind[:64]!r} is configured; nothing was stored")
+    return number
+
+
+# -- owners and handlers ------------------------------------------------------------------------------------------
+
+
+def owner(connection: Connection, args: list[bytes]) -> bytes:
+    token, grace_s = grammar.parse_owner(args)
+    connection.permit("OWNER", None)
+    held = connection.node.name_owner(connection.owner, token, grace_s)
+    return replies.array(
+        [
+            replies.array([replies.bulk(b"%d-%d" % index), *map(replies.integer, (kind, tag, operations))])
+            for index, kind, tag, operations in held
+        ]
+    )
+
+
+def kinds(connection: Connection, args: list[bytes]) -> bytes:
+    numbers, credit = grammar.parse_kinds(args)
+    if not connection.dialled:
+        raise BadRequest("KINDS is for handlers, on a connection that the pipe dialled; this one you dialled yourself")
+    for number in numbers:
+        connection.permit("KINDS", number)
+        if number not in connection.node.kinds:
+            raise UnknownKind(f"no kind {number} is configured; nothing will be handed over")
+    connection.serve_kinds(frozenset(numbers), credit)
+    return OK
+
+
+# -- operators ------------------------------------------------------------------------------------------------------
+
+
+def ls(connection: Connection, args: list[bytes]) -> bytes:
+    wish = grammar.parse_ls(args)
+    kind = None if wish.kind is None else _kind(connection, wish.kind)
+    connection.permit("LS", kind)
+    found: list[Any] = []
+    last: Index | None = None
+    for looked_at, head in enumerate(connection.node.scan(wish.after), 1):
+        last = head.id
+        if (kind is None or head.kind == kind) and (wish.phase is None or head.phase is wish.phase):
+            found.append(describe(connection.node, head, None))
+        if len(found) >= wish.limit or looked_at >= LS_LOOKED_AT_MAX:
+            break
+    else:
+        last = None
+    cursor = b"" if last is None else str(last).encode()
+    return replies.encode([cursor, found], connection.proto)
+
+
+LS_LOOKED_AT_MAX = 10_000
+"""Sessions that one LS looks at: about ten milliseconds; nobody else is served meanwhile."""
+
+
+def show(connection: Connection, args: list[bytes]) -> bytes:
+    node = connection.node
+    head = node.look_up(_index(args, "SHOW"))
+    connection.permit("SHOW", head.kind)
+    return replies.encode(describe(node, head, node.machine.records(head.number)), connection.proto)
+
+
+def resume(connection: Connection, args: list[bytes]) -> bytes:
+    index = _index(args, "RESUME")
+    connection.permit("RESUME", connection.node.look_up(index).kind)
+    connection.node.resume(index)
+    return OK
+
+
+def remove(connection: Connection, args: list[bytes]) -> bytes:
+    index = _index(args, "REMOVE")
+    connection.permit("REMOVE", connection.node.look_up(index).kind)
+    connection.node.remove(index)
+    return OK
+
+
+def _index(args: list[bytes], verb: str) -> Index:
+    if len(args) != 2:
+        raise BadRequest(f"{verb} takes an id; nothing was changed")
+    return grammar.parse_id(args[1])[0]
+
+
+def info(connection: Connection, args: list[bytes]) -> bytes:
+    connection.permit("INFO", None)
+    return replies.bulk(info_text(connection.node).encode())
+
+
+# -- the connection itself --------------------------------------------------------------------------------------
+
+
+def ping(connection: Connection, args: list[bytes]) -> bytes:
+    if len(args) > 2:
+        raise BadRequest("PING takes one text at most")
+    return replies.bulk(args[1]) if len(args) == 2 else b"+PONG\r\n"
+
+
+def auth(connection: Connection, args: list[bytes]) -> bytes | None:
+    if len(args) not in (2, 3):
+        raise BadRequest("AUTH takes a password, or a user and a password")
+    return _authenticate(connection, args[-2] if len(args) == 3 else b"default", args[-1], OK)
+
+
+def hello(connection: Connection, args: list[bytes]) -> bytes | None:
+    proto, credentials, name = grammar.parse_hello(args)
+    guarded = connection.settings.authenticator is not None and connection.principal is None
+    if guarded and credentials is None:
+        raise NoAuth("authenticate first: HELLO 3 AUTH user password")
+    if proto is not None:
+        connection.proto = proto
+    if name is not None:
+        connection.name = name
+    answer = replies.encode(
+        {
+            "server": "truba",
+            "version": __version__,
+            "proto": connection.proto,
+            "id": id(connection) & 0x7FFF_FFFF,
+            "mode": "standalone",
+            "role": "master",
+            "modules": [],
+        },
+        connection.proto,
+    )
+    if credentials is not None:
+        return _authenticate(connection, *credentials, answer)
+    return answer
+
+
+def _authenticate(connection: Connection, user: bytes, password: bytes, answer: bytes) -> bytes | None:
+    authenticator = connection.settings.authenticator
+    if authenticator is None:
+        raise BadRequest("AUTH is of no use here: no authentication is configured")
+    try:
+        verdict = authenticator.authenticate(user.decode(), password.decode(), connection.peer)
+    except UnicodeDecodeError:
+        raise NoAuth("user and password must be UTF-8 text") from None
+    if not isinstance(verdict, Awaitable):
+        return _admit(connection, verdict, answer)
+    connection.hold_requests()
+    task = asyncio.ensure_future(_await_verdict(connection, verdict, answer))
+    connection.tasks.add(task)
+    task.add_done_callback(connection.tasks.discard)
+    return None
+
+
+async def _await_verdict(connection: Connection, verdict: Awaitable[Principal | None], answer: bytes) -> None:
+    try:
+        reply = _admit(connection, await verdict, answer)
+    except NoAuth as refusal:
+        reply = replies.error(refusal.code, str(refusal))
+    except Exception as error:
+        connection.warn("the authenticator failed", error)
+        reply = replies.error("UNAVAILABLE", "the authentication service failed; nothing was stored; try again later")
+    connection.go_on(reply)
+
+
+def _admit(connection: Connection, principal: Principal | None, answer: bytes) -> bytes:
+    if principal is None:
+        raise NoAuth("wrong user or password")
+    connection.principal = principal
+    connection.owner.user = principal.name
+    return answer
+
+
+def client(connection: Connection, args: list[bytes]) -> bytes:
+    match [arg.upper() for arg in args[1:2]]:
+        case [b"SETNAME"] if len(args) == 3:
+            connection.name = args[2][:64].decode("utf-8", "replace")
+            return OK
+        case [b"GETNAME"]:
+            return replies.bulk(connection.name.encode())
+        case [b"SETINFO"]:
+            return OK
+        case [b"ID"]:
+            return replies.integer(id(connection) & 0x7FFF_FFFF)
+    raise BadRequest("CLIENT knows SETNAME, GETNAME, SETINFO and ID")
+
+
+def command(connection: Connection, args: list[bytes]) -> bytes:
+    """Redis clients ask for the table of commands; an empty one makes them send what the user wrote."""
+    return b":0\r\n" if args[1:2] and args[1].upper() == b"COUNT" else b"*0\r\n"
+
+
+def config(connection: Connection, args: list[bytes]) -> bytes:
+    """redis-benchmark asks for settings of Redis; there are none."""
+    if len(args) < 3 or args[1].upper() != b"GET":
+        raise BadRequest("CONFIG knows GET only; the configuration is a file")
+    return replies.encode({}, connection.proto)
+
+
+def select(connection: Connection, args: list[bytes]) -> bytes:
+    if args[1:] != [b"0"]:
+        raise BadRequest("there is one database only, 0")
+    return OK
+
+
+def quit_(connection: Connection, args: list[bytes]) -> bytes:
+    connection.quitting = True
+    return OK
+
+
+VERBS: dict[bytes, Verb] = {
+    b"NEW": new,
+    b"APPEND": append,
+    b"REPLACE": replace,
+    b"DELETE": delete,
+    b"STORE": store,
+    b"FAIL": fail,
+    b"TOUCH": touch,
+    b"OWNER": owner,
+    b"KINDS": kinds,
+    b"LS": ls,
+    b"SHOW": show,
+    b"RESUME": resume,
+    b"REMOVE": remove,
+    b"INFO": info,
+    b"PING": ping,
+    b"AUTH": auth,
+    b"HELLO": hello,
+    b"CLIENT": client,
+    b"COMMAND": command,
+    b"CONFIG": config,
+    b"SELECT": select,
+    b"QUIT": quit_,
+}

@@ -1,0 +1,63 @@
+"""What operators are shown: a session as fields, the node as INFO text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from truba import __version__
+from truba.node.node import Node
+from truba.ports.store import Head
+from truba.types import Phase
+
+
+
+def describe(node: Node, head: Head, records: list[bytes] | None) -> dict[str, Any]:
+    """The fields of `docs/wire-protocol.md`; `records` None: their count only."""
+    return {
+        "id": str(head.id),
+        "kind": head.kind,
+        "name": node.kinds[head.kind].name,
+        "phase": head.phase.value,
+        "epoch": head.epoch,
+        "created_ms": head.created_ms,
+        "due_ms": head.due_ms,
+        "attempts": head.attempts,
+        "deliveries": head.deliveries,
+        "cause": "" if head.phase is Phase.ACTIVE else head.cause.value,
+        "detail": head.detail,
+        "records": head.next - head.first if records is None else records,
+        "bytes": head.bytes,
+    }
+
+
+def info_text(node: Node) -> str:
+    """`key:value` lines in the manner of Redis's INFO."""
+    machine, sequencer = node.machine, node.sequencer
+    lines = [
+        "# Server",
+        f"truba_version:{__version__}",
+        f"name:{node.name}",
+        f"accepting:{int(node.accepting)}",
+        "loading:0",  # Redis clients wait for this
+        "# Log",
+        f"term:{machine.term}",
+        f"seq:{machine.seq}",
+        f"log_bytes:{node.log.size_bytes}",
+        f"log_space:{node.log.space}",
+        f"batches:{sequencer.batches}",
+        f"events:{sequencer.events}",
+        "# Store",
+        f"store_bytes:{node.base.size_bytes}",
+        f"store_seq:{node.base.summary.applied.seq}",
+        f"checkpoints:{node.checkpointer.done}",
+        "# Sessions",
+        f"deliveries:{node.dispatcher.deliveries}",
+        f"owner_losses:{node.owner_losses}",
+    ]
+    for number, kind in sorted(node.kinds.items()):
+        counts = ",".join(f"{phase}={machine.counts[number, phase]}" for phase in Phase)
+        lines.append(f"kind_{number}:name={kind.name},{counts}")
+    lines.append("# Handlers")
+    for number, lane in sorted(node.dispatcher.lanes.items()):
+        lines.append(f"handler_{number}:out={lane.out},concurrency={lane.kind.concurrency},state={lane.route.state()}")
+    return "\r\n".join(lines) + "\r\n"
