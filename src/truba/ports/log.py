@@ -49,7 +49,7 @@ class Log(Protocol):
 
     @property
     def space(self) -> Space:
-        """"low": only the reserve is left; whoever decides should refuse what grows the data."""
+        """ "low": only the reserve is left; whoever decides should refuse what grows the data."""
 
     @property
     def size_bytes(self) -> int:

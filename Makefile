@@ -1,0 +1,63 @@
+# What a person does with a checkout. Each target makes what it needs; `.venv` is made once, and again when the lock changes.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# A command may exist and yet not run (version managers leave such shims): each candidate is asked for its version.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PIP_TOOLS := pip-tools==7.6.2
+
+.DEFAULT_GOAL := help
+.PHONY: help test demo bench lint format lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: $(STAMP) ## run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+demo: $(STAMP) ## see work that killed processes left behind get finished
+	$(BIN)/truba demo $(ARGS)
+
+bench: $(STAMP) ## measure operations a second, embedded and over TCP
+	$(BIN)/truba bench $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+format: $(STAMP) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "truba needs Python 3.11 or later, and none was found;" \
+		"install it, or name one: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments;" \
+		"install its venv package (python3-venv on Debian and Ubuntu)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	$(PIP) install --quiet --no-build-isolation --no-deps -e .
+	@touch $@
+
+# Made with the oldest Python supported, so that what only older versions need is in the lock too. The machine's own
+# settings of pip are left out: the lock holds names, versions and hashes of what everybody can download, nothing else.
+PLAIN := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_CONSTRAINT PIP_CONFIG_FILE=/dev/null
+LOCK := $(PLAIN) build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-index-url \
+	--no-emit-trusted-host --no-emit-find-links --no-emit-options --annotation-style=line $(ARGS)
+
+lock: ## write requirements.lock and requirements-dev.lock anew; ARGS=--upgrade takes newer versions
+	$(PYTHON) -m venv --clear build/lock
+	$(PLAIN) build/lock/bin/python -m pip --disable-pip-version-check install --quiet $(PIP_TOOLS)
+	build/lock/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'], sep='\n')" > build/dev.in
+	$(LOCK) --output-file=requirements.lock pyproject.toml
+	$(LOCK) --output-file=requirements-dev.lock --constraint=requirements.lock pyproject.toml build/dev.in
+
+clean: ## remove everything that can be made again
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node-client/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,52 @@
+"""`truba serve`: a pipe from a configuration file, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import click
+
+from truba.cli.failure import PROBLEM, Failure
+from truba.cli.options import FILE, config_option, json_option
+
+
+@click.command
+@config_option
+@click.option("--listen", metavar="HOST:PORT", help="Listen here instead of where the file says.")
+@click.option("--data", type=FILE, help="Use this data directory instead of the file's.")
+@json_option
+def serve(config_path: Path, listen: str | None, data: Path | None, as_json: bool) -> None:
+    """Run a pipe. SIGTERM or SIGINT stops it cleanly: no new work, everything acknowledged is durable, exit 0.
+
+    Logs go to stderr, readable on a terminal and as JSON lines otherwise; --json asks for JSON lines in any case.
+
+    \b
+    Examples:
+      truba serve --config truba.toml
+      truba serve --config truba.toml --listen 0.0.0.0:7433 --data /var/lib/truba
+    """
+    from truba import config, logs
+
+    loaded = config.load(config_path, listen=listen, data=data)
+    logs.configure(loaded.node.log_level, "json" if as_json else loaded.node.log_format)
+
+    import uvloop
+
+    from truba import service
+
+    try:
+        code = uvloop.run(service.serve(loaded))
+    except OSError as error:
+        raise _cannot_listen(error, loaded) from error
+    click.get_current_context().exit(code)
+
+
+def _cannot_listen(error: OSError, loaded: object) -> Exception:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return Failure(PROBLEM, f"cannot listen: {error.strerror}", "stop the process that listens there, or give --listen HOST:PORT")
+        case errno.EADDRNOTAVAIL | errno.EACCES if error.filename is None:
+            return Failure(PROBLEM, f"cannot listen: {error.strerror}", "give --listen an address of this machine, and a port above 1023")
+        case _:
+            return error

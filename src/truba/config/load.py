@@ -1,0 +1,211 @@
+"""Reads a configuration file and says everything that is wrong with it at once.
+
+Opens the file itself and the files of secrets that it names, and nothing else: handlers are not tried here, the data
+directory is not touched.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from truba.config.locate import Lines
+from truba.config.locate import Path as Place
+from truba.config.model import ROUTES, Config, Frontend, KindTable, Node, Table
+from truba.config.problems import ConfigProblems, Problem
+from truba.config.units import size_text
+from truba.errors import ConfigError
+
+FILE_BYTES_MAX = 4 << 20  # a configuration is written by hand; whatever is larger was named by mistake
+
+_QUOTES = 'sizes, times and addresses are written in quotes: "64MiB", "30s", "127.0.0.1:7433"'
+_FIRST_KIND = """write a table such as [kinds.transfer] with number = 7 and handler = "truba://127.0.0.1:7434\""""
+
+
+def load(path: Path, *, listen: str | None = None, data: Path | None = None) -> Config:
+    """The configuration in a file; `listen` and `data` (against the working directory) overrule it.
+
+    Raises ConfigProblems with all that is wrong. Relative paths in the result are against the file's directory.
+    """
+    text = _read(path)
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as bad:
+        raise ConfigProblems([_syntax(path, text, str(bad))]) from bad
+    if isinstance(document.get("node", {}), dict):
+        overrules = {"listen": listen, "data": None if data is None else str(data.absolute())}
+        document["node"] = document.get("node", {}) | {k: v for k, v in overrules.items() if v is not None}
+    lines = Lines(text)
+    config: Config | None = None
+    found: list[tuple[Place, str, str]] = []
+    try:
+        config = _resolved(Config.model_validate(document), path.absolute().parent)
+    except ValidationError as bad:
+        found += map(_explained, bad.errors(include_url=False))
+    found += _across(document, lines)
+    if config is not None:
+        found += _secrets(config)
+        found += _unsendable(config)
+    if found or config is None:
+        raise ConfigProblems(
+            Problem(path, lines.of(place), ".".join(map(str, place)), what, instead) for place, what, instead in found
+        )
+    return config
+
+
+def read_secret(path: Path) -> bytes:
+    """The secret in a file: its bytes without the newline at the end. Raises ConfigError when there is none."""
+    try:
+        secret = path.read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+    except OSError as bad:
+        raise ConfigError(f"{path} cannot be read: {bad.strerror}") from bad
+    if not secret:
+        raise ConfigError(f"{path} is empty; write the secret into it")
+    return secret
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise ConfigProblems([Problem(path, 0, "", f"larger than {FILE_BYTES_MAX} bytes", "name a TOML file")])
+        return path.read_text("utf-8").replace("\r\n", "\n")
+    except FileNotFoundError as bad:
+        raise ConfigProblems([Problem(path, 0, "", "there is no such file", "name one with --config")]) from bad
+    except IsADirectoryError as bad:
+        raise ConfigProblems([Problem(path, 0, "", "this is a directory", "name the file inside it")]) from bad
+    except PermissionError as bad:
+        raise ConfigProblems([Problem(path, 0, "", "this user may not read the file", "")]) from bad
+    except OSError as bad:
+        raise ConfigProblems([Problem(path, 0, "", f"cannot be read: {bad.strerror}", "")]) from bad
+    except UnicodeDecodeError as bad:
+        line = bad.object.count(b"\n", 0, bad.start) + 1
+        raise ConfigProblems([Problem(path, line, "", "these bytes are not UTF-8", "save the file as UTF-8")]) from bad
+
+
+def _syntax(path: Path, text: str, message: str) -> Problem:
+    what, _, _ = message.partition(" (at ")
+    at = re.search(r"at line (\d+)", message)
+    written = text.rstrip("\n").split("\n")
+    line = int(at[1]) if at else len(written)
+    quoted = written[line - 1].strip() if line <= len(written) else ""
+    unquoted = re.match(r"[\w.-]+\s*=\s*[^\s\"'\[{#][^\"']*$", quoted)
+    return Problem(path, line, "", f"not TOML: {what[:1].lower()}{what[1:]}: {quoted}", _QUOTES if unquoted else "")
+
+
+def _resolved(config: Config, directory: Path) -> Config:
+    def paths(table: Table) -> dict[str, Path]:
+        return {name: directory / value for name, value in table if isinstance(value, Path)}
+
+    kinds = {name: table.model_copy(update=paths(table)) for name, table in config.kind_tables.items()}
+    return config.model_copy(update={"node": config.node.model_copy(update=paths(config.node)), "kind_tables": kinds})
+
+
+def _explained(error: Mapping[str, Any]) -> tuple[Place, str, str]:
+    """One of pydantic's errors in our words: place, what is wrong, what to do."""
+    place: Place = error["loc"]
+    context: dict[str, Any] = error.get("ctx", {})
+    written = str(error["input"]).lower() if isinstance(error["input"], bool) else repr(error["input"])
+    match error["type"]:
+        case "truba":
+            return (*place, context["key"]) if context["key"] else place, context["what"], context["instead"]
+        case "extra_forbidden":
+            known = list(_keys_of(place[:-1]))
+            close = get_close_matches(str(place[-1]), known, n=1)
+            return place, "unknown key", f'write "{close[0]}"' if close else f"the keys here are: {', '.join(known)}"
+        case "missing" if place == ("kinds",):
+            return place, "there is no kind", _FIRST_KIND
+        case "too_short":
+            return place, "there is no kind", _FIRST_KIND
+        case "missing" if place[-1] == "handler":
+            routes = " or ".join(f'handler = "{route}"' for route in ROUTES.values())
+            return place[:-1], "this kind has no handler", f"write {routes}"
+        case "missing" if place[-1] == "number":
+            return place[:-1], "this kind has no number", "write number = 7, or any other from 0 to 4294967295"
+        case "missing":
+            return place[:-1], f"{place[-1]} is missing", f"write {place[-1]} = ..."
+        case "greater_than_equal":
+            return place, f"{written} is too small", f"write {context['ge']:g} or more"
+        case "less_than_equal":
+            return place, f"{written} is too large", f"write {context['le']} or less"
+        case "int_type" | "int_from_float":
+            return place, f"{written} is not a whole number", "write one, without quotes"
+        case "float_type" | "finite_number":
+            return place, f"{written} is not a number", "write one, without quotes"
+        case "literal_error":
+            return place, f"{written} will not do", f"write {context['expected'].replace(chr(39), chr(34))}"
+        case "model_type" | "dict_type":
+            return place, f"{written} is not a table", f"write a table: [{'.'.join(map(str, place))}]"
+        case "list_type":
+            return place, f"{written} is not a list of tables", f"write [[{'.'.join(map(str, place))}]] for each"
+        case _:
+            return place, str(error["msg"]), ""
+
+
+def _keys_of(place: Place) -> Iterator[str]:
+    """Keys that the table at `place` may have."""
+    model: type[BaseModel] = Config
+    match place:
+        case ("kinds", _, "backoff"):
+            model = type(KindTable.model_fields["backoff"].default)
+        case ("kinds", _):
+            model = KindTable
+        case ("node",):
+            model = Node
+        case ("node", "frontends", _):
+            model = Frontend
+    return (field.alias or name for name, field in model.model_fields.items())
+
+
+def _across(document: Mapping[str, Any], lines: Lines) -> Iterator[tuple[Place, str, str]]:
+    """Problems that show only when the whole file is seen; what is malformed by itself is passed over here."""
+    kinds = document.get("kinds")
+    tables = (
+        {name: table for name, table in kinds.items() if isinstance(table, dict)} if isinstance(kinds, dict) else {}
+    )
+    transports = document.get("transports")
+    schemes = {*ROUTES, *(transports if isinstance(transports, dict) else {})}
+    holders: dict[int, str] = {}
+    for name, table in tables.items():
+        place = ("kinds", name)
+        if not name or name.isdecimal() or not all(c.isalnum() or c in "-_." for c in name):
+            yield place, f"{name!r} is no name for a kind", "use letters, digits, '-', '_' and '.', not only digits"
+        number, route = table.get("number"), table.get("handler")
+        if isinstance(number, int) and not isinstance(number, bool):
+            first = holders.setdefault(number, name)
+            if first != name:
+                other = f"kind {first} on line {lines.of(('kinds', first, 'number'))} has it"
+                yield (*place, "number"), f"{number} is taken: {other}", "write another number"
+        scheme = route.partition(":")[0] if isinstance(route, str) and ":" in route else None
+        if scheme and scheme not in schemes:
+            known = " or ".join(f'"{route}"' for route in ROUTES.values())
+            instead = f'write {known}, or name a transport: [transports] {scheme} = "package.module:factory"'
+            yield (*place, "handler"), f"{scheme!r} is not a scheme of routes", instead
+        if scheme == "local" and "handler_secret_file" in table:
+            yield (*place, "handler_secret_file"), "a local handler is shown no secret", "remove this key"
+
+
+def _secrets(config: Config) -> Iterator[tuple[Place, str, str]]:
+    files: dict[Place, Path | None] = {("node", "password_file"): config.node.password_file}
+    for name, table in config.kind_tables.items():
+        files["kinds", name, "handler_secret_file"] = table.handler_secret_file
+    for place, path in files.items():
+        if path is not None:
+            try:
+                read_secret(path)
+            except ConfigError as bad:
+                yield place, str(bad), ""
+
+
+def _unsendable(config: Config) -> Iterator[tuple[Place, str, str]]:
+    """Kinds whose largest record no request could carry."""
+    most = config.node.request_bytes_max
+    for name, table in config.kind_tables.items():
+        if table.record_max > most:
+            what = f"a record of {size_text(table.record_max)} does not fit in a request of {size_text(most)}"
+            yield ("kinds", name, "record_max"), what, "lower it, or raise request_bytes_max of [node]"

@@ -1,0 +1,214 @@
+"""The configuration as values: what a file may say, in which units, and what holds where it says nothing.
+
+Every key has a default but a kind's number and handler. The models are strict and frozen and judge one key, or one
+table, at a time; what needs the whole file (two kinds with one number, the schemes of routes) is judged in
+`truba.config.load`, which also resolves paths against the file's directory. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from truba.config.units import Address, address, seconds, size_bytes, size_text, time_text
+from truba.kinds import KIND_MAX, Backoff, Kind
+
+MIB = 2**20
+MODULE_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+ROUTES = {
+    "local": "local:package.module:function",
+    "truba": "truba://host:port",
+}
+"""Schemes of handler routes that need no entry in [transports], each with how it is written."""
+
+
+def refusal(what: str, instead: str, key: str = "") -> PydanticCustomError:
+    """What pydantic collects as an error of a value, or with `key` of that key of a table."""
+    return PydanticCustomError("truba", "{what}", {"what": what, "instead": instead, "key": key})
+
+
+def _reader(read: Callable[[object], Any], least: float = 0, show: Callable[[Any], str] = str) -> PlainValidator:
+    def check(value: object) -> Any:
+        try:
+            result = read(value)
+        except ValueError as bad:
+            what, wanted = bad.args
+            raise refusal(what, f"write {wanted}") from bad
+        if least and result < least:
+            raise refusal(f"{value!r} is too small", f'write "{show(least)}" or more')
+        return result
+
+    return PlainValidator(check)
+
+
+def _text(what: str, pattern: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        raise ValueError(f"{value!r} will not do", what)
+
+    return read
+
+
+def _path(value: object) -> Path:
+    if isinstance(value, str) and value and "\0" not in value:
+        return Path(value)
+    raise ValueError(f"{value!r} is not a path", 'a path in quotes, such as "data"')
+
+
+def _address_or_none(value: object) -> Address | None:
+    return None if value == "" else address(value)
+
+
+def _route(value: object) -> str:
+    scheme, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+    match scheme:
+        case "truba":
+            try:
+                if rest.startswith("//") and address(rest[2:].rstrip("/")).port:
+                    return f"truba://{address(rest[2:].rstrip('/'))}"
+            except ValueError:
+                pass
+        case "local":
+            if MODULE_OBJECT.fullmatch(rest):
+                return f"local:{rest}"
+        case _ if colon and rest:
+            return f"{scheme}:{rest}"
+    raise ValueError(f"{value!r} is not the route of a handler", " or ".join(f'"{ROUTES[s]}"' for s in ROUTES))
+
+
+Size = Annotated[int, _reader(size_bytes, 1, size_text)]
+LogSize = Annotated[int, _reader(size_bytes, 64 * 1024, size_text)]
+Time = Annotated[float, _reader(seconds)]
+TimeAboveZero = Annotated[float, _reader(seconds, 0.001, time_text)]
+FilePath = Annotated[Path, _reader(_path)]
+Count = Annotated[int, Field(ge=1)]
+ObjectPath = Annotated[str, _reader(_text('"package.module:object"', MODULE_OBJECT.pattern))]
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Frontend(Table):
+    """A client protocol of the user's own."""
+
+    factory: ObjectPath
+    """Called as `factory(pipe, options)`; see `truba.ports.frontend`."""
+    options: dict[str, Any] = {}
+    """Handed to the factory as it is."""
+
+
+class Node(Table):
+    data: FilePath = Path("data")
+    listen: Annotated[Address | None, _reader(_address_or_none)] = Address("127.0.0.1", 7433)
+    """None (written ""): no TCP port; then `unix` must be given."""
+    unix: FilePath | None = None
+    password_file: FilePath | None = None
+    name: Annotated[str, _reader(_text('a name of letters, digits, "-", "_" and "."', r"[\w.-]+"))] = "truba"
+    grace_max: Time = 300.0
+    checkpoint: LogSize = 64 * MIB
+    segment: LogSize = 32 * MIB
+    reserve: Annotated[int, _reader(size_bytes)] = 64 * MIB
+    connections_max: Count = 10_000
+    request_bytes_max: LogSize = 64 * MIB
+    output_bytes_max: LogSize = MIB
+    stop_timeout: Time = 10.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
+    authenticator: ObjectPath | None = None
+    frontends: list[Frontend] = []
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Node:
+        if self.listen is None and self.unix is None and not self.frontends:
+            raise refusal("nothing to listen on", "give listen an address, or give unix a path", "listen")
+        return self
+
+    @model_validator(mode="after")
+    def _one_authentication(self) -> Node:
+        if self.authenticator and self.password_file:
+            raise refusal("there is a password_file too", "keep one of the two", "authenticator")
+        return self
+
+
+_KIND: dict[str, Any] = {field.name: field.default for field in fields(Kind)}
+_BACKOFF: dict[str, Any] = {field.name: field.default for field in fields(Backoff)}
+
+
+class BackoffTable(Table):
+    base: Time = _BACKOFF["base_s"]
+    factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _BACKOFF["factor"]
+    cap: Time = _BACKOFF["cap_s"]
+
+
+class KindTable(Table):
+    """`[kinds.NAME]`; the defaults are those of `truba.Kind`."""
+
+    number: Annotated[int, Field(ge=0, le=KIND_MAX)]
+    handler: Annotated[str, _reader(_route)]
+    handler_secret_file: FilePath | None = None
+    recovery_delay: Time = _KIND["recovery_delay_s"]
+    jitter: Time = _KIND["jitter_s"]
+    backoff: BackoffTable = BackoffTable()
+    max_attempts: Annotated[int, Field(ge=0)] = _KIND["max_attempts"]
+    max_age: Time = _KIND["max_age_s"]
+    handler_timeout: TimeAboveZero = _KIND["handler_timeout_s"]
+    idle_timeout: TimeAboveZero = _KIND["idle_timeout_s"]
+    concurrency: Count = _KIND["concurrency"]
+    record_max: Size = _KIND["record_bytes_max"]
+    session_max: Size = _KIND["session_bytes_max"]
+    records_max: Count = _KIND["session_records_max"]
+
+    @model_validator(mode="after")
+    def _fits(self) -> KindTable:
+        if self.record_max > self.session_max:
+            what = (
+                f"a record of {size_text(self.record_max)} does not fit in a session of {size_text(self.session_max)}"
+            )
+            raise refusal(what, "raise session_max or lower record_max", "record_max")
+        return self
+
+    def kind(self, name: str) -> Kind:
+        return Kind(
+            number=self.number,
+            name=name,
+            handler=self.handler,
+            recovery_delay_s=self.recovery_delay,
+            jitter_s=self.jitter,
+            backoff=Backoff(self.backoff.base, self.backoff.factor, self.backoff.cap),
+            max_attempts=self.max_attempts,
+            max_age_s=self.max_age,
+            handler_timeout_s=self.handler_timeout,
+            idle_timeout_s=self.idle_timeout,
+            concurrency=self.concurrency,
+            record_bytes_max=self.record_max,
+            session_bytes_max=self.session_max,
+            session_records_max=self.records_max,
+        )
+
+
+class Config(Table):
+    """A whole configuration, ready for `truba.service.serve`."""
+
+    node: Node = Node()
+    transports: dict[str, ObjectPath] = {}
+    """Scheme of a route -> factory of its transport."""
+    kind_tables: dict[str, KindTable] = Field(alias="kinds", min_length=1)
+
+    @cached_property
+    def kinds(self) -> tuple[Kind, ...]:
+        """In order of number."""
+        return tuple(sorted((table.kind(name) for name, table in self.kind_tables.items()), key=lambda k: k.number))
+
+    @property
+    def handler_secret_files(self) -> dict[int, Path]:
+        """Number of a kind -> file of the secret that the pipe shows to its handler; see `read_secret`."""
+        return {t.number: t.handler_secret_file for t in self.kind_tables.values() if t.handler_secret_file}

@@ -1,0 +1,239 @@
+"""Loading: the defaults, the conversion to kinds, and every refusal with its line and its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from truba import kinds
+from truba.config import Address, Config, ConfigProblems, load, read_secret
+from truba.errors import ConfigError
+
+KIND = '[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:7434"\n'
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Path:
+    return tmp_path / "truba.toml"
+
+
+def loaded(path: Path, text: str) -> Config:
+    path.write_text(text)
+    return load(path)
+
+
+def problems(path: Path, text: str) -> list[str]:
+    path.write_text(text)
+    with pytest.raises(ConfigProblems) as caught:
+        load(path)
+    return [str(problem).removeprefix(f"{path}:") for problem in caught.value.problems]
+
+
+def test_the_least_configuration_has_the_defaults_of_kind(write: Path) -> None:
+    config = loaded(write, KIND)
+    assert config.kinds == (kinds.Kind(7, "transfer", "truba://127.0.0.1:7434"),)
+    assert config.node.data == write.parent / "data"
+    assert config.node.listen == Address("127.0.0.1", 7433)
+    assert config.node.unix is None
+
+
+def test_everything_said_is_taken(write: Path) -> None:
+    (write.parent / "secret").write_text("hush\n")
+    (write.parent / "password").write_text("open sesame\n")
+    config = loaded(
+        write,
+        """
+        [node]
+        data = "/var/lib/truba"
+        listen = ""
+        unix = "truba.sock"
+        password_file = "password"
+        name = "a-1"
+        grace_max = 30
+        checkpoint = "1MiB"
+        segment = 65536
+        reserve = 0
+        connections_max = 7
+        request_bytes_max = "2MiB"
+        output_bytes_max = "64KiB"
+        stop_timeout = "500ms"
+        log_level = "debug"
+        log_format = "json"
+        frontends = [{ factory = "mine:Frontend", options = { port = 1 } }]
+        [transports]
+        amqp = "mine.amqp:make"
+        [kinds.b]
+        number = 4294967295
+        handler = "amqp://queue"
+        [kinds."a.b"]
+        number = 0
+        handler = "truba://[::1]:7434"
+        handler_secret_file = "secret"
+        recovery_delay = "1s"
+        jitter = 0
+        backoff = { base = "2s", factor = 1.5, cap = "1h" }
+        max_attempts = 0
+        max_age = "1d"
+        handler_timeout = "2m"
+        idle_timeout = "3m"
+        concurrency = 1
+        record_max = "1KiB"
+        session_max = "2KiB"
+        records_max = 3
+        """,
+    )
+    node, (first, second) = config.node, config.kinds
+    assert (node.data, node.listen, node.unix) == (Path("/var/lib/truba"), None, write.parent / "truba.sock")
+    assert (node.grace_max, node.segment, node.stop_timeout, node.reserve) == (30.0, 65536, 0.5, 0)
+    assert node.frontends[0].factory == "mine:Frontend"
+    assert node.frontends[0].options == {"port": 1}
+    assert node.password_file is not None
+    assert read_secret(node.password_file) == b"open sesame"
+    assert config.transports == {"amqp": "mine.amqp:make"}
+    assert config.handler_secret_files == {0: write.parent / "secret"}
+    assert second.handler == "amqp://queue"
+    assert first == kinds.Kind(
+        0,
+        "a.b",
+        "truba://[::1]:7434",
+        1.0,
+        0.0,
+        kinds.Backoff(2.0, 1.5, 3600.0),
+        0,
+        86400.0,
+        120.0,
+        180.0,
+        1,
+        1024,
+        2048,
+        3,
+    )
+
+
+def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write.write_text(KIND)
+    monkeypatch.chdir("/")
+    config = load(write, listen="127.0.0.1:1", data=Path("elsewhere"))
+    assert (config.node.listen, config.node.data) == (Address("127.0.0.1", 1), Path("/elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "1: kinds: there is no kind; write a table such as [kinds.transfer]"),
+        ("\n[kinds]", "2: kinds: there is no kind; write a table such as [kinds.transfer]"),
+        (KIND + "backof = 1", '4: kinds.transfer.backof: unknown key; write "backoff"'),
+        (KIND + "backoff = {fctor = 1}", '4: kinds.transfer.backoff.fctor: unknown key; write "factor"'),
+        (KIND + "[nod]", '4: nod: unknown key; write "node"'),
+        (KIND + "[node]\nxyzzy = 1", "5: node.xyzzy: unknown key; the keys here are: data, listen,"),
+        (KIND + "[[node.frontends]]\nx = 1", "5: node.frontends.0.x: unknown key; the keys here are: factory, options"),
+        (KIND + 'jitter = "soon"', "4: kinds.transfer.jitter: 'soon' is not a time; write a time such as \"30s\""),
+        (KIND + "jitter = -1", "4: kinds.transfer.jitter: -1 is not a time"),
+        (KIND + "handler_timeout = 0", '4: kinds.transfer.handler_timeout: 0 is too small; write "1ms" or more'),
+        (KIND + "max_attempts = true", "4: kinds.transfer.max_attempts: true is not a whole number"),
+        (KIND + "max_attempts = 1.5", "4: kinds.transfer.max_attempts: 1.5 is not a whole number"),
+        (KIND + 'concurrency = "64"', "4: kinds.transfer.concurrency: '64' is not a whole number"),
+        (KIND + "concurrency = 0", "4: kinds.transfer.concurrency: 0 is too small; write 1 or more"),
+        (KIND + "backoff = {factor = 0.5}", "4: kinds.transfer.backoff.factor: 0.5 is too small; write 1 or more"),
+        (KIND + "backoff = {factor = nan}", "4: kinds.transfer.backoff.factor: nan"),
+        (KIND + "backoff = {factor = inf}", "4: kinds.transfer.backoff.factor: inf is not a number"),
+        (KIND + "backoff = 3", "4: kinds.transfer.backoff: 3 is not a table"),
+        (
+            KIND + 'record_max = "65MiB"',
+            "4: kinds.transfer.record_max: a record of 65MiB does not fit in a session of 64MiB",
+        ),
+        (
+            KIND + 'record_max = "1MiB"\n[node]\nrequest_bytes_max = "64KiB"',
+            "4: kinds.transfer.record_max: a record of 1MiB does not fit in a request of 64KiB",
+        ),
+        (KIND + 'handler_secret_file = "nope"', "4: kinds.transfer.handler_secret_file: "),
+        (KIND + "[node]\nlisten = 7433", "5: node.listen: 7433 is not an address"),
+        (
+            KIND + '[node]\nlisten = ""',
+            "5: node.listen: nothing to listen on; give listen an address, or give unix a path",
+        ),
+        (KIND + '[node]\ndata = ""', "5: node.data: '' is not a path"),
+        (KIND + '[node]\nsegment = "1B"', "5: node.segment: '1B' is too small; write \"64KiB\" or more"),
+        (KIND + '[node]\nlog_level = "loud"', '5: node.log_level: \'loud\' will not do; write "debug", "info",'),
+        (
+            KIND + '[node]\nauthenticator = "x"',
+            "5: node.authenticator: 'x' will not do; write \"package.module:object\"",
+        ),
+        (
+            KIND + '[node]\npassword_file = "no"\nauthenticator = "a:b"',
+            "6: node.authenticator: there is a password_file",
+        ),
+        (KIND + '[transports]\namqp = "nothing"', "5: transports.amqp: 'nothing' will not do"),
+        ("node = 1\n" + KIND, "1: node: 1 is not a table; write a table: [node]"),
+        ("[kinds]\na = 1", "2: kinds.a: 1 is not a table"),
+        ("kinds = 1", "1: kinds: 1 is not a table"),
+        ('[kinds.a]\nhandler = "local:a:b"', "1: kinds.a: this kind has no number; write number = 7"),
+        (
+            "[kinds.a]\nnumber = 1",
+            '1: kinds.a: this kind has no handler; write handler = "local:package.module:function" or',
+        ),
+        (
+            '[kinds.a]\nnumber = 4294967296\nhandler = "local:a:b"',
+            "2: kinds.a.number: 4294967296 is too large; write 4294967295",
+        ),
+        ('[kinds.a]\nnumber = -1\nhandler = "local:a:b"', "2: kinds.a.number: -1 is too small; write 0 or more"),
+        ('[kinds."7"]\nnumber = 1\nhandler = "local:a:b"', "1: kinds.7: '7' is no name for a kind"),
+        (
+            '[kinds.a]\nnumber = 1\nhandler = "truba://host"',
+            "3: kinds.a.handler: 'truba://host' is not the route of a handler",
+        ),
+        ('[kinds.a]\nnumber = 1\nhandler = "truba:host:1"', "3: kinds.a.handler: 'truba:host:1' is not the route"),
+        ('[kinds.a]\nnumber = 1\nhandler = "local:f"', "3: kinds.a.handler: 'local:f' is not the route of a handler"),
+        ('[kinds.a]\nnumber = 1\nhandler = "amqp://q"', "3: kinds.a.handler: 'amqp' is not a scheme of routes; write"),
+        (
+            '[kinds.a]\nnumber = 1\nhandler = "local:a:b"\nhandler_secret_file = "x"',
+            "4: kinds.a.handler_secret_file: a local",
+        ),
+        (KIND + KIND.replace("transfer", "b"), "5: kinds.b.number: 7 is taken: kind transfer on line 2 has it"),
+        (KIND + KIND, "4: not TOML: cannot declare ('kinds', 'transfer') twice"),
+        (
+            KIND + "jitter = 5s",
+            "4: not TOML: expected newline or end of document after a statement: jitter = 5s; sizes, times",
+        ),
+        (KIND + "jitter = ", "4: not TOML: invalid value"),
+        (KIND + 'jitter = "5', "4: not TOML: unterminated string"),
+    ],
+)
+def test_a_refusal_names_its_line_and_what_to_write(write: Path, text: str, expected: str) -> None:
+    assert any(problem.startswith(expected) for problem in problems(write, text)), problems(write, text)
+
+
+def test_all_problems_are_told_at_once_in_order_of_line(write: Path) -> None:
+    text = '[kinds.a]\nnumber = 1\n[kinds.b]\nnumber = 1\nhandler = "x://y"\njitter = "z"\n[node]\nlog_level = 3\n'
+    assert [problem.partition(": ")[0] for problem in problems(write, text)] == ["1", "4", "5", "6", "8"]
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda path: None, "there is no such file"),
+        (lambda path: path.mkdir(), "this is a directory"),
+        (lambda path: path.write_bytes(b"[node]\nname = '\xff'"), ":2: these bytes are not UTF-8"),
+        (lambda path: path.write_bytes(b"#" * (5 << 20)), "larger than"),
+    ],
+)
+def test_a_file_that_cannot_be_read(write: Path, make: object, expected: str) -> None:
+    make(write)  # type: ignore[operator]
+    with pytest.raises(ConfigError, match=expected):
+        load(write)
+
+
+def test_a_secret_is_the_file_without_its_last_newline(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b" two\nlines \r\n")
+    assert read_secret(secret) == b" two\nlines "
+    secret.write_bytes(b"\n")
+    with pytest.raises(ConfigError, match="is empty"):
+        read_secret(secret)
+
+
+def test_windows_line_ends_do_not_shift_lines(write: Path) -> None:
+    write.write_bytes((KIND + "oops = 1").replace("\n", "\r\n").encode())
+    with pytest.raises(ConfigProblems, match=r":4: kinds\.transfer\.oops"):
+        load(write)
