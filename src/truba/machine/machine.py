@@ -215,8 +215,6 @@ class Machine:
 
     def _stored(self, event: Stored, seq: int) -> None:
         head = self._leave(event.number, event.cause, event.detail)
-        if event.cause is Cause.UNREACHABLE:
-            head.attempts -= 1
         self._sleep(head, event.due_ms, seq)
 
     def _repeated(self, event: Repeated, seq: int) -> None:
@@ -234,8 +232,6 @@ class Machine:
     def _parked(self, event: Parked, seq: int) -> None:
         head = self._leave(event.number, event.cause, event.detail)
         self._move(head, _PARKED)
-        if event.cause is Cause.UNREACHABLE and head.attempts:
-            head.attempts -= 1
         head.due_ms = 0
         head.order = seq
 
@@ -248,6 +244,8 @@ class Machine:
     def _leave(self, number: int, cause: Cause, detail: str) -> Head:
         head = self.layers.thaw(number)
         self.owned.pop(number, None)
+        if cause is Cause.UNREACHABLE and head.phase is _REPEATING:
+            head.attempts -= 1  # it was delivered, and reached nobody
         head.cause = cause
         head.detail = detail
         head.owner = b""

@@ -10,7 +10,6 @@ from truba.ports.store import Head
 from truba.types import Phase
 
 
-
 def describe(node: Node, head: Head, records: list[bytes] | None) -> dict[str, Any]:
     """The fields of `docs/wire-protocol.md`; `records` None: their count only."""
     return {
