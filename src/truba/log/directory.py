@@ -1,7 +1,7 @@
 """The directory of a log: its lock, its segment files, and what was kept aside. Never looks into frames.
 
-Files: `LOCK`, `segment-<number>.log`, `lost-<seq>-<time>.bin` (bytes cut from the log), and `*.tmp` (unfinished; dropped
-at the next start). Anything else is foreign, and the directory is refused. A file gets its name only once it is whole
+Files: `LOCK`, `segment-<number>.log`, `lost-<seq>-<time>.bin` (bytes cut from the log), and `*.tmp` (unfinished;
+dropped at the next start). Anything else is foreign, and the directory is refused. A file gets its name only once it is whole
 and synced, and the directory is synced after each change of names.
 """
 
@@ -82,7 +82,7 @@ class Directory:
                 numbers.append(number)
             elif name != "LOCK" and not name.endswith(_TEMPORARY) and not _LOST.fullmatch(name):
                 raise DataForeign(
-                    f"{self.path} holds {name!r}, which truba did not write; give the log a directory of its own"
+                    f"{self.path} holds {name!r}, which truba did not write; give it a directory of its own"
                 )
         return [segment_name(number) for number in sorted(numbers)]
 
@@ -224,9 +224,7 @@ class Directory:
             if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
                 raise
             holder = bytes(read_all(self.disk, self._lock_fd, 32)).split(b"\n")[0].decode("ascii", "replace")
-            raise DataLocked(
-                f"{self.path} is in use by process {holder or 'unknown'}; stop it, or use another directory"
-            ) from error
+            raise DataLocked(f"{self.path} is in use by process {holder or 'unknown'}; stop it first") from error
         write_all(self.disk, self._lock_fd, [f"{os.getpid()}\n".encode().ljust(32)], 0)
 
     def _sync_path(self, path: str) -> None:

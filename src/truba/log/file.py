@@ -105,13 +105,11 @@ class FileLog:
         """Open the log in that directory, made if it is not there, and recover what a crash left. Raises DataError.
 
         `segment_bytes`: size of a segment file, a multiple of 512. `reserve_bytes`: free space of the file system below
-        which `space` is "low". `inline_sync_s`: how long write + sync may take on average for batches to be committed on
-        the event loop; `commit` fixes the place instead. Without a running loop, or `loop`, it is always the caller's.
+        which `space` is "low". `inline_sync_s`: how long write + sync may take on average for batches to be committed
+        on the event loop; `commit` fixes the place instead. With neither a running loop nor `loop` it is the caller.
         """
         if segment_bytes % SECTOR or segment_bytes < 4 * SECTOR:
-            raise ValueError(
-                f"segment_bytes must be a multiple of {SECTOR}, at least {4 * SECTOR}, not {segment_bytes}"
-            )
+            raise ValueError(f"segment_bytes must be a multiple of {SECTOR} from {4 * SECTOR} on, not {segment_bytes}")
         if loop is None:
             with suppress(RuntimeError):
                 loop = asyncio.get_running_loop()

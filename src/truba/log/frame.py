@@ -35,8 +35,8 @@ from truba.types import Position
 #      | ... body | zeros up to the last 8 bytes of a sector               | "TRUBAEND"          |
 #      +----------+---------------------------------------------------------+--------------------+
 #
-# chain hash  the first 16 bytes of sha256(log id, bytes 28..72 of the header, body): what the batch is and what it follows,
-#             but not where it lies, so that copies of one log agree whatever their segments are.
+# chain hash  the first 16 bytes of sha256(log id, bytes 28..72 of the header, body): what the batch is and what it
+#             follows, but not where it lies, so that copies of one log agree whatever their segments are.
 # checksum    crc32 of bytes 0..88, seeded with the log id: a header of another log, or one that a client put into a
 #             record, is not a header here. It makes every header usable before its body is read.
 # length      stands twice, so that nothing is allocated or skipped on the word of one flipped bit.
@@ -73,7 +73,7 @@ class Head(NamedTuple):
     segment: int
     length: int
     zero_sectors: int
-    count: int
+    events: int
     term: int
     first_seq: int
     prev_term: int
@@ -150,16 +150,14 @@ class Framing:
         """The header at the start of these bytes, if its checksum holds. DataNewer if a newer truba wrote it."""
         if len(sector) < HEAD_BYTES or sector[:4] != _MAGIC:
             return None
-        (_, version, flags, _, length, unlength, segment, zero_sectors, *link, chain, crc, mark) = _HEAD.unpack_from(
-            sector
-        )
+        fields = _HEAD.unpack_from(sector)
+        _, version, flags, _, length, unlength, segment, zero_sectors, *link, chain, crc, mark = fields
         if mark != _MARK or length ^ unlength != 0xFFFFFFFF or crc32(sector[:_SEALED_BYTES], self._crc_seed) != crc:
             return None
         if version != VERSION or flags:
-            raise DataNewer(
-                f"a frame of version {version}, flags {flags}: this truba reads version {VERSION}; use a newer one"
-            )
-        return Head(segment, length, zero_sectors, *link, chain)
+            raise DataNewer(f"a frame of version {version}, flags {flags}: this truba reads {VERSION}; use a newer one")
+        count, term, first_seq, prev_term, prev_chain = link
+        return Head(segment, length, zero_sectors, count, term, first_seq, prev_term, prev_chain, chain)
 
     def decode(
         self, data: memoryview, offset: int, segment: int, declared_bytes: int, after: Position | None
@@ -179,20 +177,18 @@ class Framing:
             after = before
         if before != after:
             return Flaw("damaged", offset, f"the frame follows {_place(before)}, expected {_place(after)}")
-        if not head.count or head.term < head.prev_term:
+        if not head.events or head.term < head.prev_term:
             return Flaw(
-                "damaged", offset, f"impossible header: count {head.count}, term {head.term} after {head.prev_term}"
+                "damaged", offset, f"a header with {head.events} events, term {head.term} after {head.prev_term}"
             )
         end = offset + head.size
         if end > declared_bytes:
-            return Flaw(
-                "damaged", offset, f"the frame reaches to {end}, past the end of its segment at {declared_bytes}"
-            )
+            return Flaw("damaged", offset, f"the frame reaches to {end}, its segment ends at {declared_bytes}")
         if end > len(data):
             return Flaw("torn", offset, f"the file ends at {len(data)}, inside the frame")
         body_at = offset + HEAD_BYTES
         body_end = body_at + head.length
-        batch = LogBatch(head.term, head.first_seq, head.count, bytes(data[body_at:body_end]))
+        batch = LogBatch(head.term, head.first_seq, head.events, bytes(data[body_at:body_end]))
         if self.chain(after, batch) == head.chain and data[body_end:end] == _PADS[end - body_end - 8]:
             return Frame(offset, end, batch, Position(head.term, batch.last_seq, head.chain))
         if data[end - 1] == 0:

@@ -24,7 +24,7 @@ class Loaded(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A proven torn tail: bytes [start, end) of that segment were the frame with `first_seq`, and never acknowledged."""
+    """A proven torn tail: bytes [start, end) of that segment, once the frame with `first_seq`, never acknowledged."""
 
     number: int
     start: int
@@ -54,7 +54,7 @@ class Damage(NamedTuple):
     def error(self) -> DataDamaged:
         return DataDamaged(
             f"{self.name}, offset {self.offset}, seq {self.seq}: {self.reason}. Nothing was changed. "
-            "`truba log verify DIR` shows what is whole; `truba log repair DIR` cuts the log there, keeping the rest aside"
+            "`truba log verify DIR` shows what is whole; `truba log repair DIR` cuts the log there and keeps the rest"
         )
 
 
@@ -136,9 +136,8 @@ def read_frames(
         where, reason = segment_name(number), found.reason
         if found.kind != "end" or not is_zero(data[offset:]):
             break
-    raise Damage(
-        where, offset, after.seq + 1 if after else 0, f"{reason}; frames through seq {through_seq} are missing"
-    ).error()
+    seq = after.seq + 1 if after else 0
+    raise Damage(where, offset, seq, f"{reason}; frames through seq {through_seq} are missing").error()
 
 
 def written_end(data: memoryview) -> int:

@@ -6,7 +6,6 @@ on; so taking the next one costs the commit path no system call. Never reads fra
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from collections.abc import Callable
@@ -56,9 +55,7 @@ class SegmentHeader(NamedTuple):
                     raise DataNewer(f"{name}: format version {version}, this truba reads {VERSION}; use a newer one")
                 if is_zero(sector[_HEADER.size :]) and number == segment_number(name):
                     return cls(log_id, number, size)
-        raise DataDamaged(
-            f"{name}, offset 0: the segment's header is not what was written; `truba log verify` shows what is left"
-        )
+        raise DataDamaged(f"{name}, offset 0: not what was written; `truba log verify DIR` shows what is whole")
 
 
 def segment_name(number: int) -> str:
@@ -67,8 +64,9 @@ def segment_name(number: int) -> str:
 
 def segment_number(name: str) -> int | None:
     """The number of the segment with that file name (a path's last part counts); None when it is no segment's name."""
-    match = _NAME.fullmatch(os.path.basename(name))
-    return int(match[1]) if match and segment_name(int(match[1])) == os.path.basename(name) else None
+    last = name.rpartition("/")[2]
+    match = _NAME.fullmatch(last)
+    return int(match[1]) if match and segment_name(int(match[1])) == last else None
 
 
 def write_zeros(disk: Disk, fd: int, start: int, end: int, go_on: Callable[[], bool] = lambda: True) -> None:
