@@ -1,0 +1,235 @@
+"""The directory of a log: its lock, its segment files, and what was kept aside. Never looks into frames.
+
+Files: `LOCK`, `segment-<number>.log`, `lost-<seq>-<time>.bin` (bytes cut from the log), and `*.tmp` (unfinished;
+dropped at the next start). Anything else is foreign, and the directory is refused. A file gets its name only once it is whole
+and synced, and the directory is synced after each change of names.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from truba.errors import DataDamaged, DataForeign, DataLocked, DataUnwritable
+from truba.log.disk import Disk, read_all, write_all
+from truba.log.recovery import Cut, Loaded
+from truba.log.segment import HEADER_BYTES, SegmentHeader, segment_name, segment_number, write_zeros
+
+_LOST = re.compile(r"lost-\d+-.*\.bin")
+_TEMPORARY = ".tmp"
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Turn an OSError of opening a log into a refusal to use its directory."""
+    try:
+        yield
+    except (NotADirectoryError, FileExistsError) as error:
+        raise DataForeign(f"{path} is not a directory; name a directory that is empty or does not exist yet") from error
+    except OSError as error:
+        raise DataUnwritable(f"the log in {path} cannot be opened: {error}") from error
+
+
+class Directory:
+    """An open directory of a log; `lock` it before changing anything."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self.path = path
+        self.disk = disk
+        self._fd = disk.open(str(path), os.O_RDONLY | os.O_DIRECTORY)
+        self._lock_fd = -1
+
+    @classmethod
+    def create(cls, path: Path, disk: Disk) -> Directory:
+        """Open it, made (0700) if it is not there, and lock it. Raises DataError."""
+        with refusing(path):
+            made = [parent for parent in (path, *path.parents) if not parent.exists()]
+            for parent in reversed(made):
+                disk.mkdir(str(parent), 0o700)
+            directory = cls(path, disk)
+            try:
+                for parent in made:
+                    directory._sync_path(str(parent.parent))
+                directory._lock()
+            except BaseException:
+                directory.close()
+                raise
+            return directory
+
+    def file(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+    def sync(self) -> None:
+        self.disk.fsync(self._fd)
+
+    def close(self) -> None:
+        """Give up the lock and the directory."""
+        for fd in (self._lock_fd, self._fd):
+            if fd >= 0:
+                with suppress(OSError):  # closing changes nothing on disk: everything was synced before
+                    self.disk.close(fd)
+        self._lock_fd = self._fd = -1
+
+    def names(self) -> list[str]:
+        """Segment names in order. DataForeign if anything is here that no log puts here."""
+        numbers = []
+        for name in self.disk.listdir(str(self.path)):
+            if (number := segment_number(name)) is not None:
+                numbers.append(number)
+            elif name != "LOCK" and not name.endswith(_TEMPORARY) and not _LOST.fullmatch(name):
+                raise DataForeign(
+                    f"{self.path} holds {name!r}, which truba did not write; give it a directory of its own"
+                )
+        return [segment_name(number) for number in sorted(numbers)]
+
+    def drop_temporary(self) -> None:
+        for name in self.disk.listdir(str(self.path)):
+            if name.endswith(_TEMPORARY):
+                self.disk.unlink(self.file(name))
+
+    def headers(self) -> list[SegmentHeader]:
+        """The segments' headers: consecutive numbers of one log. Raises DataError."""
+        headers: list[SegmentHeader] = []
+        for name in self.names():
+            header = SegmentHeader.decode(self._read(name, HEADER_BYTES), self.file(name))
+            if headers and header.log_id != headers[0].log_id:
+                raise DataForeign(f"{self.file(name)} belongs to another log than {segment_name(headers[0].number)}")
+            if headers and header.number != headers[-1].number + 1:
+                raise DataDamaged(f"{self.file(segment_name(headers[-1].number + 1))} is missing, yet {name} is there")
+            headers.append(header)
+        return headers
+
+    def peek(self, header: SegmentHeader, count: int) -> Loaded:
+        """The first bytes of a segment only."""
+        return Loaded(header, self._read(segment_name(header.number), count))
+
+    def load(self, header: SegmentHeader) -> Loaded:
+        """All of a segment. DataDamaged if it cannot be read, or its header is not what it was."""
+        name = segment_name(header.number)
+        data = self._read(name, header.size)
+        if SegmentHeader.decode(data[:HEADER_BYTES], self.file(name)) != header:
+            raise DataDamaged(f"{self.file(name)}, offset 0: the segment's header has changed")
+        return Loaded(header, data)
+
+    def open_segment(self, header: SegmentHeader) -> int:
+        return self.disk.open(self.file(segment_name(header.number)), os.O_RDWR)
+
+    def make_segment(self, header: SegmentHeader, recycled: int | None, go_on: Callable[[], bool]) -> int | None:
+        """A segment of zeros under its final name, durable; its descriptor. None if told to stop half-way.
+
+        With `recycled` the file of that segment is used again, under a name that no start takes for a segment.
+        """
+        disk, name = self.disk, self.file(segment_name(header.number))
+        temporary = name + _TEMPORARY
+        if recycled is not None:
+            disk.rename(self.file(segment_name(recycled)), temporary)
+            self.sync()
+        fd = disk.open(temporary, os.O_RDWR | os.O_CREAT)
+        try:
+            write_zeros(disk, fd, 0, header.size, go_on)
+            if go_on():
+                write_all(disk, fd, [header.encode()], 0)
+                disk.fsync(fd)
+                disk.rename(temporary, name)
+                self.sync()
+                return fd
+        except BaseException:
+            disk.close(fd)
+            with suppress(OSError):  # the next start drops it
+                disk.unlink(temporary)
+            raise
+        disk.close(fd)
+        disk.unlink(temporary)
+        return None
+
+    def make_full_segment(self, header: SegmentHeader, parts: list[bytes]) -> int:
+        """A segment that holds one frame and nothing else, durable in one act; replaces an empty one of that number."""
+        name = self.file(segment_name(header.number))
+        fd = self.disk.open(name + _TEMPORARY, os.O_RDWR | os.O_CREAT)
+        try:
+            write_all(self.disk, fd, [header.encode(), *parts], 0)
+            self.disk.fsync(fd)
+            self.disk.rename(name + _TEMPORARY, name)
+            self.sync()
+        except BaseException:
+            self.disk.close(fd)
+            raise
+        return fd
+
+    def drop_segment(self, number: int) -> None:
+        self.disk.unlink(self.file(segment_name(number)))
+        self.sync()
+
+    def cut(self, cut: Cut, data: memoryview) -> Path:
+        """Keep the cut bytes aside, then write zeros in their place. Returns where they are kept."""
+        kept = self.keep_aside(cut.first_seq, data[cut.start : cut.end])
+        fd = self.disk.open(self.file(segment_name(cut.number)), os.O_RDWR)
+        try:
+            write_zeros(self.disk, fd, cut.start, cut.end)
+            self.disk.fsync(fd)
+        finally:
+            self.disk.close(fd)
+        return kept
+
+    def fill_up(self, header: SegmentHeader, length: int) -> None:
+        """A segment whose file was cut short gets its zeros back."""
+        fd = self.open_segment(header)
+        try:
+            write_zeros(self.disk, fd, length, header.size)
+            self.disk.fsync(fd)
+        finally:
+            self.disk.close(fd)
+
+    def keep_aside(self, seq: int, data: memoryview) -> Path:
+        """A file of its own for bytes that the log gives up, durable."""
+        name = self.lost_name(seq)
+        fd = self.disk.open(self.file(name + _TEMPORARY), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        try:
+            if data:
+                write_all(self.disk, fd, [data], 0)
+            self.disk.fsync(fd)
+        finally:
+            self.disk.close(fd)
+        self.disk.rename(self.file(name + _TEMPORARY), self.file(name))
+        self.sync()
+        return self.path / name
+
+    def lost_name(self, seq: int) -> str:
+        taken = set(self.disk.listdir(str(self.path)))
+        stem = f"lost-{seq}-{self.disk.stamp()}"
+        name, number = f"{stem}.bin", 1
+        while name in taken:
+            number += 1
+            name = f"{stem}-{number}.bin"
+        return name
+
+    def _read(self, name: str, count: int) -> memoryview:
+        fd = self.disk.open(self.file(name), os.O_RDONLY)
+        try:
+            return read_all(self.disk, fd, min(count, self.disk.size(fd)))
+        except OSError as error:
+            raise DataDamaged(f"{self.file(name)} cannot be read: {error}") from error
+        finally:
+            self.disk.close(fd)
+
+    def _lock(self) -> None:
+        self._lock_fd = self.disk.open(self.file("LOCK"), os.O_RDWR | os.O_CREAT)
+        try:
+            self.disk.lock(self._lock_fd)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                raise
+            holder = bytes(read_all(self.disk, self._lock_fd, 32)).split(b"\n")[0].decode("ascii", "replace")
+            raise DataLocked(f"{self.path} is in use by process {holder or 'unknown'}; stop it first") from error
+        write_all(self.disk, self._lock_fd, [f"{os.getpid()}\n".encode().ljust(32)], 0)
+
+    def _sync_path(self, path: str) -> None:
+        fd = self.disk.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.disk.fsync(fd)
+        finally:
+            self.disk.close(fd)

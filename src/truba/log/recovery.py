@@ -1,0 +1,159 @@
+"""What a crash left: the durable prefix, a torn tail that may be cut, or damage that may not. Decides; never does I/O.
+
+The log has one batch under way and syncs it before the next is written. So a crash can leave at most one frame in
+part, it is the last thing in the log, and, since it went into zeros, it shows zeros where it was not written. A tail
+is cut only when all three hold. Everything else is damage: bytes that were durable are not what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from truba.errors import DataDamaged
+from truba.log.frame import SECTOR, Flaw, Frame, Framing, Head, is_zero
+from truba.log.segment import HEADER_BYTES, SegmentHeader, segment_name
+from truba.types import ORIGIN, Position
+
+
+class Loaded(NamedTuple):
+    """A segment and the bytes of its file, header included; fewer than `header.size` if the file was cut."""
+
+    header: SegmentHeader
+    data: memoryview
+
+
+class Cut(NamedTuple):
+    """A proven torn tail: bytes [start, end) of that segment, once the frame with `first_seq`, never acknowledged."""
+
+    number: int
+    start: int
+    end: int
+    first_seq: int
+    reason: str
+
+
+class Recovered(NamedTuple):
+    """The durable prefix ends at `offset` of segment `number`; the next frame may go there once `cut` is zeroed."""
+
+    number: int
+    offset: int
+    position: Position
+    begin: Position  # what the first frame of that segment follows
+    cut: Cut | None
+
+
+class Damage(NamedTuple):
+    """The first place that is not what was written. `seq`: the first event that cannot be read."""
+
+    name: str
+    offset: int
+    seq: int
+    reason: str
+
+    def error(self) -> DataDamaged:
+        return DataDamaged(
+            f"{self.name}, offset {self.offset}, seq {self.seq}: {self.reason}. Nothing was changed. "
+            "`truba log verify DIR` shows what is whole; `truba log repair DIR` cuts the log there and keeps the rest"
+        )
+
+
+def has_frame(framing: Framing, segment: Loaded) -> bool:
+    """Whether the segment begins with a frame whose header holds."""
+    head = framing.head(segment.data[HEADER_BYTES : HEADER_BYTES + SECTOR])
+    return head is not None and head.segment == segment.header.number
+
+
+def recover(framing: Framing, live: Loaded, later: Sequence[Loaded]) -> Recovered:
+    """Find the end of the log.
+
+    `live` is the last segment that `has_frame` (the first segment of all when none has). `later` are those of the
+    segments after it that hold anything but zeros after their header, in order. Raises DataDamaged.
+    """
+    begin = position = first_position(framing, live)
+    offset = HEADER_BYTES
+    while isinstance(found := framing.decode(live.data, offset, live.header.number, live.header.size, position), Frame):
+        position, offset = found.position, found.end
+    suspects = [segment for segment in later if not is_zero(segment.data[HEADER_BYTES:])]
+    if not is_zero(live.data[offset:]):
+        suspects.insert(0, live)
+    if not suspects:
+        return Recovered(live.header.number, offset, position, begin, None)
+    suspect = suspects[0]
+    start = offset if suspect is live else HEADER_BYTES
+    flaw: Frame | Flaw = found
+    if suspect is not live:
+        flaw = framing.decode(suspect.data, start, suspect.header.number, suspect.header.size, position)
+    assert isinstance(flaw, Flaw)
+
+    def damage(reason: str) -> DataDamaged:
+        return Damage(segment_name(suspect.header.number), start, position.seq + 1, reason).error()
+
+    if flaw.kind == "damaged":
+        raise damage(flaw.reason)
+    if len(suspects) > 1 or suspect.header.number > live.header.number + 1:
+        raise damage(f"{flaw.reason}, yet something was written to {segment_name(suspects[-1].header.number)}")
+    for head, at in _heads(framing, suspect, start + SECTOR):
+        if head.first_seq > position.seq:
+            raise damage(f"{flaw.reason}, yet a later frame (seq {head.first_seq}) begins at {at}")
+    cut = Cut(suspect.header.number, start, written_end(suspect.data), position.seq + 1, flaw.reason)
+    return Recovered(live.header.number, offset, position, begin, cut)
+
+
+def first_position(framing: Framing, segment: Loaded) -> Position:
+    """What the first frame of a segment follows, by its own word; ORIGIN for the first segment of all."""
+    head = framing.head(segment.data[HEADER_BYTES : HEADER_BYTES + SECTOR])
+    if segment.header.number == 1:
+        return ORIGIN
+    if head is None:
+        raise Damage(segment_name(segment.header.number), HEADER_BYTES, 0, "the log's first frame is not there").error()
+    return head.before
+
+
+def read_frames(
+    framing: Framing,
+    segments: Sequence[SegmentHeader],
+    load: Callable[[SegmentHeader], Loaded],
+    through_seq: int,
+) -> Iterator[tuple[SegmentHeader, Frame]]:
+    """Whole frames of consecutive segments, in order, each checked against its hash and the frame before it.
+
+    Loads one segment at a time. Raises DataDamaged if any frame through `through_seq` is not there.
+    """
+    after: Position | None = None
+    where, offset, reason = "", 0, "the log is empty"
+    for header in segments:
+        loaded = load(header)
+        data, number, size = loaded.data, header.number, header.size
+        if after is None:
+            after = first_position(framing, loaded)
+        offset = HEADER_BYTES
+        while isinstance(found := framing.decode(data, offset, number, size, after), Frame):
+            yield header, found
+            after, offset = found.position, found.end
+            if after.seq >= through_seq:
+                return
+        where, reason = segment_name(number), found.reason
+        if found.kind != "end" or not is_zero(data[offset:]):
+            break
+    seq = after.seq + 1 if after else 0
+    raise Damage(where, offset, seq, f"{reason}; frames through seq {through_seq} are missing").error()
+
+
+def written_end(data: memoryview) -> int:
+    """The end of the last sector that holds anything."""
+    end = (len(data) + SECTOR - 1) // SECTOR * SECTOR
+    step = 1 << 16
+    while end > step and is_zero(data[end - step : end]):
+        end -= step
+    while end > 0 and is_zero(data[end - SECTOR : end]):
+        end -= SECTOR
+    return min(end, len(data))
+
+
+def _heads(framing: Framing, segment: Loaded, start: int) -> Iterator[tuple[Head, int]]:
+    """Headers that hold, at any sector from `start` on."""
+    for at in range(start, len(segment.data), SECTOR):
+        head = framing.head(segment.data[at : at + SECTOR])
+        if head is not None and head.segment == segment.header.number:
+            yield head, at

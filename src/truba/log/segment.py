@@ -1,0 +1,77 @@
+"""A segment: one file of the log, its name and its first sector, and how one comes to be.
+
+A segment gets its number, its header and its final name before any frame is written to it, and holds zeros from there
+on; so taking the next one costs the commit path no system call. Never reads frames.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from hashlib import sha256
+from typing import NamedTuple
+
+from truba.errors import DataDamaged, DataNewer
+from truba.log.disk import Disk, write_all
+from truba.log.frame import SECTOR, is_zero
+
+# Little-endian; the first 64 bytes keep this meaning in every version. Frames follow from byte 512.
+#
+#      0                   8         12        16                                      32
+#      +-------------------+---------+---------+---------------------------------------+
+#      | "TRUBALOG"        | version | sector  | log id (16, random)                   |
+#      |                   | 1       | 512     |                                       |
+#   32 +-------------------+---------+---------+---------------------------------------+
+#      | segment number    | file size         | first 16 bytes of sha256(bytes 0..48) |
+#      +-------------------+-------------------+---------------------------------------+
+#   64 | zeros up to 512                                                               |
+#      +-------------------------------------------------------------------------------+
+VERSION = 1
+HEADER_BYTES = SECTOR
+_MAGIC = b"TRUBALOG"
+_HEADER = struct.Struct("<8sII16sQQ16s")
+_HASHED_BYTES = 48
+_NAME = re.compile(r"segment-(\d{10,})\.log")
+_FILL = memoryview(bytes(1 << 20))
+
+
+class SegmentHeader(NamedTuple):
+    log_id: bytes
+    number: int
+    size: int  # of the file, bytes
+
+    def encode(self) -> bytes:
+        fields = _HEADER.pack(_MAGIC, VERSION, SECTOR, self.log_id, self.number, self.size, bytes(16))[:_HASHED_BYTES]
+        return (fields + sha256(fields).digest()[:16]).ljust(HEADER_BYTES, b"\0")
+
+    @classmethod
+    def decode(cls, sector: bytes | memoryview, name: str) -> SegmentHeader:
+        """Raises DataDamaged or DataNewer, naming the file."""
+        if len(sector) == HEADER_BYTES:
+            magic, version, _, log_id, number, size, digest = _HEADER.unpack_from(sector)
+            if magic == _MAGIC and sha256(sector[:_HASHED_BYTES]).digest()[:16] == digest:
+                if version != VERSION:
+                    raise DataNewer(f"{name}: format version {version}, this truba reads {VERSION}; use a newer one")
+                if is_zero(sector[_HEADER.size :]) and number == segment_number(name):
+                    return cls(log_id, number, size)
+        raise DataDamaged(f"{name}, offset 0: not what was written; `truba log verify DIR` shows what is whole")
+
+
+def segment_name(number: int) -> str:
+    return f"segment-{number:010d}.log"
+
+
+def segment_number(name: str) -> int | None:
+    """The number of the segment with that file name (a path's last part counts); None when it is no segment's name."""
+    last = name.rpartition("/")[2]
+    match = _NAME.fullmatch(last)
+    return int(match[1]) if match and segment_name(int(match[1])) == last else None
+
+
+def write_zeros(disk: Disk, fd: int, start: int, end: int, go_on: Callable[[], bool] = lambda: True) -> None:
+    """Really write zeros: space that was only promised to a file makes the first sync of every frame a slow one."""
+    while start < end and go_on():
+        piece = _FILL[: min(len(_FILL), end - start)]
+        write_all(disk, fd, [piece], start)
+        start += len(piece)
