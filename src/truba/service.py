@@ -78,9 +78,8 @@ async def _run(parts: Parts, frontends: list[Frontend], stop: asyncio.Event, con
             kinds=[kind.name for kind in config.kinds],
             ready_ms=round((time.monotonic() - started) * 1000),
         )
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait([stopping, node.failed], return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        node.failed.add_done_callback(lambda _: stop.set())
+        await stop.wait()
         if not node.failed.done():
             log.info("stopping", sessions_out=sum(lane.out for lane in node.dispatcher.lanes.values()))
             node.drain()

@@ -16,13 +16,16 @@ from itertools import islice
 
 from truba.machine.layers import Layer
 from truba.machine.machine import Machine
-from truba.node.sequencer import Sequencer
+from truba.node.sequencer import Batch, Sequencer
 from truba.ports.log import Log
 from truba.ports.store import Store, Summary
 from truba.types import Phase
 
 SLICE = 128
 """Sessions staged between two turns of the loop: about half a millisecond."""
+
+FRAME_BYTES = 512
+"""About what a batch takes of the log besides its events."""
 
 
 class Checkpointer:
@@ -43,7 +46,7 @@ class Checkpointer:
         self._sequencer = sequencer
         self._log_bytes = log_bytes
         self._on_failure = on_failure
-        self._wanted = False
+        self._since_bytes = log.size_bytes  # of log since the last checkpoint began
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "truba-checkpoint")
         self.done = 0
@@ -53,16 +56,12 @@ class Checkpointer:
     def running(self) -> bool:
         return self._task is not None and not self._task.done()
 
-    def want(self) -> None:
-        """Take a checkpoint at the next end of a batch."""
-        self._wanted = True
-
     async def now(self) -> None:
         """Take a checkpoint of the state as it is and wait for it. Only when no event is waiting to be sealed."""
         await self.wait()
         await self._sequencer.flush()
         if self._machine.seq > self._store.summary.applied.seq:
-            self._begin(self._machine.seq)
+            self._begin(None)
             await self.wait()
 
     async def wait(self) -> None:
@@ -75,22 +74,22 @@ class Checkpointer:
             await asyncio.wait([self._task])
         self._thread.shutdown()
 
-    def _sealed(self, last_seq: int) -> None:
-        if (self._wanted or self._log.size_bytes >= self._log_bytes) and not self.running:
-            self._begin(last_seq)
+    def _sealed(self, batch: Batch, size: int) -> None:
+        self._since_bytes += size + FRAME_BYTES
+        if self._since_bytes >= self._log_bytes and not self.running:
+            self._begin(batch)
 
-    def _begin(self, last_seq: int) -> None:
-        self._wanted = False
+    def _begin(self, batch: Batch | None) -> None:
+        self._since_bytes = 0
         frozen = self._machine.freeze()
         counts = dict(self._machine.counts)
-        self._task = asyncio.get_running_loop().create_task(self._run(frozen, last_seq, counts), name="checkpoint")
+        self._task = asyncio.get_running_loop().create_task(self._run(frozen, batch, counts), name="checkpoint")
         self._task.add_done_callback(self._ended)
 
-    async def _run(self, frozen: Layer, last_seq: int, counts: dict[tuple[int, Phase], int]) -> None:
-        await self._sequencer.flush()  # the batch that ends with last_seq, or a later one
-        position = self._log.position_at(last_seq)
-        if position is None:
-            raise RuntimeError(f"no batch of the log ends with seq {last_seq}")
+    async def _run(self, frozen: Layer, batch: Batch | None, counts: dict[tuple[int, Phase], int]) -> None:
+        if batch is not None:
+            await batch.durable()
+        position = self._log.tail if batch is None else batch.position
         staged = self._store.stage()
         changes = frozen.changes()
         while part := list(islice(changes, SLICE)):
@@ -101,7 +100,7 @@ class Checkpointer:
             self._thread, self._store.commit, staged, Summary(position, counts)
         )
         self._machine.settle(frozen)
-        self._log.trim(last_seq)
+        self._log.trim(position.seq)
         self.done += 1
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -116,7 +116,7 @@ class Node:
         self.dispatcher.pause()
 
     async def stop(self) -> None:
-        """After the frontends have closed: all that is staged becomes durable; a checkpoint makes the next start quick."""
+        """After the frontends have closed: what is staged becomes durable, a checkpoint makes the next start quick."""
         self.drain()
         await self.dispatcher.stop()
         self._alarm.cancel()
@@ -180,7 +180,7 @@ class Node:
         else:
             self._lose(owner, owner.away_cause)
 
-    def name_owner(self, owner: Owner, token: bytes, grace_s: float) -> list[tuple[Index, int, int, int]]:
+    def name_owner(self, owner: Owner, token: bytes, grace_ms: int) -> list[tuple[Index, int, int, int]]:
         """Say who is behind a connection; takes over what that owner holds: `(id, kind, tag, operations)` of each."""
         digest = token_digest(token)
         if owner.digest != digest:
@@ -197,7 +197,7 @@ class Node:
                 self._move(before, owner)
             owner.digest = digest
             self._present[digest] = owner
-        owner.grace_ms = round(min(grace_s, self.limits.grace_max_s) * 1000)
+        owner.grace_ms = min(grace_ms, round(self.limits.grace_max_s * 1000))
         heads = self.machine.owned
         return [(hold.id, hold.kind, hold.tag, heads[hold.number].operations) for hold in owner.holds.values()]
 

@@ -20,6 +20,7 @@ from truba.errors import LogPoisoned, UnknownOutcome
 from truba.machine.events import Event
 from truba.machine.machine import Machine
 from truba.ports.log import Log, LogBatch
+from truba.types import ORIGIN
 
 Waiter = Callable[[bool], None]
 """Called with True once the batch is durable, with False when its outcome is unknown."""
@@ -43,12 +44,13 @@ class _Durable(asyncio.Future[None]):
 class Batch:
     """Events that become durable together, and who waits for that."""
 
-    __slots__ = ("_future", "bytes", "events", "waiters")
+    __slots__ = ("_future", "bytes", "events", "position", "waiters")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.waiters: list[Waiter] = []
         self.bytes = 0  # about: payload only
+        self.position = ORIGIN  # of its last event, once durable
         self._future: _Durable | None = None
 
     def durable(self) -> asyncio.Future[None]:
@@ -81,8 +83,10 @@ class Sequencer:
         self._under_way: deque[Batch] = deque()
         self._scheduled = False
         self._failed = False
-        self.on_seal: Callable[[int], None] | None = None
-        """Called with the last seq of each batch when it is sealed: the state is that of the log through there."""
+        self._to_release: deque[Batch] = deque()
+        self._releasing = False
+        self.on_seal: Callable[[Batch, int], None] | None = None
+        """Called with each batch and its bytes when it is sealed: the state is that of the log through there."""
         self.batches = 0
         self.events = 0
 
@@ -128,9 +132,10 @@ class Sequencer:
         self._under_way.append(batch)
         self.batches += 1
         self.events += len(events)
-        sealed = LogBatch(self._machine.term, last_seq - len(events) + 1, len(events), encode_batch(events))
+        body = encode_batch(events)
+        sealed = LogBatch(self._machine.term, last_seq - len(events) + 1, len(events), body)
         if self.on_seal is not None:
-            self.on_seal(last_seq)
+            self.on_seal(batch, len(body))
         try:
             self._log.append(sealed, self._settled)
         except LogPoisoned as error:
@@ -141,10 +146,17 @@ class Sequencer:
             self._fail(error)
             return
         batch = self._under_way.popleft()
+        batch.position = self._log.tail
+        self._to_release.append(batch)
+        if self._releasing:
+            return  # the batch before this one is still being answered, further up the stack
+        self._releasing = True
         if self._gathering.events and not self._scheduled:
             self._seal()  # first the disk, then the answers: they overlap
-        for waiter in batch.waiters:
-            waiter(True)
+        while self._to_release:
+            for waiter in self._to_release.popleft().waiters:
+                waiter(True)
+        self._releasing = False
 
     def _fail(self, error: BaseException) -> None:
         if self._failed:

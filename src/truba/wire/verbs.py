@@ -20,6 +20,9 @@ from truba.wire.views import describe, info_text
 
 OK = replies.OK
 
+REASON_BYTES_MAX = 1024
+"""Of a FAIL: cut here before it is decoded; the machine keeps less."""
+
 # -- operations on sessions --------------------------------------------------------------------------------------
 
 
@@ -33,11 +36,11 @@ def _hold(connection: Connection, id_text: bytes, verb: str) -> Hold:
 
 
 def new(connection: Connection, args: list[bytes]) -> bytes:
-    request = grammar.parse_new(args)
-    kind = _kind(connection, request.kind)
+    wanted, tag, records = grammar.parse_new(args)
+    kind = wanted if type(wanted) is int else _kind(connection, wanted)
     if connection.principal is not None:
         connection.permit("NEW", kind)
-    hold = connection.node.new(connection.owner, kind, request.records, request.tag)
+    hold = connection.node.new(connection.owner, kind, records, tag)
     return replies.bulk(hold.id_text)
 
 
@@ -65,7 +68,7 @@ def delete(connection: Connection, args: list[bytes]) -> bytes:
 def store(connection: Connection, args: list[bytes]) -> bytes:
     if len(args) != 3:
         raise BadRequest("STORE takes an id and seconds; nothing was stored")
-    delay_ms = grammar.parse_delay_ms(args[2])
+    delay_ms = grammar.parse_seconds(args[2], "STORE")
     connection.node.store(_hold(connection, args[1], "STORE"), delay_ms)
     return OK
 
@@ -73,7 +76,7 @@ def store(connection: Connection, args: list[bytes]) -> bytes:
 def fail(connection: Connection, args: list[bytes]) -> bytes:
     if len(args) not in (2, 3):
         raise BadRequest("FAIL takes an id and perhaps a reason; nothing was stored")
-    reason = args[2].decode("utf-8", "replace") if len(args) == 3 else ""
+    reason = args[2][:REASON_BYTES_MAX].decode("utf-8", "replace") if len(args) == 3 else ""
     connection.node.fail(_hold(connection, args[1], "FAIL"), reason)
     return OK
 
@@ -98,9 +101,9 @@ def _kind(connection: Connection, kind: int | str) -> int:
 
 
 def owner(connection: Connection, args: list[bytes]) -> bytes:
-    token, grace_s = grammar.parse_owner(args)
+    token, grace_ms = grammar.parse_owner(args)
     connection.permit("OWNER", None)
-    held = connection.node.name_owner(connection.owner, token, grace_s)
+    held = connection.node.name_owner(connection.owner, token, grace_ms)
     return replies.array(
         [
             replies.array([replies.bulk(b"%d-%d" % index), *map(replies.integer, (kind, tag, operations))])
@@ -128,7 +131,7 @@ def ls(connection: Connection, args: list[bytes]) -> bytes:
     wish = grammar.parse_ls(args)
     kind = None if wish.kind is None else _kind(connection, wish.kind)
     connection.permit("LS", kind)
-    found: list[Any] = []
+    found: list[replies.Value] = []
     last: Index | None = None
     for looked_at, head in enumerate(connection.node.scan(wish.after), 1):
         last = head.id
@@ -188,9 +191,8 @@ def ping(connection: Connection, args: list[bytes]) -> bytes:
 
 
 def auth(connection: Connection, args: list[bytes]) -> bytes | None:
-    if len(args) not in (2, 3):
-        raise BadRequest("AUTH takes a password, or a user and a password")
-    return _authenticate(connection, args[-2] if len(args) == 3 else b"default", args[-1], OK)
+    user, password = grammar.parse_auth(args)
+    return _authenticate(connection, user or b"default", password, OK)
 
 
 def hello(connection: Connection, args: list[bytes]) -> bytes | None:
@@ -201,7 +203,7 @@ def hello(connection: Connection, args: list[bytes]) -> bytes | None:
     if proto is not None:
         connection.proto = proto
     if name is not None:
-        connection.name = name
+        connection.name = name[:64].decode("utf-8", "replace")
     answer = replies.encode(
         {
             "server": "truba",

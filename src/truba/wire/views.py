@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from truba import __version__
 from truba.node.node import Node
 from truba.ports.store import Head
+from truba.protocols.replies import Value
 from truba.types import Phase
 
 
-def describe(node: Node, head: Head, records: list[bytes] | None) -> dict[str, Any]:
+def describe(node: Node, head: Head, records: list[bytes] | None) -> dict[str | bytes, Value]:
     """The fields of `docs/wire-protocol.md`; `records` None: their count only."""
     return {
         "id": str(head.id),
