@@ -8,6 +8,7 @@ import errno
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import structlog
 
@@ -105,12 +106,12 @@ class _Refused(asyncio.Protocol):
         self._limit = limit
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        stream = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         log.warning("connection refused", reason="connections_max", limit=self._limit)
-        transport.write(
+        stream.write(
             replies.error("BUSY", f"the pipe has {self._limit} connections, its limit; nothing was stored; try later")
         )
-        transport.close()
+        stream.close()
 
 
 async def _remove_stale(path: Path) -> None:

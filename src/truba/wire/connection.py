@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 
@@ -86,12 +86,11 @@ class Connection(asyncio.Protocol):
     # -- asyncio ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        peer = transport.get_extra_info("peername")
+        self.transport = stream = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        peer = stream.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
-        transport.set_write_buffer_limits(high=self.settings.output_bytes_max)
-        keep_alive(transport.get_extra_info("socket"))
+        stream.set_write_buffer_limits(high=self.settings.output_bytes_max)
+        keep_alive(stream.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         try:
