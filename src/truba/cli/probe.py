@@ -6,10 +6,10 @@ Nothing is handed over. What the other side sends is bounded in size and time.
 from __future__ import annotations
 
 import asyncio
-
-import hiredis
+from itertools import takewhile
 
 from truba.errors import ConfigError
+from truba.protocols.resp import FramingLost, Limits, StrictParser
 
 REPLY_BYTES_MAX = 64 * 1024
 TIMEOUT_S = 5.0
@@ -34,40 +34,30 @@ async def kinds_served(host: str, port: int, secret: bytes = b"", timeout_s: flo
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secret: bytes) -> set[int]:
     writer.write(b">4\r\n$5\r\nhello\r\n$5\r\ntruba\r\n$1\r\n1\r\n$%d\r\n%s\r\n" % (len(secret), secret))
-    parser = hiredis.Reader()
+    parser = StrictParser(Limits(args_max=4096, request_bytes_max=REPLY_BYTES_MAX))
     left = REPLY_BYTES_MAX
     while left > 0 and (data := await reader.read(left)):
+        if left == REPLY_BYTES_MAX and data.startswith(b"-"):
+            refusal = data.partition(b"\r")[0][1:].decode(errors="replace")
+            raise ConfigError(f"it refuses the pipe: {refusal!r}; is handler_secret_file right?")
         left -= len(data)
-        parser.feed(data)
         try:
-            while (request := parser.gets()) is not False:
-                match request:
-                    case [bytes(verb), *numbers] if verb.upper() == b"KINDS":
-                        return _numbers(numbers)
-                    case [bytes(verb), *_] if verb.upper() == b"OWNER":
+            for verb, *words in parser.feed(data):
+                match verb.upper():
+                    case b"KINDS":
+                        return _numbers(words)
+                    case b"OWNER":
                         writer.write(b"*0\r\n")
-                    case [bytes(), *_]:
-                        writer.write(b"+OK\r\n")
-                    case hiredis.ReplyError():
-                        raise ConfigError(f"it refuses the pipe: {request}; is handler_secret_file right?")
                     case _:
-                        raise ConfigError("what answers there is no handler of truba")
-        except (hiredis.ProtocolError, MemoryError, ValueError) as error:
+                        writer.write(b"+OK\r\n")
+        except (FramingLost, ValueError) as error:
             raise ConfigError("what answers there is no handler of truba") from error
     if left <= 0:
         raise ConfigError("what answers there is no handler of truba: it talks without end")
     raise ConfigError("it closed the connection; is handler_secret_file right, and is it a handler of truba?")
 
 
-def _numbers(words: list[object]) -> set[int]:
-    """`n [n ...] [CREDIT c]`"""
-    numbers: set[int] = set()
-    for word in words:
-        match word:
-            case bytes() if word.upper() == b"CREDIT":
-                break
-            case bytes() | int():
-                numbers.add(int(word))
-            case _:
-                raise ValueError(f"not a kind: {word!r}")
-    return numbers
+def _numbers(words: list[bytes]) -> set[int]:
+    """Of `KINDS n [n ...] [CREDIT c]`. ValueError when they are no numbers."""
+    numbers = takewhile(lambda word: word.upper() != b"CREDIT", words)
+    return {int(number) for number in numbers}
