@@ -91,7 +91,7 @@ def test_everything_said_is_taken(write: Path) -> None:
     assert node.password_file is not None
     assert read_secret(node.password_file) == b"open sesame"
     assert config.transports == {"amqp": "mine.amqp:make"}
-    assert config.handler_secret_files == {0: write.parent / "secret"}
+    assert config.handler_secret_files == {"truba://[::1]:7434": write.parent / "secret"}
     assert second.handler == "amqp://queue"
     assert first == kinds.Kind(
         0,
@@ -202,6 +202,13 @@ def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch
 )
 def test_a_refusal_names_its_line_and_what_to_write(write: Path, text: str, expected: str) -> None:
     assert any(problem.startswith(expected) for problem in problems(write, text)), problems(write, text)
+
+
+def test_kinds_with_one_handler_have_one_secret(write: Path) -> None:
+    (write.parent / "secret").write_text("hush")
+    other = KIND.replace("transfer", "b").replace("7\n", "8\n") + 'handler_secret_file = "secret"\n'
+    (problem,) = problems(write, KIND + other)
+    assert problem.startswith("4: kinds.b: kind transfer has the same handler with another handler_secret_file")
 
 
 def test_all_problems_are_told_at_once_in_order_of_line(write: Path) -> None:

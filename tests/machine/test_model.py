@@ -193,7 +193,9 @@ class MachineMatchesModel(RuleBasedStateMachine):
         for s in self.naive.sessions.values():
             counted[s.kind, s.phase] = counted.get((s.kind, s.phase), 0) + 1
         assert {(kind, phase.value): count for (kind, phase), count in self.machine.counts.items()} == counted
-        assert set(self.machine.owned) == {n for n, s in self.naive.sessions.items() if s.phase in ("active", "repeating")}
+        assert set(self.machine.owned) == {
+            n for n, s in self.naive.sessions.items() if s.phase in ("active", "repeating")
+        }
 
     def teardown(self) -> None:
         """A replay of the whole log from nothing leads to the same state."""

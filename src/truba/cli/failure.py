@@ -1,7 +1,7 @@
 """Errors as a person at a terminal needs them: what happened, whether anything was stored, what to do next.
 
-Maps the errors of truba, and those of the operating system that a user can cause, to one exit code each. Anything else is
-a bug and keeps its traceback.
+Maps the errors of truba, and those of the operating system that a user can cause, to one exit code each. Anything else
+is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Failure(click.ClickException):
 
     def __init__(self, exit_code: int, what: str, next_step: str = "") -> None:
         super().__init__(what)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click itself reads it from the instance
         self.next_step = next_step
 
     def show(self, file: IO[Any] | None = None) -> None:

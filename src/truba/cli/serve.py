@@ -8,18 +8,18 @@ from pathlib import Path
 import click
 
 from truba.cli.failure import PROBLEM, Failure
-from truba.cli.options import FILE, config_option, json_option
+from truba.cli.options import FILE, config_option
 
 
 @click.command
 @config_option
 @click.option("--listen", metavar="HOST:PORT", help="Listen here instead of where the file says.")
 @click.option("--data", type=FILE, help="Use this data directory instead of the file's.")
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="Log JSON lines, on a terminal too.")
 def serve(config_path: Path, listen: str | None, data: Path | None, as_json: bool) -> None:
     """Run a pipe. SIGTERM or SIGINT stops it cleanly: no new work, everything acknowledged is durable, exit 0.
 
-    Logs go to stderr, readable on a terminal and as JSON lines otherwise; --json asks for JSON lines in any case.
+    Logs go to stderr, readable on a terminal and as JSON lines otherwise.
 
     \b
     Examples:
@@ -38,15 +38,23 @@ def serve(config_path: Path, listen: str | None, data: Path | None, as_json: boo
     try:
         code = uvloop.run(service.serve(loaded))
     except OSError as error:
-        raise _cannot_listen(error, loaded) from error
+        raise _cannot_listen(error) from error
     click.get_current_context().exit(code)
 
 
-def _cannot_listen(error: OSError, loaded: object) -> Exception:
+def _cannot_listen(error: OSError) -> Exception:
     match error.errno:
         case errno.EADDRINUSE:
-            return Failure(PROBLEM, f"cannot listen: {error.strerror}", "stop the process that listens there, or give --listen HOST:PORT")
+            return Failure(
+                PROBLEM,
+                f"cannot listen: {error.strerror}",
+                "stop the process that listens there, or give --listen HOST:PORT",
+            )
         case errno.EADDRNOTAVAIL | errno.EACCES if error.filename is None:
-            return Failure(PROBLEM, f"cannot listen: {error.strerror}", "give --listen an address of this machine, and a port above 1023")
+            return Failure(
+                PROBLEM,
+                f"cannot listen: {error.strerror}",
+                "give --listen an address of this machine, and a port above 1023",
+            )
         case _:
             return error

@@ -52,6 +52,7 @@ def load(path: Path, *, listen: str | None = None, data: Path | None = None) -> 
     if config is not None:
         found += _secrets(config)
         found += _unsendable(config)
+        found += _torn_secrets(config)
     if found or config is None:
         raise ConfigProblems(
             Problem(path, lines.of(place), ".".join(map(str, place)), what, instead) for place, what, instead in found
@@ -209,3 +210,13 @@ def _unsendable(config: Config) -> Iterator[tuple[Place, str, str]]:
         if table.record_max > most:
             what = f"a record of {size_text(table.record_max)} does not fit in a request of {size_text(most)}"
             yield ("kinds", name, "record_max"), what, "lower it, or raise request_bytes_max of [node]"
+
+
+def _torn_secrets(config: Config) -> Iterator[tuple[Place, str, str]]:
+    """Kinds that share a handler's address share one connection to it, and so its one secret."""
+    first: dict[str, tuple[str, Path | None]] = {}
+    for name, table in config.kind_tables.items():
+        other, secret = first.setdefault(table.handler, (name, table.handler_secret_file))
+        if secret != table.handler_secret_file:
+            what = f"kind {other} has the same handler with another handler_secret_file, or with none"
+            yield ("kinds", name), what, "give both kinds the same one"

@@ -101,9 +101,9 @@ class Frontend(Table):
     """A client protocol of the user's own."""
 
     factory: ObjectPath
-    """Called as `factory(pipe, options)`; see `truba.ports.frontend`."""
+    """`factory(options)` makes a `truba.ports.frontend.Frontend`."""
     options: dict[str, Any] = {}
-    """Handed to the factory as it is."""
+    """Handed to the factory as they are."""
 
 
 class Node(Table):
@@ -200,7 +200,7 @@ class Config(Table):
 
     node: Node = Node()
     transports: dict[str, ObjectPath] = {}
-    """Scheme of a route -> factory of its transport."""
+    """Scheme of a route -> `truba.ports.transport.Transport`."""
     kind_tables: dict[str, KindTable] = Field(alias="kinds", min_length=1)
 
     @cached_property
@@ -209,6 +209,6 @@ class Config(Table):
         return tuple(sorted((table.kind(name) for name, table in self.kind_tables.items()), key=lambda k: k.number))
 
     @property
-    def handler_secret_files(self) -> dict[int, Path]:
-        """Number of a kind -> file of the secret that the pipe shows to its handler; see `read_secret`."""
-        return {t.number: t.handler_secret_file for t in self.kind_tables.values() if t.handler_secret_file}
+    def handler_secret_files(self) -> dict[str, Path]:
+        """Route, as in `Kind.handler` -> file of the secret that the pipe shows to the handler; see `read_secret`."""
+        return {t.handler: t.handler_secret_file for t in self.kind_tables.values() if t.handler_secret_file}

@@ -5,23 +5,34 @@ the summary inside, followed by a flush. RocksDB puts a batch into one memtable 
 a write, never within one) and makes one table file of it, which joins the store by one record in its manifest; file,
 manifest and directory are synced before the flush returns. So no buffer size or early flush can part a commit.
 
-Readers look through a snapshot of the last commit, replaced when the next is durable: nobody sees what a crash could
-still take back. No iterator outlives one step of a generator here, so none keeps the files open after `close`.
+Readers see the last commit until the next is durable, through a snapshot (single keys) or an iterator made before it
+(ranges): nobody sees what a crash could still take back. No iterator outlives one step of a generator here, so none
+keeps the files open after `close`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 
-from rocksdict import Rdict, ReadOptions, Snapshot, WriteBatch
+from rocksdict import Rdict, RdictIter, ReadOptions, Snapshot, WriteBatch
 
 from truba.errors import DataDamaged, DataForeign, DataUnwritable
 from truba.ports.store import DueKey, Head, Put, Remove, Staged, Summary
 from truba.store import keys
-from truba.store.rocks_setup import MEMORY_BYTES, missing, no_wal, open_database, translated
-from truba.types import ORIGIN, Phase
+from truba.store.mark import read_mark, write_mark
+from truba.store.rocks_setup import (
+    MEMORY_BYTES,
+    claim,
+    holds_database,
+    missing,
+    no_wal,
+    open_database,
+    translated,
+)
+from truba.types import ORIGIN, Phase, Position
 
 PAGE_KEYS = 256
 """Keys that a generator reads at once: enough to make a seek cheap, few enough to leave memory and the caller alone."""
@@ -80,36 +91,33 @@ def _index_key(head: Head) -> bytes | None:
 class RocksStore:
     """`ports.store.Store` in one directory. Any thread may read; one thread commits at a time."""
 
-    def __init__(self, database: Rdict) -> None:
+    def __init__(self, directory: Path, claimed: int, database: Rdict, summary: Summary) -> None:
         """For `open` only."""
+        self._directory = directory
+        self._claimed = claimed
         self._db: Rdict | None = database
         self._view: Snapshot | None = database.snapshot()
         self._write_options = no_wal()
         self._lock = Lock()  # commit against commit and close
-        self._failed = False
-        self._summary = self._read_summary()
+        self._pinned: RdictIter | None = None  # set while the database holds more than is known to be durable
+        self._pinned_lock = Lock()  # an iterator serves one thread at a time
+        self._summary = summary
 
     @classmethod
     def open(cls, directory: Path, *, memory_bytes: int = MEMORY_BYTES) -> RocksStore:
         """Open the store in `directory`, made if it is missing or empty. `memory_bytes` bounds what reads may cache.
 
-        DataLocked: another process has it open. DataForeign: something else lies there. DataNewer, DataDamaged:
-        nothing was changed. OSError: it cannot be read or made.
+        DataLocked: it is open already. DataForeign: something else lies there. DataNewer, DataDamaged: see the message.
+        No table and no manifest was changed by a refused start. OSError: it cannot be read or made.
         """
-        database = open_database(directory, memory_bytes)
+        claimed = claim(directory)
         try:
-            return cls(database)
+            summary = _inspect(directory, memory_bytes) if holds_database(directory) else Summary(ORIGIN, {})
+            _refuse_the_past(directory, summary.applied)
+            return cls(directory, claimed, open_database(directory, memory_bytes), summary)
         except BaseException:
-            database.close()
+            os.close(claimed)
             raise
-
-    def _read_summary(self) -> Summary:
-        value = self._value(keys.META)
-        if value is not None:
-            return keys.read_meta(value)
-        if self._page(b"", b"\xff" * 8, 1):
-            raise DataForeign("the directory holds a RocksDB database that is not a truba store")
-        return Summary(ORIGIN, {})
 
     @property
     def summary(self) -> Summary:
@@ -137,11 +145,8 @@ class RocksStore:
     def owned(self) -> Iterator[Head]:
         """Read page by page: sessions changed by a commit in between may show as before or as after."""
         for key, _ in self._pages(keys.OWNED, keys.OWNED_END):
-            number = keys.number_of(key)
-            head = self.get(number)
-            if head is None:
-                raise DataDamaged(f"the store lists session {number} as owned but does not hold it")
-            yield head
+            if (head := self._owned_head(key)) is not None:
+                yield head
 
     def scan(self, after_number: int) -> Iterator[Head]:
         """Read page by page, as `owned`."""
@@ -156,19 +161,20 @@ class RocksStore:
         if not isinstance(staged, RocksStaged):
             raise TypeError(f"staged by another store: {type(staged).__name__}")
         with self._lock:
-            if self._db is None or self._failed:
+            if self._db is None or self._pinned is not None:
                 raise DataUnwritable("the store is closed, or an earlier commit failed: open it again")
             staged.batch.put(keys.META, keys.meta_value(summary))
-            self._failed = True  # until it is known to be whole
             try:
+                self._pinned = self._db.iter()
                 self._db.write(staged.batch, self._write_options)
                 self._db.flush(True)
+                write_mark(self._directory, summary.applied)
                 view = self._db.snapshot()
             except Exception as error:
-                raise translated(error) from error
-            self._failed = False
+                raise translated(error, self._directory) from error
             self._view = view
             self._summary = Summary(summary.applied, dict(summary.counts))
+            self._pinned = None
 
     @property
     def size_bytes(self) -> int:
@@ -180,41 +186,106 @@ class RocksStore:
     def close(self) -> None:
         """Wait for a commit under way and release the directory. Calling it again does nothing."""
         with self._lock:
-            database, self._db, self._view = self._db, None, None
-            if database is not None:
+            database, self._db, self._view, self._pinned = self._db, None, None, None
+            if database is None:
+                return
+            try:
                 database.close()
+            except Exception as error:  # what RocksDB met in the background, such as a damaged table while compacting
+                raise translated(error, self._directory) from error
+            finally:
+                del database
+                os.close(self._claimed)
 
-    def _value(self, key: bytes) -> bytes | None:
+    def _owned_head(self, key: bytes) -> Head | None:
+        """The head behind an owned key; None when a commit has ended that since the key was read."""
+        view = self._reader()
+        head_key = keys.head_key(keys.number_of(key))
+        value = self._value(head_key, view)
+        head = None if value is None else keys.read_head(head_key, value)
+        if head is not None and _index_key(head) == key:
+            return head
+        if self._value(key, view) is None:
+            return None
+        raise DataDamaged(f"store {self._directory} lists a session as owned that is not: key {key.hex(' ')}")
+
+    def _value(self, key: bytes, view: Snapshot | None = None) -> bytes | None:
         try:
-            value: bytes = self._reader()[key]
+            value: bytes = (view or self._reader())[key]
         except Exception as error:
             if missing(error):
                 return None
-            raise translated(error) from error
+            raise translated(error, self._directory) from error
         return value
 
     def _page(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """Up to `limit` pairs from `start` on, before `end`."""
-        page: list[tuple[bytes, bytes]] = []
+        """Up to `limit` pairs of the last commit from `start` on, before `end`.
+
+        With a bound RocksDB does not look for a living key in what was removed behind `end`; iterators of its snapshots
+        show the present in this binding. So: a new bounded iterator, if no commit had begun when it was made, else the
+        one pinned when the commit began, without bound.
+        """
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
         try:
-            options = ReadOptions()
-            options.set_iterate_upper_bound(end)
-            rows = self._reader().iter(options)
-            rows.seek(start)
-            while len(page) < limit and rows.valid():
-                page.append((rows.key(), rows.value()))
-                rows.next()
-            rows.status()  # a damaged block ends the walk like the last key does; this tells them apart
+            rows = self._database().iter(options)
+            pinned = self._pinned
+            if pinned is None:
+                return _walk(rows, start, end, limit)
+            with self._pinned_lock:
+                return _walk(pinned, start, end, limit)
         except Exception as error:
-            raise translated(error) from error
-        return page
+            raise translated(error, self._directory) from error
 
     def _pages(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         while page := self._page(start, end, PAGE_KEYS):
             yield from page
             start = page[-1][0] + b"\0"
 
+    def _database(self) -> Rdict:
+        if self._db is None:
+            raise DataUnwritable("the store is closed")
+        return self._db
+
     def _reader(self) -> Snapshot:
         if self._view is None:
             raise DataUnwritable("the store is closed")
         return self._view
+
+
+def _walk(rows: RdictIter, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+    page: list[tuple[bytes, bytes]] = []
+    rows.seek(start)
+    while len(page) < limit and rows.valid() and (key := rows.key()) < end:
+        page.append((key, rows.value()))
+        rows.next()
+    rows.status()  # a damaged block ends the walk like the last key does; this tells them apart
+    return page
+
+
+def _inspect(directory: Path, memory_bytes: int) -> Summary:
+    """The summary in the database, read without changing anything."""
+    with open_database(directory, memory_bytes, read_only=True) as database:
+        try:
+            value: bytes | None = database.get(keys.META)
+            if value is not None:
+                return keys.read_meta(value)
+            rows = database.iter()
+            rows.seek_to_first()
+            empty = not rows.valid()
+            rows.status()
+            del rows  # it would keep the database open
+        except Exception as error:
+            raise translated(error, directory) from error
+    if empty:
+        return Summary(ORIGIN, {})
+    raise DataForeign(f"{directory} holds a RocksDB database that is not a truba store")
+
+
+def _refuse_the_past(directory: Path, applied: Position) -> None:
+    mark = read_mark(directory)
+    if mark is not None and applied.seq < mark.seq:
+        raise DataDamaged(
+            f"store {directory} went back: it was written through {mark.term}-{mark.seq}, but its manifest leads only "
+            f"to {applied.term}-{applied.seq}; restore the directory from a copy"
+        )

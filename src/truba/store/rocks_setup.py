@@ -7,10 +7,12 @@ read in this one place.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
 from rocksdict import (
+    AccessType,
     BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
@@ -21,19 +23,54 @@ from rocksdict import (
 )
 
 from truba.errors import DataDamaged, DataForeign, DataLocked, TrubaError
+from truba.store.mark import NAME, sync_directory
 
 MEMORY_BYTES = 96 << 20
 """Cache of table blocks, indexes and filters included: bounds what ten million sleeping sessions cost."""
 
-_UNFINISHED = ("LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-", "rocksdict-config.json")
-"""What RocksDB may have left when it died before its first start was over (and `*.dbtmp`, `*.log`)."""
+_UNFINISHED = ("LOCK", "LOG", "IDENTITY", "MANIFEST-", "OPTIONS-", "rocksdict-config.json", NAME)
+"""What a process may leave that died before RocksDB's first start was over (and `*.dbtmp`, `*.log`)."""
 
 
-def open_database(directory: Path, memory_bytes: int) -> Rdict:
-    """Open or make the database. Errors as `RocksStore.open`; nothing that another program wrote is touched."""
-    _prepare(directory)
+def claim(directory: Path) -> int:
+    """Make the directory if it is missing and hold it: a descriptor that keeps the claim until it is closed.
+
+    RocksDB's own lock is taken too late: opening for inspection does without, and it allows a process twice.
+    """
+    if not directory.exists():
+        directory.mkdir(mode=0o700, parents=True)
+        sync_directory(directory.parent)
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return Rdict(str(directory), _options(memory_bytes))
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise DataLocked(f"store {directory} is open already, in another process or in this one") from None
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def holds_database(directory: Path) -> bool:
+    """Whether there is a database; if not, whether one may be made here: DataForeign or DataDamaged when it may not."""
+    names = sorted(entry.name for entry in directory.iterdir())
+    if "CURRENT" in names:
+        return True
+    if tables := [name for name in names if name.endswith(".sst")]:
+        raise DataDamaged(f"store {directory} has tables ({tables[0]}) but its file CURRENT is missing: restore it")
+    for name in names:
+        if not name.startswith(_UNFINISHED) and not name.endswith((".dbtmp", ".log")):
+            raise DataForeign(f"{directory} holds {name}, which truba did not write: give an empty or a new directory")
+    return False
+
+
+def open_database(directory: Path, memory_bytes: int, *, read_only: bool = False) -> Rdict:
+    """Open the database, or make it. Read-only: no file of its state is changed, none deleted."""
+    # The write-ahead log that RocksDB always makes is empty here, hence error_if_log_file_exist=False.
+    access = AccessType.read_only(False) if read_only else AccessType.read_write()
+    try:
+        return Rdict(str(directory), _options(memory_bytes), access_type=access)
     except Exception as error:
         raise translated(error, directory) from error
 
@@ -63,29 +100,6 @@ def translated(error: Exception, directory: Path | None = None) -> Exception:
     if text.startswith(("Corruption", "Invalid argument", "Not implemented")) or "No such file" in text:
         return DataDamaged(f"{place} is damaged; restore the directory or rebuild it from the log: {text}")
     return OSError(errno.EIO, f"{place}: {text}")
-
-
-def _prepare(directory: Path) -> None:
-    """Make the directory if it is missing; refuse one that RocksDB would take for new though it is not."""
-    if not directory.exists():
-        directory.mkdir(mode=0o700, parents=True)
-        _sync_directory(directory.parent)
-    names = sorted(entry.name for entry in directory.iterdir())
-    if "CURRENT" in names:
-        return
-    if tables := [name for name in names if name.endswith(".sst")]:
-        raise DataDamaged(f"store {directory} has tables ({tables[0]}) but its file CURRENT is missing: restore it")
-    for name in names:
-        if not name.startswith(_UNFINISHED) and not name.endswith((".dbtmp", ".log")):
-            raise DataForeign(f"{directory} holds {name}, which truba did not write: give an empty or a new directory")
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _options(memory_bytes: int) -> Options:

@@ -73,6 +73,7 @@ class RequestParser:
         return self._feed_strict(data, at, requests)
 
     def _feed_strict(self, data: bytes, at: int, requests: list[list[bytes]]) -> list[list[bytes]]:
+        self._plain = False  # and so it stays if the framing is lost here
         while at < len(data):
             at = self._strict.take(data, at, requests)
         self._plain = self._roomy and self._strict.idle
@@ -95,4 +96,4 @@ def _take_plain(data: bytes, requests: list[list[bytes]]) -> int:
             at = after
     except LookupError:
         pass  # an odd count, or a long argument
-    return len(data) - len(CRLF.join(lines[at:]))
+    return len(data) - sum(map(len, lines[at:])) - len(CRLF) * (end - at)

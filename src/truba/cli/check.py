@@ -1,0 +1,150 @@
+"""`truba check`: everything that `serve` would refuse, told without starting, and a try of each handler.
+
+Changes nothing: a missing data directory is not made, no session is handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from truba.cli.failure import PROBLEM
+from truba.cli.options import config_option, json_option, say_json
+from truba.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from truba.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; `problem` is empty when it is well."""
+
+    what: str
+    detail: str
+    problem: str = ""
+
+
+@click.command
+@config_option
+@json_option
+def check(config_path: Path, as_json: bool) -> None:
+    """Judge a configuration without starting anything, and try what it names.
+
+    Looks at every key of the file, at the data directory (usable, not held by a running pipe, undamaged), imports the
+    objects that the file names, and connects to each handler to hear which kinds it serves. Exit code 1: a problem.
+
+    \b
+    Examples:
+      truba check
+      truba check --config /etc/truba.toml --json
+    """
+    from truba.config import ConfigProblems, load
+
+    try:
+        config = load(config_path)
+    except ConfigProblems as bad:
+        if as_json:
+            problems = [asdict(problem) | {"file": str(problem.file)} for problem in bad.problems]
+            say_json({"ok": False, "problems": problems, "findings": []})
+        else:
+            click.echo(str(bad))
+        click.get_current_context().exit(PROBLEM)
+    findings = asyncio.run(_look(config, config_path))
+    well = not any(finding.problem for finding in findings)
+    if as_json:
+        say_json({"ok": well, "problems": [], "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            mark = click.style("problem", fg="red") if finding.problem else click.style("ok     ", fg="green")
+            click.echo(f"{mark}  {finding.what}  {finding.detail}{': ' * bool(finding.problem)}{finding.problem}")
+    click.get_current_context().exit(0 if well else PROBLEM)
+
+
+async def _look(config: Config, path: Path) -> list[Finding]:
+    kinds = ", ".join(f"{kind.number} {kind.name}" for kind in config.kinds)
+    findings = [Finding("configuration", f"{path} (kinds: {kinds})"), _data(config)]
+    findings += _objects(config)
+    findings += [finding async for finding in _handlers(config)]
+    return findings
+
+
+def _data(config: Config) -> Finding:
+    directory = config.node.data
+    try:
+        if not directory.exists():
+            nearest = next(parent for parent in directory.parents if parent.exists())
+            if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+                raise DataError(f"it is not there, and this user cannot make it in {nearest}")
+            return Finding("data", f"{directory} (will be made)")
+        if not directory.is_dir():
+            raise DataError("this is no directory; name another one")
+        if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+            raise DataError("this user may not read and write it; change its owner or mode")
+        if not (directory / "log").exists():
+            return Finding("data", f"{directory} (empty)")
+
+        from truba.log import inspect as log_inspect
+
+        log_inspect.verify(directory / "log")
+    except DataError as error:
+        return Finding("data", str(directory), str(error))
+    return Finding("data", str(directory))
+
+
+def _objects(config: Config) -> Iterator[Finding]:
+    from truba.transports.local import load_object
+
+    named = [("transport", path) for path in config.transports.values()]
+    named += [("frontend", frontend.factory) for frontend in config.node.frontends]
+    named += [("authenticator", config.node.authenticator)] if config.node.authenticator else []
+    for what, path in named:
+        try:
+            load_object(path)
+        except ConfigError as error:
+            yield Finding(what, path, str(error))
+        else:
+            yield Finding(what, path)
+
+
+async def _handlers(config: Config) -> AsyncIterator[Finding]:
+    """Each address once, all at the same time."""
+    from truba.cli.probe import kinds_served
+    from truba.config import Address, read_secret
+    from truba.config.units import address
+    from truba.transports.local import load_object
+
+    async def try_one(route: str, wanted: dict[int, str]) -> Finding:
+        who = f"{route} ({', '.join(wanted.values())})"
+        scheme, _, rest = route.partition(":")
+        try:
+            match scheme:
+                case "local":
+                    function = load_object(rest)
+                    if not inspect.iscoroutinefunction(function):
+                        raise ConfigError("this is no coroutine function; write `async def`")
+                case "truba":
+                    where: Address = address(rest.removeprefix("//"))
+                    file = config.handler_secret_files.get(route)
+                    served = await kinds_served(*where, read_secret(file) if file else b"")
+                    if missing := [f"{number} {name}" for number, name in wanted.items() if number not in served]:
+                        raise ConfigError(f"it answers, but does not serve {', '.join(missing)}; it serves {served}")
+                case _:
+                    return Finding("handler", f"{who}: not tried, its transport is your own")
+        except ConfigError as error:
+            return Finding("handler", who, str(error))
+        return Finding("handler", who)
+
+    routes: dict[str, dict[int, str]] = {}
+    for kind in config.kinds:
+        assert isinstance(kind.handler, str)  # a file can name only routes
+        routes.setdefault(kind.handler, {})[kind.number] = kind.name
+    for finding in await asyncio.gather(*(try_one(route, wanted) for route, wanted in routes.items())):
+        yield finding

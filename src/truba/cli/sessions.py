@@ -1,0 +1,201 @@
+"""`truba ls` and `truba show`: look at the sessions of a running pipe. Changes nothing."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from truba.cli.failure import USAGE, Failure
+from truba.cli.options import json_option, say_json, say_table
+from truba.cli.remote import Ask, asks_a_pipe
+from truba.types import Index, Phase
+
+if TYPE_CHECKING:
+    from truba.client.admin import Admin, SessionInfo
+
+LIST_MAX = 50
+PREVIEW_BYTES_MAX = 160
+PHASES = [phase.value for phase in Phase]
+COLUMNS = (
+    ("ID", 14),
+    ("KIND", 16),
+    ("PHASE", 10),
+    ("EPOCH", 6),
+    ("RECORDS", 8),
+    ("BYTES", 10),
+    ("DUE", 12),
+    ("CAUSE", 12),
+)
+
+
+class IdType(click.ParamType[Index]):
+    """A session's id, `3-117`."""
+
+    name = "ID"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Index:
+        try:
+            return value if isinstance(value, Index) else Index.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command
+@click.option("--kind", metavar="KIND", help="Only this kind: its number or name.")
+@click.option("--phase", type=click.Choice(PHASES), help="Only sessions of this phase.")
+@click.option("--limit", type=click.IntRange(min=1), help=f"List at most so many.  [default: {LIST_MAX}]")
+@click.option("--all", "everything", is_flag=True, help="List all of them, as they come.")
+@asks_a_pipe
+@json_option
+def ls(kind: str | None, phase: str | None, limit: int | None, everything: bool, as_json: bool, ask: Ask) -> None:
+    """Without options: how many sessions there are, by kind and phase. With options: the sessions, in order of id.
+
+    \b
+    Examples:
+      truba ls
+      truba ls --phase parked
+      truba ls --kind transfer --phase stored --limit 10
+      truba ls --all --json | wc -l
+    """
+    if everything and limit:
+        raise click.UsageError("--all and --limit exclude each other")
+    if kind is None and phase is None and limit is None and not everything:
+        _say_counts(ask(lambda admin: admin.counts()), as_json)
+        return
+    most = None if everything else limit or LIST_MAX
+
+    async def list_them(admin: Admin) -> None:
+        said = 0
+        if not as_json:
+            click.echo("".join(title.ljust(width) for title, width in COLUMNS).rstrip())
+        async for session in admin.ls(kind=kind, phase=Phase(phase) if phase else None):
+            if said == most:
+                click.echo(f"... and more: give --limit above {said}, or --all", err=True)
+                break
+            said += 1
+            if as_json:
+                say_json(as_document(session))
+            else:
+                click.echo(_row(session))
+
+    ask(list_them)
+
+
+@click.command
+@click.argument("session_id", metavar="ID", type=IdType())
+@click.option(
+    "--records", "with_records", is_flag=True, help=f"Show each record too, up to {PREVIEW_BYTES_MAX} bytes of it."
+)
+@click.option("--record", "only", type=click.IntRange(min=0), help="Only the record with this number, from 0.")
+@click.option("--raw", is_flag=True, help="Write the records' own bytes to stdout, and nothing else.")
+@asks_a_pipe
+@json_option
+def show(session_id: Index, with_records: bool, only: int | None, raw: bool, as_json: bool, ask: Ask) -> None:
+    """Show one session. Records may hold anybody's secrets, so their contents are shown only when asked for.
+
+    With --json, --records gives each record whole, in base64.
+
+    \b
+    Examples:
+      truba show 3-117
+      truba show 3-117 --records
+      truba show 3-117 --record 0 --raw > first.bin
+    """
+    if raw and as_json:
+        raise click.UsageError("--raw and --json exclude each other")
+    session, records = ask(lambda admin: admin.show(session_id))
+    chosen = list(enumerate(records))
+    if only is not None:
+        if only >= len(records):
+            raise Failure(USAGE, f"session {session_id} has {len(records)} records; there is no number {only}")
+        chosen = [chosen[only]]
+    if raw:
+        for _, record in chosen:
+            sys.stdout.buffer.write(record)
+        return
+    document = as_document(session)
+    wanted = with_records or only is not None
+    if as_json:
+        contents = [{"number": n, "bytes": len(r), "base64": base64.b64encode(r).decode()} for n, r in chosen]
+        say_json(document | {"contents": contents} if wanted else document)
+        return
+    shown = document | {"created": _when(session.created_ms), "due": _due(session)}
+    say_table(("field", "value"), [(k, v) for k, v in shown.items() if k not in ("created_ms", "due_ms")])
+    for number, record in chosen if wanted else ():
+        click.echo(f"\nrecord {number}, {len(record)} bytes\n  {preview(record)}")
+
+
+def as_document(session: SessionInfo) -> dict[str, Any]:
+    """A session as JSON has it; `records` is their count."""
+    return {
+        "id": str(session.id),
+        "kind": session.kind,
+        "name": session.name,
+        "phase": session.phase.value,
+        "epoch": session.epoch,
+        "created_ms": session.created_ms,
+        "due_ms": session.due_ms,
+        "attempts": session.attempts,
+        "deliveries": session.deliveries,
+        "cause": session.cause.value,
+        "detail": session.detail,
+        "records": session.records,
+        "bytes": session.bytes,
+    }
+
+
+def preview(record: bytes) -> str:
+    """The beginning of a record for a terminal: its text when it is printable text, else hex. Never a control code."""
+    head = record[:PREVIEW_BYTES_MAX]
+    left = len(record) - len(head)
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        # a character cut in two by the bound is no reason to show hex
+        text = head[: error.start].decode() if left and error.start > len(head) - 4 else "\0"
+    shown = text if text.isprintable() else head.hex(" ")
+    return f"{shown} ... {left} more" if left else shown
+
+
+def _say_counts(counts: dict[int, tuple[str, dict[Phase, int]]], as_json: bool) -> None:
+    rows = [(number, name, *(by_phase.get(phase, 0) for phase in Phase)) for number, (name, by_phase) in counts.items()]
+    if as_json:
+        say_json({"kinds": [dict(zip(("number", "name", *PHASES), row, strict=True)) for row in rows]})
+    else:
+        say_table(("number", "kind", *PHASES), rows, numeric=("number", *PHASES))
+
+
+def _row(session: SessionInfo) -> str:
+    cells = (
+        session.id,
+        session.name or session.kind,
+        session.phase,
+        session.epoch,
+        session.records,
+        session.bytes,
+        _due(session),
+        session.cause,
+    )
+    return "".join(f"{cell!s:<{width - 1}} " for cell, (_, width) in zip(cells, COLUMNS, strict=True)).rstrip()
+
+
+def _due(session: SessionInfo) -> str:
+    if session.phase is not Phase.STORED:
+        return "-"
+    left_s = session.due_ms / 1000 - time.time()
+    return f"in {_rough(left_s)}" if left_s > 0 else "now"
+
+
+def _rough(time_s: float) -> str:
+    for unit, unit_s in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if time_s >= 2 * unit_s:
+            return f"{time_s / unit_s:.0f}{unit}"
+    return f"{time_s:.0f}s"
+
+
+def _when(unix_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(unix_ms / 1000))

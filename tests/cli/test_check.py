@@ -1,0 +1,143 @@
+"""`truba check`: problems of the file, of the data directory, of objects and of handlers, with real ones to try."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from truba.cli.main import main
+
+HELLO = b">4\r\n$5\r\nhello\r\n$5\r\ntruba\r\n$1\r\n1\r\n$4\r\nhush\r\n"
+
+
+def check(directory: Path, text: str, *args: str) -> Result:
+    path = directory / "truba.toml"
+    path.write_text(text)
+    return CliRunner().invoke(main, ["check", "--config", str(path), *args])
+
+
+def findings(result: Result) -> dict[str, str]:
+    document: dict[str, Any] = json.loads(result.stdout)
+    assert document["ok"] == (result.exit_code == 0)
+    return {finding["what"]: finding["problem"] for finding in document["findings"]}
+
+
+@contextmanager
+def answering(*answers: bytes, hello: bytes = b"") -> Iterator[int]:
+    """A port whose one visitor is read until `hello` is complete, then sent each answer in turn."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+        heard = bytearray()
+
+        def serve() -> None:
+            visitor, _ = server.accept()
+            with visitor:
+                visitor.settimeout(5)
+                while len(heard) < len(hello):
+                    heard.extend(visitor.recv(4096))
+                for answer in answers:
+                    visitor.sendall(answer)
+                    visitor.recv(4096)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            thread.join()
+            assert bytes(heard) == hello
+
+
+def kind(port: int, extra: str = "") -> str:
+    return f'[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:{port}"\n{extra}'
+
+
+def test_all_is_well_and_nothing_was_changed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hush\n")
+    answers = (
+        b"*3\r\n$5\r\nOWNER\r\n$16\r\n0123456789abcdef\r\n$1\r\nx\r\n",
+        b"*4\r\n$5\r\nKINDS\r\n$1\r\n7\r\n$6\r\nCREDIT\r\n$2\r\n99\r\n",
+    )
+    with answering(*answers, hello=HELLO) as port:
+        result = check(tmp_path, kind(port, 'handler_secret_file = "secret"'), "--json")
+    assert findings(result) == {"configuration": "", "data": "", "handler": ""}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["secret", "truba.toml"]
+
+
+def test_problems_of_the_file(tmp_path: Path) -> None:
+    result = check(tmp_path, "[kinds.a]\nnumber = 7", "--json")
+    assert result.exit_code == 1
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert (problem["line"], problem["key"]) == (1, "kinds.a")
+    readable = check(tmp_path, "[kinds.a]\nnumber = 7")
+    assert readable.exit_code == 1
+    assert f"{tmp_path}/truba.toml:1: kinds.a: this kind has no handler" in readable.stdout
+
+
+def test_a_missing_file() -> None:
+    result = CliRunner().invoke(main, ["check", "--config", "/nowhere/truba.toml"])
+    assert result.exit_code == 1
+    assert "/nowhere/truba.toml: there is no such file" in result.output
+
+
+@pytest.mark.parametrize(
+    ("answers", "problem"),
+    [
+        ((b"*2\r\n$5\r\nKINDS\r\n$1\r\n8\r\n",), "it answers, but does not serve 7 transfer; it serves {8}"),
+        ((b"HTTP/1.1 400 Bad Request\r\nHost: x\r\n\r\n",), "what answers there is no handler of truba"),
+        ((b"*2\r\n$5\r\nKINDS\r\n$1\r\nx\r\n",), "what answers there is no handler of truba"),
+        ((b"-NOAUTH wrong secret\r\n",), "it refuses the pipe: 'NOAUTH wrong secret'"),
+        ((), "it closed the connection"),
+        ((b"*1\r\n$4\r\nPING\r\n" * 6000,), "it talks without end"),
+        ((b"*4000000000\r\n",), "what answers there is no handler of truba"),
+    ],
+)
+def test_handlers_that_will_not_do(tmp_path: Path, answers: tuple[bytes, ...], problem: str) -> None:
+    with answering(*answers, hello=HELLO.replace(b"$4\r\nhush", b"$0\r\n")) as port:
+        result = check(tmp_path, kind(port), "--json")
+    assert problem in findings(result)["handler"]
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    result = check(tmp_path, kind(port))
+    assert result.exit_code == 1
+    assert "nothing listens there" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("route", "problem"),
+    [
+        ("local:nowhere.at.all:f", "cannot be loaded"),
+        ("local:json:nothing", "cannot be loaded"),
+        ("local:json:dumps", "no coroutine function"),
+        ("local:asyncio:sleep", ""),
+    ],
+)
+def test_local_functions(tmp_path: Path, route: str, problem: str) -> None:
+    found = findings(check(tmp_path, f'[kinds.a]\nnumber = 1\nhandler = "{route}"', "--json"))
+    assert problem in found["handler"]
+    assert bool(problem) == bool(found["handler"])
+
+
+def test_objects_that_the_file_names(tmp_path: Path) -> None:
+    text = '[node]\nauthenticator = "json:no"\n[[node.frontends]]\nfactory = "nope:no"\n[transports]\nx = "no:no"\n'
+    found = findings(check(tmp_path, text + '[kinds.a]\nnumber = 1\nhandler = "x:y"', "--json"))
+    assert [what for what, problem in found.items() if "cannot be loaded" in problem] == [
+        "transport", "frontend", "authenticator",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", ["truba.toml", "truba.toml/deeper"])
+def test_a_file_in_place_of_the_data_directory(tmp_path: Path, data: str) -> None:
+    text = f'[node]\ndata = "{data}"\n[kinds.a]\nnumber = 1\nhandler = "local:asyncio:sleep"'
+    assert findings(check(tmp_path, text, "--json"))["data"]

@@ -1,0 +1,49 @@
+"""Every error that a user can cause has an exit code and says what to do; a bug keeps its traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+from truba import errors
+from truba.cli.failure import EXIT_CODES, as_failure
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (errors.NoSession("no session 3-117"), 4, "no session 3-117; nothing was stored"),
+        (errors.Busy("held; nothing was stored"), 1, "held; nothing was stored"),
+        (errors.Unavailable("the disk is full"), 3, "the disk is full; nothing was stored"),
+        (errors.NotLeader("ask b"), 3, "ask b; nothing was stored"),
+        (errors.UnknownOutcome("outcome unknown"), 6, "outcome unknown"),
+        (errors.NoAuth("authenticate first"), 5, "authenticate first"),
+        (errors.NoPerm("not allowed"), 5, "not allowed"),
+        (errors.ConfigError("a.toml:1: bad"), 2, "a.toml:1: bad"),
+        (errors.DataLocked("data is held"), 7, "data is held"),
+        (errors.DataDamaged("at 512"), 7, "at 512"),
+        (errors.LogPoisoned("fdatasync: EIO"), 7, "fdatasync: EIO; the outcome of what was under way is unknown"),
+        (errors.TrubaError("other"), 1, "other"),
+        (ConnectionResetError("reset by peer"), 3, "reset by peer"),
+        (TimeoutError(), 3, "TimeoutError"),
+        (FileNotFoundError(2, "No such file", "x"), 4, "x: there is no such file or directory"),
+        (PermissionError(13, "Permission denied", "x"), 1, "x: Permission denied"),
+    ],
+)
+def test_exit_codes(error: Exception, code: int, said: str) -> None:
+    failure = as_failure(error)
+    assert failure is not None
+    assert failure.exit_code == code
+    assert failure.exit_code in EXIT_CODES
+    assert failure.message.startswith(said)
+
+
+@pytest.mark.parametrize("error", errors.OPERATION_ERRORS.values())
+def test_every_refusal_says_whether_anything_was_stored(error: type[errors.OperationError]) -> None:
+    failure = as_failure(error("refused"))
+    assert failure is not None
+    assert ("nothing was stored" in failure.message) == (error.happened == "no")
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), AssertionError(), OSError(5, "EIO")])
+def test_a_bug_is_not_a_failure(error: Exception) -> None:
+    assert as_failure(error) is None

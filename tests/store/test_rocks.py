@@ -1,0 +1,210 @@
+"""What only the store on disk promises: isolation, locks, modes, refusals, and no wading through what was removed."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from rocksdict import Options, Rdict
+
+from truba.errors import DataDamaged, DataForeign, DataLocked, DataNewer, DataUnwritable
+from truba.ports.store import DueKey, Put, Remove
+from truba.store import keys
+from truba.store.rocks import PAGE_KEYS, RocksStore
+from truba.testing.store import commit, contents, make_head, stored, summary
+from truba.types import Phase
+
+
+class Probe:
+    """Stands between the store and RocksDB and looks, or fails, before the flush."""
+
+    def __init__(self, database: Rdict, before_flush: Any) -> None:
+        self.database, self.before_flush = database, before_flush
+
+    def flush(self, wait: bool) -> None:
+        self.before_flush()
+        self.database.flush(wait)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.database, name)
+
+
+def probe(store: RocksStore, before_flush: Any) -> None:
+    store._db = Probe(store._db, before_flush)  # type: ignore[assignment, arg-type] # noqa: SLF001
+
+
+def test_readers_see_the_state_before_until_the_commit_is_durable(tmp_path: Path) -> None:
+    store = RocksStore.open(tmp_path)
+    first, second = stored(1, 10, chunks=(0,)), make_head(1, phase=Phase.REPEATING, epoch=1)
+    commit(store, 1, Put(first, None, (0, [b"a"])))
+    before = contents(store)
+    seen: list[dict[str, Any]] = []
+
+    def look() -> None:
+        reader = threading.Thread(target=lambda: seen.append(contents(store)))
+        reader.start()
+        reader.join()
+
+    probe(store, look)
+    commit(store, 2, Put(second, first, None))
+    assert seen == [before]
+    assert contents(store)["owned"] == [second]
+    store.close()
+
+
+def test_a_failed_commit_shows_nothing_and_allows_no_other(tmp_path: Path) -> None:
+    store = RocksStore.open(tmp_path)
+    commit(store, 1, Put(make_head(1), None, None))
+    before = contents(store)
+
+    def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    probe(store, fail)
+    with pytest.raises(OSError, match="No space"):
+        commit(store, 2, Remove(make_head(1)))
+    assert contents(store) == before
+    with pytest.raises(DataUnwritable, match="earlier commit failed"):
+        commit(store, 3)
+    store.close()
+    found = RocksStore.open(tmp_path)
+    assert found.summary in (summary(1), summary(2))  # unknown, but whole
+    assert (found.get(1) is None) == (found.summary == summary(2))
+    found.close()
+
+
+def test_reading_the_due_order_never_goes_back_before_its_mark(tmp_path: Path) -> None:
+    """Counts what RocksDB itself skipped: removed keys in front of the mark must not be walked through."""
+    store = RocksStore.open(tmp_path)
+    heads = [stored(n, n) for n in range(1, 5_001)]
+    commit(store, 1, *(Put(head, None, None) for head in heads))
+    commit(store, 2, *(Remove(head) for head in heads[:4_990]))
+    mark = DueKey(4_990, 4_990, 4_990)
+    asked: list[bytes] = []
+    page = store._page  # noqa: SLF001
+
+    def watched(start: bytes, end: bytes, limit: int) -> Any:
+        asked.append(start)
+        return page(start, end, limit)
+
+    store._page = watched  # type: ignore[method-assign] # noqa: SLF001
+    assert [key.number for key in store.due(7, mark, 5)] == [4_991, 4_992, 4_993, 4_994, 4_995]
+    assert asked == [keys.due_key(7, mark) + b"\0"]
+    store.close()
+
+
+def test_a_generator_left_half_way_does_not_keep_the_store_open(tmp_path: Path) -> None:
+    store = RocksStore.open(tmp_path)
+    commit(store, 1, *(Put(make_head(n), None, None) for n in range(1, PAGE_KEYS + 50)))
+    scanning, owning = store.scan(-1), store.owned()
+    assert next(scanning) == next(owning) == make_head(1)
+    store.close()
+    again = RocksStore.open(tmp_path)
+    again.close()
+    with pytest.raises(DataUnwritable, match="closed"):
+        list(scanning)
+    with pytest.raises(DataUnwritable, match="closed"):
+        store.get(1)
+    with pytest.raises(DataUnwritable, match="closed"):
+        commit(store, 2)
+
+
+def test_owned_sessions_may_end_while_they_are_listed(tmp_path: Path) -> None:
+    store = RocksStore.open(tmp_path)
+    heads = [make_head(n) for n in range(1, 10)]
+    commit(store, 1, *(Put(head, None, None) for head in heads))
+    owning = store.owned()
+    assert next(owning) == heads[0]
+    commit(store, 2, Remove(heads[1]), Put(stored(3, 5), heads[2], None))
+    assert list(owning) == heads[3:]
+    store.close()
+
+
+def test_an_owned_key_without_its_session_is_damage(tmp_path: Path) -> None:
+    store = RocksStore.open(tmp_path)
+    commit(store, 1, Put(stored(1, 5), None, None))
+    store.close()
+    put_raw(tmp_path, keys.owned_key(1), b"")
+    store = RocksStore.open(tmp_path)
+    with pytest.raises(DataDamaged, match="key 6f"):
+        list(store.owned())
+    store.close()
+
+
+def test_a_new_directory_is_private(tmp_path: Path) -> None:
+    store = RocksStore.open(tmp_path / "deep" / "store")
+    store.close()
+    assert stat.S_IMODE((tmp_path / "deep" / "store").stat().st_mode) == 0o700
+
+
+def test_one_directory_is_open_once(tmp_path: Path) -> None:
+    store = RocksStore.open(tmp_path)
+    commit(store, 1, Put(make_head(1), None, None))
+    with pytest.raises(DataLocked, match="open already"):
+        RocksStore.open(tmp_path)
+    assert store.get(1) == make_head(1)
+    store.close()
+    RocksStore.open(tmp_path).close()
+
+
+def test_a_directory_of_others_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letters.txt").write_text("dear")
+    with pytest.raises(DataForeign, match=r"letters\.txt"):
+        RocksStore.open(tmp_path)
+    assert os.listdir(tmp_path) == ["letters.txt"]  # noqa: PTH208 # names are what matters
+
+
+def test_another_database_is_refused(tmp_path: Path) -> None:
+    other = Rdict(str(tmp_path), Options(raw_mode=True))
+    other[b"x"] = b"y"
+    other.close()
+    with pytest.raises(DataForeign, match="not a truba store"):
+        RocksStore.open(tmp_path)
+
+
+def test_a_first_start_that_died_is_begun_again(tmp_path: Path) -> None:
+    for name in ("LOCK", "LOG", "IDENTITY", "MANIFEST-000001", "000001.dbtmp"):
+        (tmp_path / name).touch()
+    store = RocksStore.open(tmp_path)
+    assert store.summary.applied.seq == 0
+    store.close()
+
+
+def put_raw(directory: Path, key: bytes, value: bytes) -> None:
+    database = Rdict(str(directory), Options(raw_mode=True))
+    database[key] = value
+    database.close()
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    put_raw(tmp_path, keys.META, msgspec.msgpack.encode([keys.FORMAT + 1, {"anything": 1}]))
+    with pytest.raises(DataNewer, match="newer truba"):
+        RocksStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc1", msgspec.msgpack.encode([1, [1, 2]]), msgspec.msgpack.encode("x")])
+def test_a_summary_that_cannot_be_read_is_damage(tmp_path: Path, value: bytes) -> None:
+    put_raw(tmp_path, keys.META, value)
+    with pytest.raises(DataDamaged, match="key 6d"):
+        RocksStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc1", keys.head_value(make_head(2)), keys.head_value(make_head(1))[:-3]])
+def test_a_head_that_cannot_be_read_is_damage(tmp_path: Path, value: bytes) -> None:
+    store = RocksStore.open(tmp_path)
+    commit(store, 1, Put(make_head(1, chunks=(0,)), None, (0, [b"a"])))
+    store.close()
+    put_raw(tmp_path, keys.head_key(1), value)
+    put_raw(tmp_path, keys.chunk_key(1, 0), b"\x01")
+    store = RocksStore.open(tmp_path)
+    for read in (lambda: store.get(1), lambda: list(store.scan(-1)), lambda: list(store.owned())):
+        with pytest.raises(DataDamaged, match="key 68 00 00 00 00 00 00 00 01"):
+            read()
+    with pytest.raises(DataDamaged, match="key 63"):
+        store.chunk(1, 0)
+    store.close()
