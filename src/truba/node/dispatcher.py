@@ -144,5 +144,3 @@ class _Push:
         assert receiver is not None  # only owners with a receiver offer seats
         if not receiver.repeat(handover):
             node.give_back(hold, Cause.UNREACHABLE)
-
-

@@ -150,9 +150,7 @@ class Node:
                 owner.take_up(Hold(head.id, head.kind, head.epoch, owner, head.tag))
             else:
                 self.owner_losses += 1
-                event = self.machine.give_back(
-                    head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance()
-                )
+                event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
                 self._stage(event)
                 if count % STAGED_MAX == 0:
                     await self.sequencer.flush()
@@ -310,9 +308,7 @@ class Node:
             owner.receiver.lost(hold, cause)
 
     def _give_back(self, hold: Hold, cause: Cause, reason: str) -> None:
-        event = self.machine.give_back(
-            hold.number, hold.epoch, cause, self.clock.now_ms(), self.clock.chance(), reason
-        )
+        event = self.machine.give_back(hold.number, hold.epoch, cause, self.clock.now_ms(), self.clock.chance(), reason)
         self._stage(event)
         if type(event) is Stored:
             self._due(event.due_ms)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any
 
 from truba import __version__
 from truba.errors import BadRequest, NoAuth, UnknownKind
