@@ -38,7 +38,7 @@ def configure(level: Level = "info", form: Format = "auto", stream: TextIO | Non
         plain = structlog.dev.plain_traceback  # the pretty ones show local variables, and with them records
         render = [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain, pad_event_to=0)]
     else:
-        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        render = [structlog.processors.format_exc_info, _in_order, structlog.processors.JSONRenderer(default=str)]
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -61,6 +61,12 @@ def configure(level: Level = "info", form: Format = "auto", stream: TextIO | Non
 def hide_bytes(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """A processor: bytes, at any depth, become `<12 bytes>`."""
     return {key: _shown(value) for key, value in event.items()}
+
+
+def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """What a person looks for first stands first."""
+    first = ("timestamp", "level", "event")
+    return {key: event[key] for key in first if key in event} | dict(event)
 
 
 def _shown(value: Any) -> Any:

@@ -6,6 +6,7 @@ Changes nothing: a missing data directory is not made, no session is handed over
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import inspect
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +18,7 @@ import click
 
 from truba.cli.failure import PROBLEM
 from truba.cli.options import config_option, json_option, say_json
-from truba.errors import ConfigError, DataError
+from truba.errors import ConfigError, DataError, DataLocked
 
 if TYPE_CHECKING:
     from truba.config import Config
@@ -90,13 +91,28 @@ def _data(config: Config) -> Finding:
             raise DataError("this user may not read and write it; change its owner or mode")
         if not (directory / "log").exists():
             return Finding("data", f"{directory} (empty)")
-
+        _refuse_held(directory / "log" / "LOCK")
         from truba.log import inspect as log_inspect
+        from truba.log.damage import LogDamaged
 
-        log_inspect.verify(directory / "log")
+        if damage := log_inspect.verify(directory / "log").damage:
+            raise LogDamaged(damage)
     except DataError as error:
         return Finding("data", str(directory), str(error))
     return Finding("data", str(directory))
+
+
+def _refuse_held(lock: Path) -> None:
+    """DataLocked when a running pipe holds the directory. Holds the lock itself for an instant."""
+    if lock.exists():
+        fd = os.open(lock, os.O_RDONLY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = lock.read_text().strip()
+            raise DataLocked(f"process {holder} holds it; a second pipe on it would be refused") from error
+        finally:
+            os.close(fd)
 
 
 def _objects(config: Config) -> Iterator[Finding]:

@@ -35,6 +35,7 @@ EXIT_CODES = {
     5: "not allowed: authenticate, or ask for the right",
     6: "the outcome is unknown: look with `truba show` before doing it again",
     7: "the data directory cannot be used",
+    70: "the pipe stopped itself because its log failed; what it acknowledged is stored",
     130: "interrupted",
 }
 

@@ -41,8 +41,11 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numeric:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    terminal = sys.stdout.isatty()
-    Console(file=sys.stdout, width=None if terminal else 200, soft_wrap=not terminal).print(table)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def progress() -> Progress:

@@ -45,16 +45,9 @@ def serve(config_path: Path, listen: str | None, data: Path | None, as_json: boo
 def _cannot_listen(error: OSError) -> Exception:
     match error.errno:
         case errno.EADDRINUSE:
-            return Failure(
-                PROBLEM,
-                f"cannot listen: {error.strerror}",
-                "stop the process that listens there, or give --listen HOST:PORT",
-            )
-        case errno.EADDRNOTAVAIL | errno.EACCES if error.filename is None:
-            return Failure(
-                PROBLEM,
-                f"cannot listen: {error.strerror}",
-                "give --listen an address of this machine, and a port above 1023",
-            )
+            next_step = "stop the process that listens there, or give --listen HOST:PORT"
+        case errno.EADDRNOTAVAIL | errno.EACCES | errno.EPERM if error.filename is None:
+            next_step = "give --listen an address of this machine, and a port above 1023"
         case _:
             return error
+    return Failure(PROBLEM, str(error.strerror), next_step)

@@ -11,6 +11,7 @@ import click
 
 from truba.cli.failure import USAGE, Failure
 from truba.cli.options import json_option, say_json, say_table
+from truba.cli.preview import BYTES_MAX, preview
 from truba.cli.remote import Ask, asks_a_pipe
 from truba.types import Index, Phase
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from truba.client.admin import Admin, SessionInfo
 
 LIST_MAX = 50
-PREVIEW_BYTES_MAX = 160
 PHASES = [phase.value for phase in Phase]
 COLUMNS = (
     ("ID", 14),
@@ -87,9 +87,7 @@ def ls(kind: str | None, phase: str | None, limit: int | None, everything: bool,
 
 @click.command
 @click.argument("session_id", metavar="ID", type=IdType())
-@click.option(
-    "--records", "with_records", is_flag=True, help=f"Show each record too, up to {PREVIEW_BYTES_MAX} bytes of it."
-)
+@click.option("--records", "with_records", is_flag=True, help=f"Show each record too, up to {BYTES_MAX} bytes of it.")
 @click.option("--record", "only", type=click.IntRange(min=0), help="Only the record with this number, from 0.")
 @click.option("--raw", is_flag=True, help="Write the records' own bytes to stdout, and nothing else.")
 @asks_a_pipe
@@ -146,19 +144,6 @@ def as_document(session: SessionInfo) -> dict[str, Any]:
         "records": session.records,
         "bytes": session.bytes,
     }
-
-
-def preview(record: bytes) -> str:
-    """The beginning of a record for a terminal: its text when it is printable text, else hex. Never a control code."""
-    head = record[:PREVIEW_BYTES_MAX]
-    left = len(record) - len(head)
-    try:
-        text = head.decode()
-    except UnicodeDecodeError as error:
-        # a character cut in two by the bound is no reason to show hex
-        text = head[: error.start].decode() if left and error.start > len(head) - 4 else "\0"
-    shown = text if text.isprintable() else head.hex(" ")
-    return f"{shown} ... {left} more" if left else shown
 
 
 def _say_counts(counts: dict[int, tuple[str, dict[Phase, int]]], as_json: bool) -> None:

@@ -1,8 +1,8 @@
 """The directory of a log: its lock, its segment files, and what was kept aside. Never looks into frames.
 
 Files: `LOCK`, `segment-<number>.log`, `lost-<seq>-<time>.bin` (bytes cut from the log), and `*.tmp` (unfinished;
-dropped at the next start). Anything else is foreign, and the directory is refused. A file gets its name only once it is whole
-and synced, and the directory is synced after each change of names.
+dropped at the next start). Anything else is foreign, and the directory is refused. A file gets its name only once it
+is whole and synced, and the directory is synced after each change of names.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from truba.errors import DataDamaged, DataForeign, DataLocked, DataUnwritable
+from truba.errors import DataForeign, DataLocked, DataUnwritable
+from truba.log.damage import Damage, LogDamaged
 from truba.log.disk import Disk, read_all, write_all
-from truba.log.recovery import Cut, Loaded
+from truba.log.frame import Framing
+from truba.log.recovery import Cut, Loaded, has_frame
 from truba.log.segment import HEADER_BYTES, SegmentHeader, segment_name, segment_number, write_zeros
 
 _LOST = re.compile(r"lost-\d+-.*\.bin")
@@ -63,6 +65,16 @@ class Directory:
     def file(self, name: str) -> str:
         return f"{self.path}/{name}"
 
+    def find_live(self, framing: Framing, headers: Sequence[SegmentHeader]) -> tuple[Loaded, list[Loaded]]:
+        """The last segment that holds frames (else the first of all), and those after it; what `recover` asks for."""
+        later: list[Loaded] = []
+        for header in reversed(headers):
+            segment = self.load(header)
+            if has_frame(framing, segment):
+                return segment, later
+            later.insert(0, segment)
+        return later[0], later[1:]
+
     def sync(self) -> None:
         self.disk.fsync(self._fd)
 
@@ -93,15 +105,31 @@ class Directory:
 
     def headers(self) -> list[SegmentHeader]:
         """The segments' headers: consecutive numbers of one log. Raises DataError."""
+        headers, damage = self.sound_headers()
+        if damage is not None:
+            raise LogDamaged(damage)
+        return headers
+
+    def sound_headers(self) -> tuple[list[SegmentHeader], Damage | None]:
+        """Headers of consecutive segments, up to the first that is bad or missing."""
         headers: list[SegmentHeader] = []
         for name in self.names():
-            header = SegmentHeader.decode(self._read(name, HEADER_BYTES), self.file(name))
-            if headers and header.log_id != headers[0].log_id:
-                raise DataForeign(f"{self.file(name)} belongs to another log than {segment_name(headers[0].number)}")
+            try:
+                header = self._header(name, headers)
+            except LogDamaged as error:
+                return headers, error.damage
             if headers and header.number != headers[-1].number + 1:
-                raise DataDamaged(f"{self.file(segment_name(headers[-1].number + 1))} is missing, yet {name} is there")
+                missing = segment_name(headers[-1].number + 1)
+                return headers, Damage(missing, 0, 0, f"the segment is missing, yet {name} is there")
             headers.append(header)
-        return headers
+        return headers, None
+
+    def _header(self, name: str, before: Sequence[SegmentHeader]) -> SegmentHeader:
+        """The header of one segment; DataForeign if those before it are of another log."""
+        header = SegmentHeader.decode(self._read(name, HEADER_BYTES), name)
+        if before and header.log_id != before[0].log_id:
+            raise DataForeign(f"{self.file(name)} belongs to another log than {segment_name(before[0].number)}")
+        return header
 
     def peek(self, header: SegmentHeader, count: int) -> Loaded:
         """The first bytes of a segment only."""
@@ -112,7 +140,7 @@ class Directory:
         name = segment_name(header.number)
         data = self._read(name, header.size)
         if SegmentHeader.decode(data[:HEADER_BYTES], self.file(name)) != header:
-            raise DataDamaged(f"{self.file(name)}, offset 0: the segment's header has changed")
+            raise LogDamaged(Damage(name, 0, 0, "the segment's header has changed"))
         return Loaded(header, data)
 
     def open_segment(self, header: SegmentHeader) -> int:
@@ -184,6 +212,13 @@ class Directory:
         finally:
             self.disk.close(fd)
 
+    def set_aside(self, name: str, seq: int) -> Path:
+        """A whole segment leaves the log and is kept under another name."""
+        kept = self.lost_name(seq)
+        self.disk.rename(self.file(name), self.file(kept))
+        self.sync()
+        return self.path / kept
+
     def keep_aside(self, seq: int, data: memoryview) -> Path:
         """A file of its own for bytes that the log gives up, durable."""
         name = self.lost_name(seq)
@@ -197,6 +232,13 @@ class Directory:
         self.disk.rename(self.file(name + _TEMPORARY), self.file(name))
         self.sync()
         return self.path / name
+
+    def bytes_of(self, name: str) -> memoryview:
+        fd = self.disk.open(self.file(name), os.O_RDONLY)
+        try:
+            return read_all(self.disk, fd, self.disk.size(fd))
+        finally:
+            self.disk.close(fd)
 
     def lost_name(self, seq: int) -> str:
         taken = set(self.disk.listdir(str(self.path)))
@@ -212,7 +254,7 @@ class Directory:
         try:
             return read_all(self.disk, fd, min(count, self.disk.size(fd)))
         except OSError as error:
-            raise DataDamaged(f"{self.file(name)} cannot be read: {error}") from error
+            raise LogDamaged(Damage(name, 0, 0, f"the file cannot be read: {error}")) from error
         finally:
             self.disk.close(fd)
 

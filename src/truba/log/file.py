@@ -22,7 +22,7 @@ from truba.log.disk import Disk, OsDisk, write_all
 from truba.log.frame import BODY_BYTES_MAX, SECTOR, Frame, Framing, frame_bytes
 from truba.log.housekeeper import Housekeeper
 from truba.log.pace import Pace
-from truba.log.recovery import Cut, Loaded, first_position, has_frame, read_frames, recover
+from truba.log.recovery import Cut, Loaded, first_position, read_frames, recover
 from truba.log.segment import HEADER_BYTES, SegmentHeader
 from truba.ports.log import Done, LogBatch, Space
 from truba.types import ORIGIN, Position
@@ -79,7 +79,6 @@ class FileLog:
         self._number = live.header.number
         self._offset = HEADER_BYTES + live.frames_bytes
         self._end = live.header.size
-        self._sealed_bytes = sum(segment.frames_bytes for segment in kept[:-1])
         # Bound once: these run for every batch.
         self._encode = framing.encode
         self._pwritev = disk.pwritev
@@ -145,7 +144,7 @@ class FileLog:
                 directory.disk.close(fd)
             headers = [first]
         framing = Framing(headers[0].log_id)
-        live, later = _find_live(directory, framing, headers)
+        live, later = directory.find_live(framing, headers)
         found = recover(framing, live, later)
         kept_aside = None
         if found.cut is not None:
@@ -184,7 +183,7 @@ class FileLog:
     @property
     def size_bytes(self) -> int:
         """Of all kept frames, headers and padding included; a sealed segment counts whole."""
-        return self._sealed_bytes + self._offset - HEADER_BYTES
+        return sum(segment.frames_bytes for segment in self._kept[:-1]) + self._offset - HEADER_BYTES
 
     def append(self, batch: LogBatch, done: Done) -> None:
         tail = self._tail
@@ -206,9 +205,11 @@ class FileLog:
         ):
             try:
                 self._pace.took(self._commit(batch))
-            except Exception as error:
-                self._fail(error)
+            except BaseException as error:
+                self._fail(error)  # an interrupted write is as unknown as a failed one
                 done(self._poisoned())
+                if not isinstance(error, Exception):
+                    raise
             else:
                 done(None)
             return
@@ -256,13 +257,11 @@ class FileLog:
         return None
 
     def trim(self, through_seq: int) -> None:
-        """Drops whole segments only; the live one stays, so the tail is always known."""
+        """Drops whole segments only, and never the last one that holds a durable frame: it tells where the log ends."""
         self._usable()
         dropped = []
-        while len(self._kept) > 1 and self._kept[1].begin.seq <= through_seq:
-            segment = self._kept.pop(0)
-            self._sealed_bytes -= segment.frames_bytes
-            dropped.append(segment.header)
+        while len(self._kept) > 1 and self._kept[1].begin.seq <= through_seq and self._kept[1].begin != self._tail:
+            dropped.append(self._kept.pop(0).header)
         self._housekeeper.retire(dropped)
 
     def close(self) -> None:
@@ -314,7 +313,6 @@ class FileLog:
         sealed = self._kept[-1]._replace(frames_bytes=self._offset - HEADER_BYTES)
         self._directory.disk.close(self._fd)
         self._kept[-1:] = [sealed, Kept(header, self._tail, 0)]
-        self._sealed_bytes += sealed.frames_bytes
         self._fd, self._number, self._offset, self._end = fd, header.number, HEADER_BYTES, header.size
 
     def _commit_thread(self) -> None:
@@ -396,14 +394,3 @@ class FileLog:
             f"a batch of term {batch.term} with {batch.count} events from seq {batch.first_seq} "
             f"cannot follow {self._tail.term}-{self._tail.seq}"
         )
-
-
-def _find_live(directory: Directory, framing: Framing, headers: list[SegmentHeader]) -> tuple[Loaded, list[Loaded]]:
-    """The last segment that holds frames, loaded, and those after it."""
-    later: list[Loaded] = []
-    for header in reversed(headers):
-        segment = directory.load(header)
-        if has_frame(framing, segment):
-            return segment, later
-        later.insert(0, segment)
-    return later[0], later[1:]

@@ -63,7 +63,9 @@ class Housekeeper:
             taken = self.ahead.popleft()
         except IndexError:
             with self._making:
-                taken = self.ahead.popleft() if self.ahead else self._make(None, lambda: True)
+                made = self.ahead.popleft() if self.ahead else self._make(None, lambda: True)
+            assert made is not None, "nobody tells it to stop"
+            taken = made
         self._nudge()
         return taken
 
@@ -125,20 +127,19 @@ class Housekeeper:
         """One more segment ahead; False when the disk is full."""
         try:
             made = self._make(recycled, lambda: not self._stopping)
-        except InterruptedError:
-            return True
         except OSError as error:
             if error.errno in _NO_SPACE:
                 return False
             raise
-        self.ahead.append(made)
+        if made is not None:
+            self.ahead.append(made)
         return True
 
-    def _make(self, recycled: int | None, go_on: Callable[[], bool]) -> tuple[SegmentHeader, int]:
+    def _make(self, recycled: int | None, go_on: Callable[[], bool]) -> tuple[SegmentHeader, int] | None:
         header = SegmentHeader(self._log_id, self._last_number + 1, self.segment_bytes)
         fd = self._directory.make_segment(header, recycled, go_on)
         if fd is None:
-            raise InterruptedError("the log is being closed")
+            return None
         self._last_number = header.number
         return header, fd
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from truba.errors import DataDamaged
+from truba.log.damage import Damage, LogDamaged
 from truba.log.frame import SECTOR, Flaw, Frame, Framing, Head, is_zero
 from truba.log.segment import HEADER_BYTES, SegmentHeader, segment_name
 from truba.types import ORIGIN, Position
@@ -43,25 +43,14 @@ class Recovered(NamedTuple):
     cut: Cut | None
 
 
-class Damage(NamedTuple):
-    """The first place that is not what was written. `seq`: the first event that cannot be read."""
-
-    name: str
-    offset: int
-    seq: int
-    reason: str
-
-    def error(self) -> DataDamaged:
-        return DataDamaged(
-            f"{self.name}, offset {self.offset}, seq {self.seq}: {self.reason}. Nothing was changed. "
-            "`truba log verify DIR` shows what is whole; `truba log repair DIR` cuts the log there and keeps the rest"
-        )
-
-
 def has_frame(framing: Framing, segment: Loaded) -> bool:
-    """Whether the segment begins with a frame whose header holds."""
-    head = framing.head(segment.data[HEADER_BYTES : HEADER_BYTES + SECTOR])
-    return head is not None and head.segment == segment.header.number
+    """Whether the segment begins with a whole frame."""
+    return isinstance(decode_at(framing, segment, HEADER_BYTES, None), Frame)
+
+
+def decode_at(framing: Framing, segment: Loaded, offset: int, after: Position | None) -> Frame | Flaw:
+    """What stands at that offset of a segment, when it must follow `after`."""
+    return framing.decode(segment.data, offset, segment.header.number, segment.header.size, after)
 
 
 def recover(framing: Framing, live: Loaded, later: Sequence[Loaded]) -> Recovered:
@@ -72,7 +61,7 @@ def recover(framing: Framing, live: Loaded, later: Sequence[Loaded]) -> Recovere
     """
     begin = position = first_position(framing, live)
     offset = HEADER_BYTES
-    while isinstance(found := framing.decode(live.data, offset, live.header.number, live.header.size, position), Frame):
+    while isinstance(found := decode_at(framing, live, offset, position), Frame):
         position, offset = found.position, found.end
     suspects = [segment for segment in later if not is_zero(segment.data[HEADER_BYTES:])]
     if not is_zero(live.data[offset:]):
@@ -83,11 +72,11 @@ def recover(framing: Framing, live: Loaded, later: Sequence[Loaded]) -> Recovere
     start = offset if suspect is live else HEADER_BYTES
     flaw: Frame | Flaw = found
     if suspect is not live:
-        flaw = framing.decode(suspect.data, start, suspect.header.number, suspect.header.size, position)
+        flaw = decode_at(framing, suspect, start, position)
     assert isinstance(flaw, Flaw)
 
-    def damage(reason: str) -> DataDamaged:
-        return Damage(segment_name(suspect.header.number), start, position.seq + 1, reason).error()
+    def damage(reason: str) -> LogDamaged:
+        return LogDamaged(Damage(segment_name(suspect.header.number), start, position.seq + 1, reason))
 
     if flaw.kind == "damaged":
         raise damage(flaw.reason)
@@ -106,7 +95,9 @@ def first_position(framing: Framing, segment: Loaded) -> Position:
     if segment.header.number == 1:
         return ORIGIN
     if head is None:
-        raise Damage(segment_name(segment.header.number), HEADER_BYTES, 0, "the log's first frame is not there").error()
+        raise LogDamaged(
+            Damage(segment_name(segment.header.number), HEADER_BYTES, 0, "the log's first frame is not there")
+        )
     return head.before
 
 
@@ -136,8 +127,9 @@ def read_frames(
         where, reason = segment_name(number), found.reason
         if found.kind != "end" or not is_zero(data[offset:]):
             break
+        reason = f"frames through seq {through_seq} are missing"
     seq = after.seq + 1 if after else 0
-    raise Damage(where, offset, seq, f"{reason}; frames through seq {through_seq} are missing").error()
+    raise LogDamaged(Damage(where, offset, seq, reason))
 
 
 def written_end(data: memoryview) -> int:

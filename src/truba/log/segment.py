@@ -12,7 +12,8 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import NamedTuple
 
-from truba.errors import DataDamaged, DataNewer
+from truba.errors import DataNewer
+from truba.log.damage import Damage, LogDamaged
 from truba.log.disk import Disk, write_all
 from truba.log.frame import SECTOR, is_zero
 
@@ -47,7 +48,7 @@ class SegmentHeader(NamedTuple):
 
     @classmethod
     def decode(cls, sector: bytes | memoryview, name: str) -> SegmentHeader:
-        """Raises DataDamaged or DataNewer, naming the file."""
+        """Raises LogDamaged or DataNewer, naming the file."""
         if len(sector) == HEADER_BYTES:
             magic, version, _, log_id, number, size, digest = _HEADER.unpack_from(sector)
             if magic == _MAGIC and sha256(sector[:_HASHED_BYTES]).digest()[:16] == digest:
@@ -55,7 +56,7 @@ class SegmentHeader(NamedTuple):
                     raise DataNewer(f"{name}: format version {version}, this truba reads {VERSION}; use a newer one")
                 if is_zero(sector[_HEADER.size :]) and number == segment_number(name):
                     return cls(log_id, number, size)
-        raise DataDamaged(f"{name}, offset 0: not what was written; `truba log verify DIR` shows what is whole")
+        raise LogDamaged(Damage(name.rpartition("/")[2], 0, 0, "the segment's header is not what was written"))
 
 
 def segment_name(number: int) -> str:

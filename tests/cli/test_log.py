@@ -1,0 +1,148 @@
+"""`truba log`: a real log, whole, torn and damaged; records shown only when asked for."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from truba.cli.main import main
+from truba.codec.batch import encode_batch
+from truba.log.file import FileLog
+from truba.machine.events import Appended, Created, Deleted, Event, Opened, Replaced, Stored
+from truba.ports.log import LogBatch
+from truba.types import Cause
+
+EVENTS: list[Event] = [
+    Opened(1_700_000_000_000, "truba"),
+    Created(7, 1_700_000_000_001, b"", 0, -1, [b"first \x1b[31m"]),
+    Appended(2, [b"second", "третья".encode()]),
+    Replaced(2, b"only"),
+    Stored(2, 1_700_000_000_500, Cause.FAILED, "no such account"),
+    Created(8, 1_700_000_000_002, b"d" * 16, 5, 9, []),
+    Deleted(2),
+]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory whose log has one event in each batch."""
+    log = FileLog.open(tmp_path / "log", segment_bytes=64 * 1024, reserve_bytes=0)
+    for seq, event in enumerate(EVENTS, 1):
+        done: list[BaseException | None] = []
+        log.append(LogBatch(1, seq, 1, encode_batch([event])), done.append)
+    log.close()
+    assert done == [None]
+    return tmp_path
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(main, ["log", *args])
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def damaged(data: Path) -> Path:
+    """Flip one bit in the middle of the second frame's body."""
+    segment = data / "log" / "segment-0000000001.log"
+    content = bytearray(segment.read_bytes())
+    content[content.index(b"first")] ^= 1
+    segment.write_bytes(content)
+    return data
+
+
+def test_dump_shows_every_event_and_no_record(data: Path) -> None:
+    result = run("dump", str(data))
+    assert result.exit_code == 0
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
+        [f"1-{seq}", type(event).__name__] for seq, event in enumerate(EVENTS, 1)
+    ]
+    assert "records=[10B]" not in result.stdout
+    assert "records=[11B]" in result.stdout
+    assert "2023-11-14T22:13:20.500+00:00" in result.stdout
+    for content in ("first", "second", "only"):
+        assert content not in result.stdout
+
+
+def test_dump_with_records_never_sends_control_codes(data: Path) -> None:
+    result = run("dump", str(data), "--records")
+    assert "third" not in result.stdout
+    assert "третья" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert b"first \x1b[31m".hex(" ") in result.stdout
+
+
+def test_dump_as_json(data: Path) -> None:
+    shown = lines(run("dump", str(data), "--json"))
+    assert [line["event"] for line in shown] == [type(event).__name__ for event in EVENTS]
+    assert shown[2]["records"] == [6, 12]
+    assert shown[3]["record"] == 4
+    whole = lines(run("dump", str(data), "--json", "--records"))
+    assert base64.b64decode(whole[1]["records"][0]) == b"first \x1b[31m"
+    assert base64.b64decode(whole[3]["record"]) == b"only"
+
+
+def test_dump_a_part(data: Path) -> None:
+    assert [line["seq"] for line in lines(run("dump", str(data), "--json", "--session", "2"))] == [2, 3, 4, 5, 7]
+    assert [
+        line["seq"] for line in lines(run("dump", str(data / "log"), "--json", "--after", "3", "--limit", "2"))
+    ] == [4, 5]
+
+
+def test_verify_a_sound_log(data: Path) -> None:
+    (report,) = lines(run("verify", str(data), "--json"))
+    assert report["sound"]
+    assert (report["batches"], report["events"], report["tail"]["seq"]) == (7, 7, 7)
+    readable = run("verify", str(data))
+    assert readable.exit_code == 0
+    assert readable.stdout.endswith("sound\n")
+
+
+def test_verify_dump_and_repair_a_damaged_log(data: Path) -> None:
+    damaged(data)
+    result = run("verify", str(data), "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert (report["sound"], report["damage"]["seq"], report["tail"]["seq"]) == (False, 2, 1)
+    readable = run("verify", str(data))
+    assert readable.exit_code == 1
+    assert "damage: segment-0000000001.log, offset" in readable.stdout
+    assert "truba log repair" in readable.stderr
+    dump = run("dump", str(data), "--json")
+    assert dump.exit_code == 7
+    assert [json.loads(line)["seq"] for line in dump.stdout.splitlines()] == [1]
+    assert "segment-0000000001.log" in dump.stderr
+
+    before = (data / "log" / "segment-0000000001.log").read_bytes()
+    assert run("repair", str(data)).exit_code == 2
+    assert (data / "log" / "segment-0000000001.log").read_bytes() == before
+    (repair,) = lines(run("repair", str(data), "--yes", "--json"))
+    assert (repair["repaired"], repair["tail"]["seq"]) == (True, 1)
+    kept = b"".join(Path(file).read_bytes() for file in repair["kept"])
+    assert b"second" in kept
+    assert run("verify", str(data)).exit_code == 0
+    assert lines(run("repair", str(data), "--yes", "--json"))[0]["repaired"] is False
+
+
+@pytest.mark.parametrize("command", ["dump", "verify", "repair"])
+def test_a_directory_that_is_not_there(command: str, tmp_path: Path) -> None:
+    more = ["--yes"] if command == "repair" else []
+    result = run(command, str(tmp_path / "nowhere"), *more)
+    assert result.exit_code == 4
+    assert "there is no such directory" in result.stderr
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_directory_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"x")
+    result = run("verify", str(tmp_path))
+    assert result.exit_code == 7
+    assert "holiday.jpg" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]

@@ -1,0 +1,76 @@
+"""`truba serve` as a process: a clean stop, and refusals that say what to do."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import redis
+from tests.cli.conftest import TRUBA, Serve, environment
+
+KIND = '[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:1"\n'
+
+
+def refused(directory: Path, *args: str) -> tuple[int, str]:
+    command = [*TRUBA, "serve", *args]
+    ended = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, timeout=30, check=False, env=environment()
+    )
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    return ended.returncode, "\n".join(line for line in ended.stderr.splitlines() if not line.startswith("{"))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_cleanly_and_what_was_acknowledged_is_stored(serve: Serve, signum: int) -> None:
+    served = serve(KIND)
+    host, port = served.address.split(":")
+    with redis.Redis(host, int(port)) as client:
+        number = client.execute_command("NEW", "7", b"hidden contents")
+    assert served.stop(signum) == 0
+    assert served.logged[-1]["event"] == "stopped"
+    assert "hidden contents" not in json.dumps(served.logged)
+    again = serve(KIND)
+    host, port = again.address.split(":")
+    with redis.Redis(host, int(port), protocol=3) as client:
+        assert client.execute_command("SHOW", number)[b"records"] == [b"hidden contents"]
+
+
+def test_a_port_in_use(serve: Serve, tmp_path: Path) -> None:
+    served = serve(KIND)
+    code, said = refused(served.directory, "--listen", served.address, "--data", "elsewhere")
+    assert code == 1
+    assert served.address in said
+    assert "next: stop the process that listens there, or give --listen HOST:PORT" in said
+
+
+def test_a_data_directory_in_use(serve: Serve) -> None:
+    served = serve(KIND)
+    code, said = refused(served.directory, "--listen", "127.0.0.1:0")
+    assert code == 7
+    assert f"process {served.process.pid}" in said
+
+
+def test_no_configuration(tmp_path: Path) -> None:
+    code, said = refused(tmp_path)
+    assert code == 2
+    assert said == "truba: truba.toml: there is no such file; name one with --config"
+
+
+def test_a_configuration_with_problems_tells_all_of_them(tmp_path: Path) -> None:
+    (tmp_path / "truba.toml").write_text("[kinds.a]\nnumber = 7\n[kinds.b]\nhandler = 3\nnumber = 7")
+    code, said = refused(tmp_path)
+    assert code == 2
+    assert [line.partition(": ")[0].removeprefix("truba: ") for line in said.splitlines()] == [
+        "truba", "truba.toml:4", "truba.toml:5",
+    ]  # fmt: skip
+
+
+def test_a_file_in_place_of_the_data_directory(tmp_path: Path) -> None:
+    (tmp_path / "truba.toml").write_text(KIND)
+    code, said = refused(tmp_path, "--listen", "127.0.0.1:0", "--data", "truba.toml")
+    assert code == 7
+    assert "truba.toml" in said
