@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 
 import structlog
 
 from truba.address import parse_handler
-from truba.kinds import Backoff, Kind
+from truba.kinds import Backoff
 from truba.node.node import Node
 from truba.node.owners import Owner
-from truba.ports.transport import Transport
 from truba.protocols import replies
 from truba.wire.connection import Connection, WireSettings
 from truba.wire.verbs import VERBS
@@ -130,11 +129,3 @@ async def _first_of(*events: asyncio.Event) -> None:
         for task in tasks:
             task.cancel()
 
-
-def dial_transport(secrets: Mapping[str, str], settings: WireSettings) -> Transport:
-    """Routes of `truba://`; `secrets`: what to prove to the service of each address."""
-
-    def make(address: str, kinds: Collection[Kind]) -> DialRoute:
-        return DialRoute(address, secrets.get(address, ""), settings)
-
-    return make
