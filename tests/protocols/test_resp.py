@@ -7,18 +7,19 @@ import time
 import tracemalloc
 
 import pytest
+from fuzz.resp import disagreement, stream
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-
-from fuzz.resp import disagreement, stream
 from tests.protocols.streams import PARSERS, SPICE, Outcome, Parser, agreed, cut, cuts, encoded, outcome, requests
+
 from truba.errors import BadRequest, TooBig
 from truba.protocols.resp import FramingLost, Limits, RequestParser
 
 SMALL = Limits(args_max=256, request_bytes_max=16_384, inline_bytes_max=64)
 TINY = Limits(args_max=3, request_bytes_max=60, inline_bytes_max=16)
 
-each_parser = pytest.mark.parametrize("parser", [kind for kind in PARSERS], ids=lambda kind: kind.__name__)
+unhurried = settings(deadline=None)  # other suites share the processors
+each_parser = pytest.mark.parametrize("parser", PARSERS, ids=lambda kind: kind.__name__)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,7 @@ def test_limits_hold_to_the_byte() -> None:
 
 
 @pytest.mark.parametrize("limits", [None, SMALL, TINY], ids=["default", "small", "tiny"])
+@unhurried
 @given(sent=st.lists(requests, max_size=6), places=cuts)
 @example(sent=[[b"a", b""], [b"a", b"b", b""], [b"\r\n*1\r\n"] * 3], places=[])
 def test_both_parsers_give_back_what_was_sent(
@@ -162,6 +164,7 @@ pieces = st.one_of(
 
 
 @pytest.mark.parametrize("limits", [None, SMALL, TINY], ids=["default", "small", "tiny"])
+@unhurried
 @given(parts=st.lists(pieces, max_size=8), places=cuts)
 def test_both_parsers_agree_on_garbage(limits: Limits | None, parts: list[bytes], places: list[int]) -> None:
     data = b"".join(parts)
@@ -169,6 +172,7 @@ def test_both_parsers_agree_on_garbage(limits: Limits | None, parts: list[bytes]
     assert agreed(cut(data, places), limits) == whole, "the outcome depends on where the stream was cut"
 
 
+@unhurried
 @given(
     sent=st.lists(requests, min_size=1, max_size=4), at=st.integers(min_value=0), byte=st.integers(0, 255), places=cuts
 )
@@ -281,7 +285,3 @@ def test_a_seed_of_the_fuzzer_names_its_stream() -> None:
     assert stream(random.Random(5)) == stream(random.Random(5))
     for seed in range(300):
         assert disagreement(random.Random(seed)) is None
-
-
-settings.register_profile("protocols", deadline=None)
-settings.load_profile("protocols")
