@@ -38,7 +38,7 @@ class RequestParser:
         self._plain = self._roomy  # the next byte is a request's first, and the short way may be tried
 
     def feed(self, data: bytes) -> list[list[bytes]]:
-        """The requests that `data` completes. Raises FramingLost, and again on every later call."""
+        """The requests that `data` completes. Raises FramingLost, and again whenever more comes."""
         # One request of two or three arguments in a chunk is most of the traffic: written out, without loops.
         if self._plain:
             try:
