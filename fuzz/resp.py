@@ -92,6 +92,8 @@ def stream(dice: random.Random) -> list[bytes]:
     while at < len(data):
         size = dice.randrange(1, pace + 1) if pace < 1 << 20 or dice.random() < 0.3 else len(data)
         chunks.append(bytes(data[at : at + size]))
+        if dice.random() < 0.02:
+            chunks.append(b"")
         at += size
     return chunks
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+
 from tests.cli.conftest import TRUBA, Serve, environment
 
 KIND = '[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:1"\n'

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
-from tests.machine.naive import Naive, Refusal
 
+from tests.machine.naive import Naive, Refusal
 from truba.codec.batch import decode_batch, encode_batch
 from truba.errors import OperationError
 from truba.kinds import Backoff, Kind

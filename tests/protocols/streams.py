@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from hypothesis import strategies as st
@@ -37,15 +38,12 @@ def outcome(parser: Parser, chunks: Iterable[bytes]) -> Outcome:
 
 def by_chunk(parser: Parser, chunks: Iterable[bytes]) -> list[Outcome]:
     """What each chunk gave: both parsers must give each request with the same chunk, not merely in the end."""
-    gave: list[Outcome] = []
-    for chunk in chunks:
-        gave.append(outcome(parser, (chunk,)))
-    return gave
+    return [outcome(parser, (chunk,)) for chunk in chunks]
 
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     bounds = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[begin:end] for begin, end in zip(bounds, bounds[1:], strict=False)]
+    return [data[begin:end] for begin, end in pairwise(bounds)]
 
 
 def agreed(chunks: Sequence[bytes], limits: Limits | None = None) -> Outcome:

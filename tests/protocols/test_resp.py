@@ -18,7 +18,8 @@ from truba.protocols.resp import FramingLost, Limits, RequestParser
 SMALL = Limits(args_max=256, request_bytes_max=16_384, inline_bytes_max=64)
 TINY = Limits(args_max=3, request_bytes_max=60, inline_bytes_max=16)
 
-each_parser = pytest.mark.parametrize("parser", [kind for kind in PARSERS], ids=lambda kind: kind.__name__)
+unhurried = settings(deadline=None)  # other suites share the processors
+each_parser = pytest.mark.parametrize("parser", PARSERS, ids=lambda kind: kind.__name__)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,10 @@ def test_requests_come_out_of_their_bytes(data: bytes, expected: list[list[bytes
         (b"*1\r\n$\r\nPING\r\n", "ERR", "'' is no length"),
         ("*1\r\n$\u0664\r\nPING\r\n".encode(), "ERR", "is no length"),
         (b"*1\r\n$4\r\nPINGxx", "ERR", "a bulk string of 4 bytes is followed by 'xx' instead of CR LF"),
+        (b"*1\r\n$4\r\nPING\rx", "ERR", "is followed by '\\rx'"),
+        (b"*2\r\n$1\r\nx\r\n$4\r\nPINGxx", "ERR", "is followed by 'xx'"),
+        (b"*3\r\n$1\r\nx\r\n$1\r\ny\r\n$4\r\nPINGxx", "ERR", "is followed by 'xx'"),
+        (b"*2\r\n$1\r\nx\r\n$0\r\nab\r\n", "ERR", "a bulk string of 0 bytes is followed by 'ab'"),
         (b"*1\r\n$4\r\nPING\n\r", "ERR", "is followed by '\\n\\r'"),
         (b"*1\r\n$3\r\nPING\r\n", "ERR", "a bulk string of 3 bytes is followed by 'G\\r'"),
         (b"*1\r\n$3\r\nab\r\n\r\n", "ERR", "a bulk string of 3 bytes is followed by '\\n\\r'"),
@@ -104,6 +109,7 @@ def test_lost_framing_says_why_and_leaves_earlier_requests_standing(data: bytes,
         assert text in found.lost[1]
         assert "nothing was stored, the connection is closed" in found.lost[1]
         assert [request for request in found.requests if request[0] != b"GET"] == before
+    assert agreed([data]).lost == found.lost
 
 
 @each_parser
@@ -113,6 +119,7 @@ def test_what_was_lost_stays_lost(parser: type[Parser]) -> None:
         with pytest.raises(FramingLost, match="no count") as caught:
             lost.feed(data)
         assert isinstance(caught.value.error, BadRequest)
+        assert lost.feed(b"") == []
         assert caught.value.requests == ([[b"PING"]] if data.endswith(b"x\r\n") and data[:1] == b"P" else [])
 
 
@@ -121,7 +128,9 @@ def test_limits_hold_to_the_byte() -> None:
     assert len(fits) == TINY.request_bytes_max
     assert agreed([fits * 2], TINY) == Outcome([[b"ab", b"c" * 41]] * 2, None)
     assert agreed([fits, encoded([b"ab", b"c" * 42])], TINY).lost is not None
+    assert agreed([b"*0\r\n*-1\r\n" * 9 + fits], TINY).lost is None
     assert agreed([encoded([b"a", b"b", b"c"])], TINY).lost is None
+    assert agreed([encoded([b"a", b"b", b"c"])], Limits(args_max=2)).lost is not None
     assert agreed([encoded([b"a", b"b", b"c", b"d"])], TINY) == Outcome(
         [], ("TOOBIG", "a request of 4 arguments is over the limit of 3; nothing was stored, the connection is closed")
     )
@@ -141,6 +150,7 @@ def test_limits_hold_to_the_byte() -> None:
 
 
 @pytest.mark.parametrize("limits", [None, SMALL, TINY], ids=["default", "small", "tiny"])
+@unhurried
 @given(sent=st.lists(requests, max_size=6), places=cuts)
 @example(sent=[[b"a", b""], [b"a", b"b", b""], [b"\r\n*1\r\n"] * 3], places=[])
 def test_both_parsers_give_back_what_was_sent(
@@ -162,6 +172,7 @@ pieces = st.one_of(
 
 
 @pytest.mark.parametrize("limits", [None, SMALL, TINY], ids=["default", "small", "tiny"])
+@unhurried
 @given(parts=st.lists(pieces, max_size=8), places=cuts)
 def test_both_parsers_agree_on_garbage(limits: Limits | None, parts: list[bytes], places: list[int]) -> None:
     data = b"".join(parts)
@@ -169,6 +180,7 @@ def test_both_parsers_agree_on_garbage(limits: Limits | None, parts: list[bytes]
     assert agreed(cut(data, places), limits) == whole, "the outcome depends on where the stream was cut"
 
 
+@unhurried
 @given(
     sent=st.lists(requests, min_size=1, max_size=4), at=st.integers(min_value=0), byte=st.integers(0, 255), places=cuts
 )
@@ -281,7 +293,3 @@ def test_a_seed_of_the_fuzzer_names_its_stream() -> None:
     assert stream(random.Random(5)) == stream(random.Random(5))
     for seed in range(300):
         assert disagreement(random.Random(seed)) is None
-
-
-settings.register_profile("protocols", deadline=None)
-settings.load_profile("protocols")

@@ -49,13 +49,9 @@ class Directory:
     def create(cls, path: Path, disk: Disk) -> Directory:
         """Open it, made (0700) if it is not there, and lock it. Raises DataError."""
         with refusing(path):
-            made = [parent for parent in (path, *path.parents) if not parent.exists()]
-            for parent in reversed(made):
-                disk.mkdir(str(parent), 0o700)
+            cls._make(path, disk)
             directory = cls(path, disk)
             try:
-                for parent in made:
-                    directory._sync_path(str(parent.parent))
                 directory._lock()
             except BaseException:
                 directory.close()
@@ -269,9 +265,18 @@ class Directory:
             raise DataLocked(f"{self.path} is in use by process {holder or 'unknown'}; stop it first") from error
         write_all(self.disk, self._lock_fd, [f"{os.getpid()}\n".encode().ljust(32)], 0)
 
-    def _sync_path(self, path: str) -> None:
-        fd = self.disk.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    @classmethod
+    def _make(cls, path: Path, disk: Disk) -> None:
+        """The directory and those above it that are missing, each synced into the one above."""
         try:
-            self.disk.fsync(fd)
+            disk.mkdir(str(path), 0o700)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            cls._make(path.parent, disk)
+            disk.mkdir(str(path), 0o700)
+        fd = disk.open(str(path.parent), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            disk.fsync(fd)
         finally:
-            self.disk.close(fd)
+            disk.close(fd)

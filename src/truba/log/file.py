@@ -173,6 +173,11 @@ class FileLog:
         return self._tail
 
     @property
+    def begin(self) -> Position:
+        """What the first kept batch follows; ORIGIN unless the log was trimmed."""
+        return self._kept[0].begin
+
+    @property
     def window(self) -> int:
         return 1
 

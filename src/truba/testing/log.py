@@ -246,9 +246,12 @@ class LogSuite:
         self.break_log(log)
         with pytest.raises(LogPoisoned):
             await commit(log, batch(3))
-        for call in (lambda: log.append(batch(3), lambda _: None), lambda: log.position_at(2), lambda: log.trim(1)):
-            with pytest.raises(LogPoisoned):
-                call()
+        with pytest.raises(LogPoisoned):
+            log.append(batch(3), lambda error: None)
+        with pytest.raises(LogPoisoned):
+            log.position_at(2)
+        with pytest.raises(LogPoisoned):
+            log.trim(1)
         with pytest.raises(LogPoisoned):
             list(log.read(0))
         log.close()

@@ -61,11 +61,11 @@ class StrictParser:
 
     @property
     def idle(self) -> bool:
-        """No request has begun: the next byte is a request's first."""
-        return not self._missing and not self._line
+        """No request has begun, and nothing is lost: the next byte is a request's first."""
+        return not self._missing and not self._line and self._lost is None
 
     def feed(self, data: bytes) -> list[list[bytes]]:
-        """The requests that `data` completes. Raises FramingLost, and again on every later call."""
+        """The requests that `data` completes. Raises FramingLost, and again whenever more comes."""
         requests: list[list[bytes]] = []
         at = 0
         while at < len(data):
