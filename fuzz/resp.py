@@ -115,7 +115,7 @@ def disagreement(dice: random.Random) -> str | None:
     if strict != fast:
         return f"with {limits}\nof      {chunks}\nstrict  {strict}\nfast    {fast}"
     whole = _steps(RequestParser(limits), [b"".join(chunks)])
-    told = [request for requests, _ in fast for request in requests], fast[-1][1] if fast else ""
+    told = [request for requests, _ in fast for request in requests], next((error for _, error in fast if error), "")
     if whole and whole != [told]:
         return f"with {limits}\nof      {chunks}\ncut     {fast}\nwhole   {whole}"
     return None
