@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from truba.types import Cause, Phase
 
 numbers = st.integers(1, 12)
 records = st.lists(st.binary(max_size=20), min_size=1, max_size=4)
-heads = st.fixed_dictionaries(
+fields = st.fixed_dictionaries(
     {
         "kind": st.sampled_from([7, 8]),
         "phase": st.sampled_from(Phase),
@@ -31,6 +32,28 @@ heads = st.fixed_dictionaries(
 )
 
 
+@dataclass(frozen=True)
+class Write:
+    """A session as some checkpoint may find it: other fields, perhaps new records, perhaps the earlier ones dropped."""
+
+    number: int
+    fields: dict[str, Any]
+    records: list[bytes] | None
+    replace: bool
+
+    def change(self, was: Head | None) -> Put:
+        fields = self.fields if was is None else self.fields | {"kind": was.kind}  # a session never changes its kind
+        start = was.next if was else 0
+        kept = was.chunks if was and not self.replace else ()
+        if self.records is None:
+            return Put(make_head(self.number, next=start, chunks=kept, **fields), was, None)
+        head = make_head(self.number, next=start + len(self.records), chunks=(*kept, start), **fields)
+        return Put(head, was, (start, self.records))
+
+
+writes = st.builds(Write, numbers, fields, records | st.none(), st.booleans())
+
+
 class Agreement(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
@@ -38,33 +61,17 @@ class Agreement(RuleBasedStateMachine):
         self.rocks = RocksStore.open(Path(self.place.name))
         self.plain = MemoryStore()
         self.seq = 0
-        self.changes: dict[int, Put | Remove] = {}
 
-    @rule(number=numbers, fields=heads, new=records | st.none(), replace=st.booleans())
-    def put(self, number: int, fields: dict[str, Any], new: list[bytes] | None, replace: bool) -> None:
-        was = self.plain.get(number)
-        if was is not None:
-            fields = fields | {"kind": was.kind}  # a session never changes its kind
-        start, kept = (was.next, was.chunks) if was else (0, ())
-        if replace:
-            kept = ()
-        chunk = None if new is None else (start, new)
-        chunks = kept if new is None else (*kept, start)
-        head = make_head(number, next=start + len(new or ()), chunks=chunks, **fields)
-        self.changes[number] = Put(head, was, chunk)
-
-    @rule(number=numbers)
-    def remove(self, number: int) -> None:
-        was = self.plain.get(number)
-        if was is not None:
-            self.changes[number] = Remove(was)
-
-    @rule()
-    def commit(self) -> None:
+    @rule(
+        put=st.lists(writes, max_size=6, unique_by=lambda write: write.number),
+        removed=st.sets(numbers, max_size=3),
+    )
+    def commit(self, put: list[Write], removed: set[int]) -> None:
+        changes: list[Put | Remove] = [w.change(self.plain.get(w.number)) for w in put if w.number not in removed]
+        changes += [Remove(was) for number in removed if (was := self.plain.get(number)) is not None]
         self.seq += 1
         for store in (self.plain, self.rocks):
-            store.commit(staged_all(store, self.changes.values()), summary(self.seq, active=self.seq))
-        self.changes = {}
+            store.commit(staged_all(store, changes), summary(self.seq, active=self.seq))
 
     @rule()
     def reopen(self) -> None:
@@ -95,5 +102,5 @@ class Agreement(RuleBasedStateMachine):
 
 TestAgreement = Agreement.TestCase
 TestAgreement.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=50, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -79,7 +79,7 @@ def test_a_failed_commit_shows_nothing_and_allows_no_other(tmp_path: Path) -> No
 
 
 def test_reading_the_due_order_never_goes_back_before_its_mark(tmp_path: Path) -> None:
-    """Counts what RocksDB itself skipped: removed keys in front of the mark must not be walked through."""
+    """One seek, to just behind the mark: removed keys in front of it are not walked through."""
     store = RocksStore.open(tmp_path)
     heads = [stored(n, n) for n in range(1, 5_001)]
     commit(store, 1, *(Put(head, None, None) for head in heads))
