@@ -15,7 +15,7 @@ from truba.auth import SharedPassword
 from truba.compose import Parts, build, default_transports
 from truba.config import Config, read_secret
 from truba.frontends.resp import Listen, RespFrontend
-from truba.node.node import Limits, Node
+from truba.node.node import Limits
 from truba.ports.auth import Authenticator
 from truba.ports.frontend import Frontend
 from truba.ports.transport import Transport
@@ -81,9 +81,9 @@ async def _run(parts: Parts, frontends: list[Frontend], stop: asyncio.Event, con
         node.failed.add_done_callback(lambda _: stop.set())
         await stop.wait()
         if not node.failed.done():
-            log.info("stopping", sessions_out=sum(lane.out for lane in node.dispatcher.lanes.values()))
+            log.info("stopping", sessions_out=node.dispatcher.out)
             node.drain()
-            await _finish_handovers(node, config.node.stop_timeout)
+            await node.dispatcher.finish(config.node.stop_timeout)
     finally:
         for frontend in under_way:
             await frontend.stop()
@@ -99,13 +99,6 @@ async def _run(parts: Parts, frontends: list[Frontend], stop: asyncio.Event, con
         return EXIT_LOG_FAILED
     log.info("stopped", term=node.machine.term, seq=node.machine.seq)
     return EXIT_OK
-
-
-async def _finish_handovers(node: Node, timeout_s: float) -> None:
-    """Let handlers finish what they hold, within bounds."""
-    until = time.monotonic() + timeout_s
-    while any(lane.out for lane in node.dispatcher.lanes.values()) and time.monotonic() < until:
-        await asyncio.sleep(0.02)
 
 
 def _settings(config: Config) -> WireSettings:

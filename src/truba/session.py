@@ -28,6 +28,10 @@ class Session(Protocol):
     def epoch(self) -> int:
         """Number of hand-overs so far: the fencing number to give to other systems."""
 
+    @property
+    def ended(self) -> bool:
+        """The hold is over: deleted, stored, given back, or taken away."""
+
     async def append(self, *records: bytes) -> None:
         """Add records, all or none."""
 

@@ -139,7 +139,7 @@ def as_document(session: SessionInfo) -> dict[str, Any]:
         "due_ms": session.due_ms,
         "attempts": session.attempts,
         "deliveries": session.deliveries,
-        "cause": session.cause.value,
+        "cause": session.cause,
         "detail": session.detail,
         "records": session.records,
         "bytes": session.bytes,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from truba.client.remote import RemotePipe
@@ -30,16 +29,24 @@ class SessionInfo:
     deliveries: int
     cause: str
     detail: str
-    records_count: int
-    bytes: int
-    records: tuple[bytes, ...] | None = None
+    records: int  # how many
+    bytes: int  # of the records together
 
 
 class Admin:
-    """One connection for operators. Made by `connect_admin`."""
+    """One connection for operators: no owner token, no second try."""
 
     def __init__(self, pipe: RemotePipe) -> None:
         self._pipe = pipe
+
+    @classmethod
+    async def connect(
+        cls, url: str, *, user: str | None = None, password: str | None = None, timeout_s: float = 10.0
+    ) -> Admin:
+        """Unavailable, NoAuth, NoPerm; ConfigError for a bad url."""
+        pipe = RemotePipe([parse_target(url)], None, 0.0, timeout_s, user, password)
+        await pipe.open(patience_s=0.0)
+        return cls(pipe)
 
     async def ping(self) -> None:
         await self._pipe.request(b"PING", read=True)
@@ -48,6 +55,16 @@ class Admin:
         """The `key:value` lines of INFO."""
         text = (await self._pipe.request(b"INFO", read=True)).decode()
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))
+
+    async def counts(self) -> dict[int, tuple[str, dict[Phase, int]]]:
+        """Kind -> its name, and its sessions by phase."""
+        found: dict[int, tuple[str, dict[Phase, int]]] = {}
+        for key, text in (await self.info()).items():
+            if key.startswith("kind_"):
+                fields = dict(part.split("=", 1) for part in text.split(","))
+                name = fields.pop("name")
+                found[int(key.removeprefix("kind_"))] = (name, {Phase(p): int(n) for p, n in fields.items()})
+        return found
 
     async def ls(
         self, kind: int | str | None = None, phase: Phase | None = None, after: Index | None = None
@@ -64,13 +81,13 @@ class Admin:
                 args += [b"AFTER", cursor]
             cursor, found = await self._pipe.request(*args, read=True)
             for fields in found:
-                yield _session(fields, with_records=False)
+                yield _session(fields)[0]
             if not cursor:
                 return
 
-    async def show(self, session_id: Index) -> SessionInfo:
-        """One session with its records. NoSession."""
-        return _session(await self._pipe.request(b"SHOW", str(session_id).encode(), read=True), with_records=True)
+    async def show(self, session_id: Index) -> tuple[SessionInfo, Sequence[bytes]]:
+        """One session, and its records. NoSession."""
+        return _session(await self._pipe.request(b"SHOW", str(session_id).encode(), read=True))
 
     async def resume(self, session_id: Index) -> None:
         """Due at once, with fresh limits. NoSession, Busy."""
@@ -84,10 +101,10 @@ class Admin:
         await self._pipe.close()
 
 
-def _session(flat: list[Any], *, with_records: bool) -> SessionInfo:
+def _session(flat: list[Any]) -> tuple[SessionInfo, Sequence[bytes]]:
     fields = {flat[at].decode(): flat[at + 1] for at in range(0, len(flat), 2)}
-    records = tuple(fields["records"]) if with_records else None
-    return SessionInfo(
+    records: Sequence[bytes] = fields["records"] if isinstance(fields["records"], list) else ()
+    info = SessionInfo(
         id=Index.parse(fields["id"]),
         kind=fields["kind"],
         name=fields["name"].decode(),
@@ -99,41 +116,7 @@ def _session(flat: list[Any], *, with_records: bool) -> SessionInfo:
         deliveries=fields["deliveries"],
         cause=fields["cause"].decode(),
         detail=fields["detail"].decode(),
-        records_count=len(records) if records is not None else fields["records"],
+        records=len(records) if isinstance(fields["records"], list) else fields["records"],
         bytes=fields["bytes"],
-        records=records,
     )
-
-
-class ConnectingAdmin:
-    """`async with` it, or `await` it and close it yourself."""
-
-    def __init__(self, url: str, user: str | None, password: str | None, timeout_s: float) -> None:
-        self._args = (url, user, password, timeout_s)
-        self._admin: Admin | None = None
-
-    async def _connect(self) -> Admin:
-        url, user, password, timeout_s = self._args
-        pipe = RemotePipe([parse_target(url)], None, 0.0, timeout_s, user, password)
-        await pipe.open(patience_s=0.0)
-        self._admin = Admin(pipe)
-        return self._admin
-
-    def __await__(self) -> Generator[Any, None, Admin]:
-        return self._connect().__await__()
-
-    async def __aenter__(self) -> Admin:
-        return await self._connect()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._admin is not None
-        await self._admin.close()
-
-
-def connect_admin(
-    url: str, *, user: str | None = None, password: str | None = None, timeout_s: float = 10.0
-) -> ConnectingAdmin:
-    """An operator's connection: no owner token, no second try. Unavailable, NoAuth, NoPerm; ConfigError."""
-    return ConnectingAdmin(url, user, password, timeout_s)
+    return info, records

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import inspect
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from truba.client.session import Act, Hold, WireSession
 from truba.errors import Closed, ConfigError, Fenced, NoSession, OperationError, TrubaError, UnknownOutcome
 from truba.kinds import Handler
 from truba.session import RepeatData
+from truba.sync import as_coroutine
 from truba.types import Cause, Index
 
 REASON_CHARS_MAX = 200
@@ -134,7 +134,7 @@ class _PipeLink(asyncio.Protocol):
 
     def __init__(self, server: HandlerServer) -> None:
         self._server = server
-        self._reader = hiredis.Reader(convertSetsToLists=True)
+        self._reader = hiredis.Reader()
         self._unread_bytes = 0
         self._trusted = False
         self._waiting: deque[asyncio.Future[Any]] = deque()
@@ -268,7 +268,7 @@ class _PipeLink(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         if self._transport is None:
-            answer.set_exception(Fenced("the connection to the pipe is gone, and with it the session; nothing was sent"))
+            answer.set_exception(Fenced("the connection to the pipe is gone, the session with it; nothing was sent"))
             return answer
         if not self._outbox:
             loop.call_soon(self._flush)
@@ -363,15 +363,3 @@ def serve_handlers(
     settings = _Settings(secret, user, password, credit)
     return Serving({number: as_coroutine(handler) for number, handler in handlers.items()}, listen, settings)
 
-
-def as_coroutine(handler: Handler) -> Handler:
-    """Coroutine functions as they are; plain ones in a thread, with the session's plain twin."""
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):
-        return handler
-
-    async def in_thread(repeat: RepeatData) -> None:
-        from truba.sync import plain_repeat
-
-        await asyncio.to_thread(handler, plain_repeat(repeat, asyncio.get_running_loop()))  # type: ignore[arg-type]  # a plain function takes the plain twin
-
-    return in_thread

@@ -353,7 +353,7 @@ class RemotePipe:
             under_way = list(link.waiting)
             link.waiting.clear()
             if self._token is None:
-                self._fail_sessions()
+                self._lose_holds()
             tries = 0
             while True:
                 tries += 1

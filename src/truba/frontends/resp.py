@@ -66,7 +66,7 @@ class RespFrontend:
             server = await asyncio.get_running_loop().create_unix_server(self._connection, str(path), backlog=1024)
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {path}: {error.strerror or error}") from error
-        path.chmod(0o600)
+        path.chmod(0o600)  # noqa: ASYNC240 - once, at the start
         return server
 
     def _connection(self) -> asyncio.Protocol:
@@ -117,7 +117,7 @@ class _Refused(asyncio.Protocol):
 async def _remove_stale(path: Path) -> None:
     """A socket file that nobody listens on any more is removed; one in use, or another file, is not."""
     try:
-        mode = path.stat().st_mode
+        mode = path.stat().st_mode  # noqa: ASYNC240 - once, at the start
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
@@ -125,7 +125,7 @@ async def _remove_stale(path: Path) -> None:
     try:
         _, writer = await asyncio.open_unix_connection(str(path))
     except ConnectionRefusedError:
-        path.unlink()
+        path.unlink()  # noqa: ASYNC240 - once, at the start
         return
     writer.close()
     raise OSError(errno.EADDRINUSE, f"cannot listen on {path}: another process listens there")

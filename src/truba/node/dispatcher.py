@@ -9,6 +9,7 @@ decides nothing about a session's fate; that is the node's and the machine's par
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ class KindLane:
     def left(self, hold: Hold) -> None:
         """A hold of this lane has ended: there is room for another."""
         self.out -= 1
-        self._dispatcher.wake()
+        self._dispatcher.left()
 
 
 class Dispatcher:
@@ -51,6 +52,7 @@ class Dispatcher:
         self._routes: Iterable[Route] = tuple(dict.fromkeys(routes.values()))
         self._scheduled = False
         self._running = False
+        self._emptied = asyncio.Event()
         self.deliveries = 0
 
     def start(self) -> None:
@@ -62,6 +64,26 @@ class Dispatcher:
     def pause(self) -> None:
         """Hand over nothing more."""
         self._running = False
+
+    async def finish(self, timeout_s: float) -> None:
+        """Hand over nothing more, and give handlers so long to end what they hold."""
+        self.pause()
+        if self.out:
+            self._emptied.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), timeout_s)
+
+    @property
+    def out(self) -> int:
+        """Sessions that handlers hold now."""
+        return sum(lane.out for lane in self.lanes.values())
+
+    def left(self) -> None:
+        """A lane has room again."""
+        if self._running:
+            self.wake()
+        elif not self.out:
+            self._emptied.set()
 
     async def stop(self) -> None:
         self.pause()

@@ -160,7 +160,7 @@ def parse_kinds(args: Args) -> tuple[tuple[int, ...], int]:
     end, credit = len(args), CREDIT
     if end > 3 and args[-2].upper() == b"CREDIT":
         end -= 2
-        credit = _number(args[-1], "CREDIT takes a number of sessions", 1, CREDIT_MAX)
+        credit = _number(args[-1], "CREDIT takes a number of sessions", 0, CREDIT_MAX)
     if end < 2:
         refuse("KINDS takes at least one number of a kind, then CREDIT and a number of sessions if wanted")
     numbers = [_number(text, "KINDS takes numbers of kinds", 0, KIND_MAX) for text in args[1:end]]

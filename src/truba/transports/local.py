@@ -1,4 +1,4 @@
-"""`local` routes: handlers that are coroutine functions in this process.
+"""`local` routes: handlers that are functions in this process; plain ones run in threads.
 
 The handler's session is an ordinary one; returning deletes it, raising gives it back, an explicit end wins.
 """
@@ -15,6 +15,7 @@ from truba.kinds import Handler, Kind
 from truba.node.owners import Handover, Hold, Owner
 from truba.node.session import LocalSession
 from truba.session import RepeatData
+from truba.sync import as_coroutine
 from truba.types import Cause
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class LocalRoute:
     """One function. How many sessions it works on at once is the kind's `concurrency`."""
 
     def __init__(self, handler: Handler) -> None:
-        self._handler = handler
+        self._handler = as_coroutine(handler)
         self._node: Node | None = None
         self._owner: Owner | None = None
         self._tasks: dict[Hold, asyncio.Task[None]] = {}
