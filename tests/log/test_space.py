@@ -51,6 +51,16 @@ def test_low_below_the_reserve_of_free_space() -> None:
     log.close()
 
 
+def test_low_from_the_start_though_a_segment_is_ready() -> None:
+    disk = FaultyDisk(SimulatedDisk())
+    open_log(HOME, disk=disk).close()
+    disk.free = 1000
+    log = open_log(HOME, disk=disk, reserve_bytes=1001)
+    assert len(segments(disk.inner)) == 2
+    assert log.space == "low"
+    log.close()
+
+
 def test_without_any_space_left_it_is_poisoned() -> None:
     disk = FaultyDisk(SimulatedDisk())
     log = open_log(HOME, disk=disk)
