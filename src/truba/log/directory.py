@@ -36,6 +36,10 @@ def refusing(path: Path) -> Iterator[None]:
         raise DataUnwritable(f"the log in {path} cannot be opened: {error}") from error
 
 
+class NamesUnsynced(OSError):
+    """A sync of the directory failed: which files are there after a crash is unknown, whatever the errno."""
+
+
 class Directory:
     """An open directory of a log; `lock` it before changing anything."""
 
@@ -72,7 +76,10 @@ class Directory:
         return later[0], later[1:]
 
     def sync(self) -> None:
-        self.disk.fsync(self._fd)
+        try:
+            self.disk.fsync(self._fd)
+        except OSError as error:
+            raise NamesUnsynced(error.errno, error.strerror, str(self.path)) from error
 
     def close(self) -> None:
         """Give up the lock and the directory."""
@@ -142,16 +149,15 @@ class Directory:
     def open_segment(self, header: SegmentHeader) -> int:
         return self.disk.open(self.file(segment_name(header.number)), os.O_RDWR)
 
-    def make_segment(self, header: SegmentHeader, recycled: int | None, go_on: Callable[[], bool]) -> int | None:
-        """A segment of zeros under its final name, durable; its descriptor. None if told to stop half-way.
+    def put_away(self, number: int, later: int) -> None:
+        """A trimmed segment leaves the log, for good; `make_segment` of number `later` will use its file again."""
+        self.disk.rename(self.file(segment_name(number)), self.file(segment_name(later) + _TEMPORARY))
+        self.sync()
 
-        With `recycled` the file of that segment is used again, under a name that no start takes for a segment.
-        """
+    def make_segment(self, header: SegmentHeader, go_on: Callable[[], bool] = lambda: True) -> int | None:
+        """A segment of zeros under its final name, durable; its descriptor. None if told to stop half-way."""
         disk, name = self.disk, self.file(segment_name(header.number))
         temporary = name + _TEMPORARY
-        if recycled is not None:
-            disk.rename(self.file(segment_name(recycled)), temporary)
-            self.sync()
         fd = disk.open(temporary, os.O_RDWR | os.O_CREAT)
         try:
             write_zeros(disk, fd, 0, header.size, go_on)

@@ -140,7 +140,7 @@ class FileLog:
         directory.drop_temporary()
         if not headers:
             first = SegmentHeader(directory.disk.random(16), 1, min(segment_bytes, FIRST_SEGMENT_BYTES_MAX))
-            if (fd := directory.make_segment(first, None, lambda: True)) is not None:
+            if (fd := directory.make_segment(first)) is not None:
                 directory.disk.close(fd)
             headers = [first]
         framing = Framing(headers[0].log_id)
@@ -374,7 +374,7 @@ class FileLog:
     def _poisoned(self) -> LogPoisoned:
         cause = self._failure
         error = LogPoisoned(
-            f"the log in {self._directory.path} failed and cannot be trusted any more: {cause!r}; "
+            f"the log in {self._directory.path} failed and cannot be trusted any more: {cause or repr(cause)}; "
             "end the process and start again, which recovers what was made durable"
         )
         error.__cause__ = cause

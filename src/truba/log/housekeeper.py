@@ -12,14 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from truba.log.directory import Directory
+from truba.log.directory import Directory, NamesUnsynced
 from truba.log.segment import SegmentHeader
 from truba.ports.log import Space
 
 AHEAD_MIN = 1  # segments ready at any time
 AHEAD_MAX = 2  # trimmed segments are recycled up to this many; further ones are given back to the file system
 LOOK_AGAIN_S = 1.0  # how often free space is looked at
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Housekeeper:
@@ -63,7 +62,7 @@ class Housekeeper:
             taken = self.ahead.popleft()
         except IndexError:
             with self._making:
-                made = self.ahead.popleft() if self.ahead else self._make(None, lambda: True)
+                made = self.ahead.popleft() if self.ahead else self._make()
             assert made is not None, "nobody tells it to stop"
             taken = made
         self._nudge()
@@ -110,34 +109,42 @@ class Housekeeper:
         """Whether the reserve is there."""
         directory = self._directory
         while self._retired and not self._stopping:
-            old = self._retired.popleft()
+            old = self._retired[0]
             if len(self.ahead) < AHEAD_MAX and old.size == self.segment_bytes:
-                if not self._try_make(old.number):
+                try:
+                    directory.put_away(old.number, self._last_number + 1)
+                except OSError as error:
+                    if not _is_full(error):
+                        raise
+                    return False
+                self._retired.popleft()
+                if not self._make_ahead():
                     return False
             else:
                 directory.drop_segment(old.number)
+                self._retired.popleft()
         free = directory.disk.free_bytes(str(directory.path))
         while len(self.ahead) < AHEAD_MIN and not self._stopping:
-            if free < self._reserve_bytes + self.segment_bytes or not self._try_make(None):
+            if free < self._reserve_bytes + self.segment_bytes or not self._make_ahead():
                 return False
             free = directory.disk.free_bytes(str(directory.path))
         return free >= self._reserve_bytes
 
-    def _try_make(self, recycled: int | None) -> bool:
-        """One more segment ahead; False when the disk is full."""
+    def _make_ahead(self) -> bool:
+        """One more segment ahead, unless the log is being closed; False when the disk is full."""
         try:
-            made = self._make(recycled, lambda: not self._stopping)
+            made = self._make(lambda: not self._stopping)
         except OSError as error:
-            if error.errno in _NO_SPACE:
-                return False
-            raise
+            if not _is_full(error):
+                raise
+            return False
         if made is not None:
             self.ahead.append(made)
         return True
 
-    def _make(self, recycled: int | None, go_on: Callable[[], bool]) -> tuple[SegmentHeader, int] | None:
+    def _make(self, go_on: Callable[[], bool] = lambda: True) -> tuple[SegmentHeader, int] | None:
         header = SegmentHeader(self._log_id, self._last_number + 1, self.segment_bytes)
-        fd = self._directory.make_segment(header, recycled, go_on)
+        fd = self._directory.make_segment(header, go_on)
         if fd is None:
             return None
         self._last_number = header.number
@@ -154,3 +161,8 @@ class Housekeeper:
             self.keep()
             self._wake.wait(LOOK_AGAIN_S)
             self._wake.clear()
+
+
+def _is_full(error: OSError) -> bool:
+    """Whether there is no space, and nothing but space is in doubt."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) and not isinstance(error, NamesUnsynced)

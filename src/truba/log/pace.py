@@ -22,7 +22,7 @@ class Pace:
         self._best_s = 0.0
         self._stay = _STAY_MIN
         self._left = 0
-        self._streak = 0
+        self._streak = _STAY_MAX  # batches on the loop since the last time
 
     def took(self, duration_s: float) -> None:
         if self.inline:
