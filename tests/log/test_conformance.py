@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.log.support import FaultyDisk
 
+from tests.log.support import FaultyDisk
 from truba.log.file import FileLog
 from truba.log.memory import MemoryLog, Shelf
 from truba.ports.log import Log

@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 import pytest
-from tests.log.support import HOME, SECTOR, SMALL, bodies, contents, fill, open_log, restore, save, segments, write
 
+from tests.log.support import HOME, SECTOR, SMALL, bodies, contents, fill, open_log, restore, save, segments, write
 from truba.errors import DataDamaged
 from truba.log.file import FileLog
 from truba.log.frame import frame_bytes

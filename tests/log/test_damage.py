@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.log.support import HOME, SECTOR, Entries, bodies, contents, fill, open_log, restore, save, segments, write
 
+from tests.log.support import HOME, SECTOR, Entries, bodies, contents, fill, open_log, restore, save, segments, write
 from truba.errors import DataDamaged, DataError
 from truba.testing.disk import SimulatedDisk
 from truba.testing.log import batch

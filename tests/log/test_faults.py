@@ -6,8 +6,8 @@ import errno
 from typing import Any
 
 import pytest
-from tests.log.support import HOME, FaultyDisk, bodies, contents, open_log, write
 
+from tests.log.support import HOME, FaultyDisk, bodies, contents, open_log, write
 from truba.errors import DataError, LogPoisoned
 from truba.testing.disk import SimulatedDisk
 from truba.testing.log import batch

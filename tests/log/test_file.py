@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.log.support import HOME, SECTOR, FaultyDisk, bodies, contents, fill, open_log, segments, write
 
+from tests.log.support import HOME, SECTOR, FaultyDisk, bodies, contents, fill, open_log, segments, write
 from truba.errors import DataDamaged, LogPoisoned
 from truba.log.file import FIRST_SEGMENT_BYTES_MAX, FileLog
 from truba.testing.disk import SimulatedDisk

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.log.support import HOME, SECTOR, bodies, contents, fill, open_log, save, segments, write
 
+from tests.log.support import HOME, SECTOR, bodies, contents, fill, open_log, save, segments, write
 from truba.errors import DataDamaged, DataForeign, DataLocked, DataUnwritable
 from truba.log.inspect import frames, repair, verify
 from truba.testing.disk import SimulatedDisk

@@ -11,8 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from tests.log.support import HOME, SECTOR, FaultyDisk, bodies, contents, fill, open_log, segments, write
 
+from tests.log.support import HOME, SECTOR, FaultyDisk, bodies, contents, fill, open_log, segments, write
 from truba.errors import DataForeign, DataLocked, DataNewer, DataUnwritable
 from truba.log.file import FileLog
 from truba.testing.disk import SimulatedDisk

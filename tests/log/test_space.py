@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 
 import pytest
-from tests.log.support import HOME, SECTOR, FaultyDisk, bodies, contents, open_log, segments, write
 
+from tests.log.support import HOME, SECTOR, FaultyDisk, bodies, contents, open_log, segments, write
 from truba.errors import LogPoisoned
 from truba.testing.disk import SimulatedDisk
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 
 import pytest
-from tests.node.world import World, nobody
 
+from tests.node.world import World, nobody
 from truba.errors import BadRequest, Busy, Closed, ConfigError, Fenced, NoSession, Unavailable
 from truba.kinds import Backoff, Kind
 from truba.testing.jump import JumpClock

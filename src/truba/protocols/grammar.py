@@ -23,7 +23,6 @@ TAG_MAX = 2**63 - 1
 SECONDS_MAX = 10 * 365 * 86_400  # ten years: longer is a mistake in the unit
 TOKEN_BYTES_MIN, TOKEN_BYTES_MAX = 16, 64
 NAME_BYTES_MAX = 256  # of a kind in a request; far above any name in use
-REASON_BYTES_MAX = 1_024  # of a FAIL; kept with the session, so cut rather than refused
 LS_LIMIT, LS_LIMIT_MAX = 100, 10_000
 CREDIT, CREDIT_MAX = 64, 65_536
 
@@ -72,47 +71,6 @@ def parse_new(args: Args) -> tuple[KindRef, int, list[bytes]]:
     if len(args) > 3 and len(args[2]) == 3 and args[2].upper() == b"TAG" and args[3].isdigit():
         return kind, _number(args[3], "TAG takes a number", 0, TAG_MAX), list(args[4:])
     return kind, -1, list(args[2:])
-
-
-def parse_append(args: Args) -> tuple[Index, int | None, list[bytes]]:
-    """`APPEND id record [record ...]`: id, epoch, records."""
-    if len(args) < 3:
-        refuse("APPEND takes an id and at least one record")
-    index, epoch = parse_id(args[1])
-    return index, epoch, list(args[2:])
-
-
-def parse_replace(args: Args) -> tuple[Index, int | None, bytes]:
-    """`REPLACE id record`: id, epoch, record."""
-    if len(args) != 3:
-        refuse("REPLACE takes an id and one record")
-    index, epoch = parse_id(args[1])
-    return index, epoch, args[2]
-
-
-def parse_store(args: Args) -> tuple[Index, int | None, int]:
-    """`STORE id seconds`: id, epoch, milliseconds."""
-    if len(args) != 3:
-        refuse("STORE takes an id and a number of seconds")
-    index, epoch = parse_id(args[1])
-    return index, epoch, parse_seconds(args[2], "STORE")
-
-
-def parse_fail(args: Args) -> tuple[Index, int | None, str]:
-    """`FAIL id [reason]`: id, epoch, reason (cut to REASON_BYTES_MAX)."""
-    if not 2 <= len(args) <= 3:
-        refuse("FAIL takes an id and a reason if wanted")
-    index, epoch = parse_id(args[1])
-    reason = args[2] if len(args) == 3 else b""
-    cut = len(reason) > REASON_BYTES_MAX
-    return index, epoch, reason[:REASON_BYTES_MAX].decode("utf-8", "ignore" if cut else "replace")
-
-
-def parse_only_id(args: Args) -> tuple[Index, int | None]:
-    """`DELETE id`, `TOUCH id`, `SHOW id`, `RESUME id`, `REMOVE id`."""
-    if len(args) != 2:
-        refuse(f"{_word(args)} takes an id and nothing else")
-    return parse_id(args[1])
 
 
 def parse_owner(args: Args) -> tuple[bytes, int]:
