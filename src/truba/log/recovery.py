@@ -91,7 +91,7 @@ def recover(framing: Framing, live: Loaded, later: Sequence[Loaded]) -> Recovere
 
 def first_position(framing: Framing, segment: Loaded) -> Position:
     """What the first frame of a segment follows, by its own word; ORIGIN for the first segment of all."""
-    head = framing.head(segment.data[HEADER_BYTES : HEADER_BYTES + SECTOR])
+    head = framing.head(segment.data, HEADER_BYTES)
     if segment.header.number == 1:
         return ORIGIN
     if head is None:
@@ -146,6 +146,6 @@ def written_end(data: memoryview) -> int:
 def _heads(framing: Framing, segment: Loaded, start: int) -> Iterator[tuple[Head, int]]:
     """Headers that hold, at any sector from `start` on."""
     for at in range(start, len(segment.data), SECTOR):
-        head = framing.head(segment.data[at : at + SECTOR])
+        head = framing.head(segment.data, at)
         if head is not None and head.segment == segment.header.number:
             yield head, at
