@@ -31,9 +31,14 @@ class TestFileLog(LogSuite):
     @pytest.fixture
     def opener(self, tmp_path: Path, commit: Any, segment_bytes: int) -> Opener:
         self.disk = FaultyDisk()
-        return lambda: FileLog.open(
-            tmp_path / "log", segment_bytes=segment_bytes, reserve_bytes=0, commit=commit, disk=self.disk
-        )
+
+        def open_again() -> Log:
+            self.disk.fails = lambda name, number: None
+            return FileLog.open(
+                tmp_path / "log", segment_bytes=segment_bytes, reserve_bytes=0, commit=commit, disk=self.disk
+            )
+
+        return open_again
 
     def break_log(self, log: Log) -> None:
         self.disk.fails = lambda name, number: 5 if name == "fdatasync" else None

@@ -72,7 +72,7 @@ class Writer:
         self.tried: Any = None  # what may be there
 
     def run(self, calls: int) -> None:
-        """Open the log, check it, and work until so many calls of the disk were made; then the power fails."""
+        """Open the log, check it, and work until so many calls of the disk were made: then process or power fails."""
         dice = self.disk.dice
         left = [calls]
 
@@ -111,7 +111,12 @@ class Writer:
         finally:
             for name in original:
                 delattr(self.disk, name)
-        self.disk.crash()
+        if dice.random() < 0.3:
+            self.disk.kill()
+            if dice.random() < 0.5:
+                self.disk.forget()
+        else:
+            self.disk.crash()
 
     def check(self, log: FileLog) -> None:
         found = list(log.read(log.begin.seq))
@@ -148,3 +153,46 @@ def test_unfinished_files_are_dropped() -> None:
     disk.close(disk.open(f"{HOME}/segment-0000000009.log.tmp", os.O_CREAT))
     assert contents(disk) == entries
     assert not [name for name in disk.files if name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("sync_failed", [False, True])
+def test_what_was_read_once_after_a_kill_survives_the_power(sync_failed: bool) -> None:
+    """A frame that was written but not synced is whole for the next process: from then on it must stay."""
+    for seed in range(20):
+        disk = SimulatedDisk(seed)
+        log = open_log(HOME, disk=disk)
+        write(log, bodies(3))
+        log._fdatasync = lambda fd: None  # noqa: SLF001 - dies between write and sync
+        write(log, bodies(1, 800, first=4))
+        disk.kill()
+        if sync_failed:
+            disk.forget()
+        read = contents(disk)
+        assert len(read) == 4
+        disk.crash()
+        assert contents(disk) == read
+
+
+def test_names_that_were_seen_once_after_a_kill_survive_the_power() -> None:
+    """A segment was given its name, and the process died before that was synced: frames written to it must stay."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill() -> None:
+        raise Killed
+
+    for seed in range(20):
+        disk = SimulatedDisk(seed)
+        log = open_log(HOME, disk=disk)
+        write(log, bodies(7))
+        log._directory.sync = kill  # type: ignore[method-assign]  # noqa: SLF001
+        with pytest.raises(Killed):
+            write(log, bodies(1, first=8))  # enters the second segment, and makes the third
+        disk.kill()
+        log = open_log(HOME, disk=disk, reserve_bytes=1 << 50)  # no further segment is made, and so no name synced
+        write(log, bodies(12, first=log.tail.seq + 1))
+        tail = log.tail
+        assert log.space == "low"
+        disk.crash()
+        assert contents(disk)[-1][1] == tail

@@ -205,6 +205,15 @@ class Directory:
             self.disk.close(fd)
         return kept
 
+    def rewrite(self, header: SegmentHeader, data: memoryview, offset: int) -> None:
+        """Write bytes of a segment once more, and sync it."""
+        fd = self.open_segment(header)
+        try:
+            write_all(self.disk, fd, [data], offset)
+            self.disk.fsync(fd)
+        finally:
+            self.disk.close(fd)
+
     def fill_up(self, header: SegmentHeader, length: int) -> None:
         """A segment whose file was cut short gets its zeros back."""
         fd = self.open_segment(header)

@@ -138,6 +138,7 @@ class FileLog:
     ) -> FileLog:
         headers = directory.headers()
         directory.drop_temporary()
+        directory.sync()  # a segment may have got its name just before the process was killed
         if not headers:
             first = SegmentHeader(directory.disk.random(16), 1, min(segment_bytes, FIRST_SEGMENT_BYTES_MAX))
             if (fd := directory.make_segment(first)) is not None:
@@ -146,6 +147,10 @@ class FileLog:
         framing = Framing(headers[0].log_id)
         live, later = directory.find_live(framing, headers)
         found = recover(framing, live, later)
+        if found.last < found.offset:
+            # Its write may have reached memory only: the process was killed before the sync, or the sync failed and
+            # the system called the pages clean. It is durable once its bytes are written again and synced.
+            directory.rewrite(live.header, live.data[found.last : found.offset], found.last)
         kept_aside = None
         if found.cut is not None:
             torn = next(segment for segment in (live, *later) if segment.header.number == found.cut.number)

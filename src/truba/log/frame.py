@@ -70,8 +70,8 @@ class Encoded(NamedTuple):
 class Head(NamedTuple):
     """A header whose checksum holds: written by this log, though its body may be anything."""
 
-    segment: int
     length: int
+    segment: int
     zero_sectors: int
     events: int
     term: int
@@ -79,10 +79,6 @@ class Head(NamedTuple):
     prev_term: int
     prev_chain: bytes
     chain: bytes
-
-    @property
-    def size(self) -> int:
-        return frame_bytes(self.length)
 
     @property
     def before(self) -> Position:
@@ -146,18 +142,19 @@ class Framing:
         head = place + link + chain
         return Encoded([head + _SEAL.pack(crc32(head, self._crc_seed), _MARK), body, pad], size, chain)
 
-    def head(self, sector: bytes | memoryview) -> Head | None:
-        """The header at the start of these bytes, if its checksum holds. DataNewer if a newer truba wrote it."""
-        if len(sector) < HEAD_BYTES or sector[:4] != _MAGIC:
+    def head(self, data: bytes | memoryview, offset: int = 0) -> Head | None:
+        """The header at that offset, if its checksum holds. DataNewer if a newer truba wrote it."""
+        if len(data) - offset < HEAD_BYTES:
             return None
-        fields = _HEAD.unpack_from(sector)
-        _, version, flags, _, length, unlength, segment, zero_sectors, *link, chain, crc, mark = fields
-        if mark != _MARK or length ^ unlength != 0xFFFFFFFF or crc32(sector[:_SEALED_BYTES], self._crc_seed) != crc:
+        fields = _HEAD.unpack_from(data, offset)
+        magic, version, flags, _, length, unlength, _, _, *_, crc, mark = fields
+        if magic != _MAGIC or mark != _MARK or length ^ unlength != 0xFFFFFFFF:
+            return None
+        if crc32(data[offset : offset + _SEALED_BYTES], self._crc_seed) != crc:
             return None
         if version != VERSION or flags:
             raise DataNewer(f"a frame of version {version}, flags {flags}: this truba reads {VERSION}; use a newer one")
-        count, term, first_seq, prev_term, prev_chain = link
-        return Head(segment, length, zero_sectors, count, term, first_seq, prev_term, prev_chain, chain)
+        return Head(length, *fields[6:14])
 
     def decode(
         self, data: memoryview, offset: int, segment: int, declared_bytes: int, after: Position | None
@@ -167,21 +164,20 @@ class Framing:
         `data` may be shorter than the segment's `declared_bytes`: the file was cut. `after` is the position that the
         frame must follow; None takes the frame's own word for it (the first frame of a log that was trimmed).
         """
-        head = self.head(data[offset : offset + HEAD_BYTES])
+        head = self.head(data, offset)
         if head is None:
             return self._headless(data, offset, declared_bytes)
-        before = head.before
         if head.segment != segment:
             return Flaw("damaged", offset, f"the frame was written for segment {head.segment}")
         if after is None:
-            after = before
-        if before != after:
-            return Flaw("damaged", offset, f"the frame follows {_place(before)}, expected {_place(after)}")
+            after = head.before
+        if head.prev_chain != after.chain or head.first_seq != after.seq + 1 or head.prev_term != after.term:
+            return Flaw("damaged", offset, f"the frame follows {_place(head.before)}, expected {_place(after)}")
         if not head.events or head.term < head.prev_term:
             return Flaw(
                 "damaged", offset, f"a header with {head.events} events, term {head.term} after {head.prev_term}"
             )
-        end = offset + head.size
+        end = offset + frame_bytes(head.length)
         if end > declared_bytes:
             return Flaw("damaged", offset, f"the frame reaches to {end}, its segment ends at {declared_bytes}")
         if end > len(data):

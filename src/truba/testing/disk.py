@@ -29,7 +29,11 @@ class _File:
         self.dirty.update(range(offset // SECTOR, (end + SECTOR - 1) // SECTOR))
 
     def sync(self) -> None:
-        self.synced = bytearray(self.now)
+        del self.synced[len(self.now) :]
+        self.synced.extend(bytes(len(self.now) - len(self.synced)))
+        for sector in self.dirty:
+            place = slice(sector * SECTOR, min((sector + 1) * SECTOR, len(self.now)))
+            self.synced[place] = self.now[place]
         self.dirty.clear()
 
     def crash(self, dice: random.Random) -> None:
@@ -42,7 +46,8 @@ class _File:
                     after.extend(bytes(end - len(after)))
                 after[start:end] = self.now[start:end]
         self.now = after
-        self.sync()
+        self.synced = bytearray(after)
+        self.dirty.clear()
 
 
 class SimulatedDisk:
@@ -68,6 +73,16 @@ class SimulatedDisk:
         self._open.clear()
         self._locks.clear()
         self._names_before.clear()
+
+    def kill(self) -> None:
+        """The process dies, the machine does not: what was written is read again, synced or not."""
+        self._open.clear()
+        self._locks.clear()
+
+    def forget(self) -> None:
+        """A sync failed: pages not written count as written, for reads and for later syncs, until the power fails."""
+        for file in self.files.values():
+            file.dirty.clear()
 
     def open(self, path: str, flags: int, mode: int = 0o600) -> int:
         self._fd += 1
