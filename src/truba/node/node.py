@@ -169,6 +169,8 @@ class Node:
         if owner.digest and self._present.get(owner.digest) is owner:
             del self._present[owner.digest]
         owner.receiver = None
+        if self.failed.done():
+            return  # nothing can be logged any more; the next start finds these sessions without an owner
         if owner.holds and owner.digest and owner.grace_ms:
             now_ms = self._steady_ms()
             for hold in owner.holds.values():

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 
 from truba.codec.batch import encode_batch
-from truba.errors import LogPoisoned, UnknownOutcome
+from truba.errors import UnknownOutcome
 from truba.machine.events import Event
 from truba.machine.machine import Machine
 from truba.ports.log import Log, LogBatch
@@ -138,7 +138,7 @@ class Sequencer:
             self.on_seal(batch, len(body))
         try:
             self._log.append(sealed, self._settled)
-        except LogPoisoned as error:
+        except Exception as error:  # whatever it is: the events are applied and not in the log
             self._fail(error)
 
     def _settled(self, error: BaseException | None) -> None:

@@ -128,4 +128,3 @@ async def _first_of(*events: asyncio.Event) -> None:
     finally:
         for task in tasks:
             task.cancel()
-

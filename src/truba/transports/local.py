@@ -80,6 +80,9 @@ class LocalRoute:
         try:
             await self._handler(repeat)
         except Exception as error:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"the handler of session {hold.id} failed", "exception": error}
+            )
             if not hold.ended:
                 await session.fail(f"{type(error).__name__}: {error}"[:REASON_CHARS_MAX])
         else:

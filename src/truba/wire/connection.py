@@ -114,6 +114,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._resume("output")
+        if self._wake is not None:
+            self._wake()
 
     # -- requests ------------------------------------------------------------------------------------------
 
@@ -225,7 +227,7 @@ class Connection(asyncio.Protocol):
 
     def has_seat(self, kind: int) -> bool:
         """Would the handler at the other end take one more session of this kind?"""
-        return kind in self.kinds and self.owner.out < self.credit
+        return kind in self.kinds and self.owner.out < self.credit and "output" not in self._paused_for
 
     def serve_kinds(self, kinds: frozenset[int], credit: int) -> None:
         """KINDS: begin to be handed sessions."""
