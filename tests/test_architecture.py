@@ -17,13 +17,15 @@ MODULES = {
 
 PURE = (
     "truba.types", "truba.errors", "truba.kinds", "truba.machine", "truba.codec", "truba.protocols", "truba.ports",
-    "truba.log.frame", "truba.log.recovery", "truba.log.pace", "truba.store.keys", "truba.client.resume", "truba.client.requests",
+    "truba.log.frame", "truba.log.recovery", "truba.log.pace", "truba.store.keys", "truba.client.resume",
+    "truba.client.requests",
 )  # fmt: skip
 """They work on values: nothing that they import can touch a disk, a network, a clock or a die."""
 
 IO_MODULES = {
     "os", "io", "socket", "select", "selectors", "asyncio", "threading", "subprocess", "time", "random", "secrets",
-    "pathlib", "shutil", "tempfile", "signal", "fcntl", "mmap", "uvloop", "hiredis", "rocksdict", "structlog", "logging",
+    "pathlib", "shutil", "tempfile", "signal", "fcntl", "mmap", "uvloop", "hiredis", "rocksdict", "structlog",
+    "logging",
 }  # fmt: skip
 
 ADAPTERS = ("truba.log", "truba.store", "truba.frontends", "truba.transports")

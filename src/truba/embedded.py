@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 from truba.compose import Parts, build
+from truba.errors import OperationError
 from truba.kinds import Kind
 from truba.node.node import Limits
 from truba.node.session import LocalSession
@@ -39,7 +40,9 @@ class EmbeddedPipe:
             yield session
         except BaseException as error:
             if not session.ended:
-                await session.fail(f"{type(error).__name__}: {error}")
+                # Where even that is refused, the session was taken away and is unfinished anyway.
+                with suppress(OperationError):
+                    await session.fail(f"{type(error).__name__}: {error}")
             raise
         if not session.ended:
             await session.delete()
