@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.machine.naive import Naive, Refusal
 from truba.codec.batch import decode_batch, encode_batch
 from truba.errors import OperationError
 from truba.kinds import Backoff, Kind
+from truba.machine import due
 from truba.machine.digest import state_digest
 from truba.machine.events import Event, Opened
 from truba.machine.layers import Layer
@@ -37,11 +39,10 @@ chances = st.sampled_from([0.0, 0.25, 0.999])
 causes = st.sampled_from([c for c in Cause if c not in (Cause.STORED, Cause.RESUMED)])
 
 
-class MachineMatchesModel(RuleBasedStateMachine):
-    numbers = Bundle("numbers")
+class Twins:
+    """Both machines, the log between them, and checkpoints at any time."""
 
-    @initialize()
-    def begin(self) -> None:
+    def __init__(self) -> None:
         self.base = MemoryStore()
         self.machine = Machine(self.base, KINDS)
         self.naive = Naive(KINDS)
@@ -49,6 +50,7 @@ class MachineMatchesModel(RuleBasedStateMachine):
         self.batches: list[tuple[int, bytes]] = []  # the whole log: (term, events)
         self.frozen: tuple[Layer, Summary, int] | None = None
         self.kept_from = 0  # batches before this one are in the store
+        self.known: list[int] = [999_999]  # numbers of sessions, the gone ones too
         self._open_term()
 
     def _open_term(self) -> None:
@@ -80,47 +82,51 @@ class MachineMatchesModel(RuleBasedStateMachine):
         session = self.naive.sessions.get(number)
         return (session.epoch if session else 0) - int(stale)
 
-    @rule(target=numbers, kind=st.sampled_from([1, 1, 2, 9]), records=records)
-    def new(self, kind: int, records: list[bytes]) -> int:
+    def number(self, pick: int) -> int:
+        """A session, more often a late one."""
+        return self.known[-1 - pick % len(self.known)]
+
+    def new(self, kind: int, records: list[bytes]) -> None:
         _, number = self._both(
             lambda: self.machine.create(kind, self.now_ms, records), lambda: self.naive.new(kind, records, self.now_ms)
         )
-        return -1 if number is None else int(number)
+        if number is not None:
+            self.known.append(number)
 
-    @rule(number=numbers, stale=st.booleans(), records=records.filter(bool))
-    def append(self, number: int, stale: bool, records: list[bytes]) -> None:
+    def append(self, pick: int, stale: bool, records: list[bytes]) -> None:
+        number = self.number(pick)
         epoch = self._epoch(number, stale)
         self._both(
             lambda: self.machine.append(number, epoch, records), lambda: self.naive.append(number, epoch, records)
         )
 
-    @rule(number=numbers, stale=st.booleans(), record=st.binary(max_size=7))
-    def replace(self, number: int, stale: bool, record: bytes) -> None:
+    def replace(self, pick: int, stale: bool, record: bytes) -> None:
+        number = self.number(pick)
         epoch = self._epoch(number, stale)
         self._both(
             lambda: self.machine.replace(number, epoch, record), lambda: self.naive.replace(number, epoch, record)
         )
 
-    @rule(number=numbers, stale=st.booleans())
-    def delete(self, number: int, stale: bool) -> None:
+    def delete(self, pick: int, stale: bool) -> None:
+        number = self.number(pick)
         epoch = self._epoch(number, stale)
         self._both(lambda: self.machine.delete(number, epoch), lambda: self.naive.delete(number, epoch))
 
-    @rule(number=numbers, stale=st.booleans(), delay_ms=st.integers(0, 5000))
-    def store(self, number: int, stale: bool, delay_ms: int) -> None:
+    def store(self, pick: int, stale: bool, delay_ms: int) -> None:
+        number = self.number(pick)
         epoch, due_ms = self._epoch(number, stale), self.now_ms + delay_ms
         self._both(lambda: self.machine.store(number, epoch, due_ms), lambda: self.naive.store(number, epoch, due_ms))
 
-    @rule(number=numbers, stale=st.booleans(), cause=causes, chance=chances)
-    def give_back(self, number: int, stale: bool, cause: Cause, chance: float) -> None:
+    def give_back(self, pick: int, stale: bool, cause: Cause, chance: float) -> None:
+        number = self.number(pick)
         epoch = self._epoch(number, stale)
         self._both(
             lambda: self.machine.give_back(number, epoch, cause, self.now_ms, chance),
             lambda: self.naive.give_back(number, epoch, cause, self.now_ms, chance),
         )
 
-    @rule(kind=st.sampled_from([1, 2]), wait_ms=st.sampled_from([0, 0, 3000, 60_000]))
-    def hand_over_the_next(self, kind: int, wait_ms: int) -> None:
+    def hand_over(self, kind: int, wait_ms: int) -> None:
+        """The next of a kind, if it is due."""
         self.now_ms += wait_ms
         key = self.machine.queue(kind).peek()
         expected = self.naive.next_due(kind)
@@ -133,33 +139,29 @@ class MachineMatchesModel(RuleBasedStateMachine):
         if event is not None:
             self._log([event])
 
-    @rule(number=numbers)
-    def resume(self, number: int) -> None:
+    def resume(self, pick: int) -> None:
+        number = self.number(pick)
         self._both(lambda: self.machine.resume(number, self.now_ms), lambda: self.naive.resume(number, self.now_ms))
 
-    @rule(number=consumes(numbers))
-    def remove(self, number: int) -> None:
+    def remove(self, pick: int) -> None:
+        number = self.number(pick)
         self._both(lambda: self.machine.remove(number), lambda: self.naive.remove(number))
 
-    @rule()
-    def begin_checkpoint(self) -> None:
+    def checkpoint(self) -> None:
+        """Begin one, or end the one that has begun."""
         if self.frozen is None:
             summary = Summary(Position(self.machine.term, self.machine.seq, bytes(16)), dict(self.machine.counts))
             self.frozen = (self.machine.freeze(), summary, len(self.batches))
+            return
+        layer, summary, batches = self.frozen
+        staged = self.base.stage()
+        for change in layer.changes():
+            staged.add(change)
+        self.base.commit(staged, summary)
+        self.machine.settle(layer)
+        self.frozen = None
+        self.kept_from = batches
 
-    @rule()
-    def end_checkpoint(self) -> None:
-        if self.frozen is not None:
-            layer, summary, batches = self.frozen
-            staged = self.base.stage()
-            for change in layer.changes():
-                staged.add(change)
-            self.base.commit(staged, summary)
-            self.machine.settle(layer)
-            self.frozen = None
-            self.kept_from = batches
-
-    @rule()
     def restart(self) -> None:
         before = state_digest(self.machine)
         self.frozen = None
@@ -169,10 +171,7 @@ class MachineMatchesModel(RuleBasedStateMachine):
         assert state_digest(self.machine) == before
         self._open_term()
 
-    @invariant()
-    def same_sessions(self) -> None:
-        if not hasattr(self, "machine"):
-            return
+    def compare(self) -> None:
         real = {
             head.number: (
                 head.kind, self.machine.records(head.number), head.created_ms, head.phase.value, head.epoch,
@@ -198,14 +197,107 @@ class MachineMatchesModel(RuleBasedStateMachine):
             n for n, s in self.naive.sessions.items() if s.phase in ("active", "repeating")
         }
 
+    def replay_all(self) -> None:
+        """The whole log, applied to nothing, leads to the same state."""
+        again = Machine(MemoryStore(), KINDS)
+        for term, body in self.batches:
+            again.replay(term, decode_batch(body))
+        assert state_digest(again) == state_digest(self.machine)
+
+
+picks = st.integers(0, 5)
+
+
+class MachineMatchesModel(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.twins = Twins()
+
+    @rule(kind=st.sampled_from([1, 1, 2, 9]), records=records)
+    def new(self, kind: int, records: list[bytes]) -> None:
+        self.twins.new(kind, records)
+
+    @rule(pick=picks, stale=st.booleans(), records=records.filter(bool))
+    def append(self, pick: int, stale: bool, records: list[bytes]) -> None:
+        self.twins.append(pick, stale, records)
+
+    @rule(pick=picks, stale=st.booleans(), record=st.binary(max_size=7))
+    def replace(self, pick: int, stale: bool, record: bytes) -> None:
+        self.twins.replace(pick, stale, record)
+
+    @rule(pick=picks, stale=st.booleans())
+    def delete(self, pick: int, stale: bool) -> None:
+        self.twins.delete(pick, stale)
+
+    @rule(pick=picks, stale=st.booleans(), delay_ms=st.integers(0, 5000))
+    def store(self, pick: int, stale: bool, delay_ms: int) -> None:
+        self.twins.store(pick, stale, delay_ms)
+
+    @rule(pick=picks, stale=st.booleans(), cause=causes, chance=chances)
+    def give_back(self, pick: int, stale: bool, cause: Cause, chance: float) -> None:
+        self.twins.give_back(pick, stale, cause, chance)
+
+    @rule(kind=st.sampled_from([1, 2]), wait_ms=st.sampled_from([0, 0, 3000, 60_000]))
+    def hand_over(self, kind: int, wait_ms: int) -> None:
+        self.twins.hand_over(kind, wait_ms)
+
+    @rule(pick=picks)
+    def resume(self, pick: int) -> None:
+        self.twins.resume(pick)
+
+    @rule(pick=picks)
+    def remove(self, pick: int) -> None:
+        self.twins.remove(pick)
+
+    @rule()
+    def checkpoint(self) -> None:
+        self.twins.checkpoint()
+
+    @rule()
+    def restart(self) -> None:
+        self.twins.restart()
+
+    @invariant()
+    def same(self) -> None:
+        if hasattr(self, "twins"):
+            self.twins.compare()
+
     def teardown(self) -> None:
-        """A replay of the whole log from nothing leads to the same state."""
-        if hasattr(self, "machine"):
-            again = Machine(MemoryStore(), KINDS)
-            for term, body in self.batches:
-                again.replay(term, decode_batch(body))
-            assert state_digest(again) == state_digest(self.machine)
+        if hasattr(self, "twins"):
+            self.twins.replay_all()
 
 
 TestMachineMatchesModel = MachineMatchesModel.TestCase
-TestMachineMatchesModel.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestMachineMatchesModel.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_long_walk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of steps, so that layers pile up and the queues of due sessions read many pages of the store."""
+    monkeypatch.setattr(due, "PAGE", 3)
+    dice = random.Random(seed)
+    twins = Twins()
+
+    def some_records() -> list[bytes]:
+        return [dice.randbytes(dice.randrange(5)) for _ in range(dice.randrange(1, 3))]
+
+    steps: list[tuple[int, Callable[[], None]]] = [
+        (30, lambda: twins.new(dice.choice([1, 2, 2]), some_records())),
+        (20, lambda: twins.append(dice.randrange(30), dice.random() < 0.1, some_records())),
+        (5, lambda: twins.replace(dice.randrange(30), dice.random() < 0.1, dice.randbytes(3))),
+        (8, lambda: twins.delete(dice.randrange(30), dice.random() < 0.1)),
+        (25, lambda: twins.store(dice.randrange(30), False, dice.randrange(4000))),
+        (15, lambda: twins.give_back(dice.randrange(30), False, dice.choice([Cause.LOST, Cause.LATE]), dice.random())),
+        (30, lambda: twins.hand_over(dice.choice([1, 2]), dice.choice([0, 0, 0, 500]))),
+        (2, lambda: twins.resume(dice.randrange(100))),
+        (6, lambda: twins.remove(dice.randrange(300))),
+        (12, twins.checkpoint),
+        (1, twins.restart),
+    ]
+    weights = [weight for weight, _ in steps]
+    for at in range(1500):
+        dice.choices(steps, weights)[0][1]()
+        if at % 25 == 0:
+            twins.compare()
+    twins.compare()
+    twins.replay_all()
