@@ -11,7 +11,8 @@ import pytest
 
 from tests.log.support import HOME, SECTOR, FaultyDisk, bodies, contents, fill, open_log, segments, write
 from truba.errors import DataDamaged, LogPoisoned
-from truba.log.file import FIRST_SEGMENT_BYTES_MAX, FileLog
+from truba.log.file import FileLog
+from truba.log.opening import FIRST_SEGMENT_BYTES_MAX
 from truba.testing.disk import SimulatedDisk
 from truba.testing.log import batch, commit
 
