@@ -141,6 +141,23 @@ async def test_auto_goes_to_the_thread_when_syncs_are_slow_and_comes_back() -> N
     log.close()
 
 
+async def test_a_large_batch_goes_to_the_thread_and_takes_no_other_along() -> None:
+    disk = FaultyDisk(SimulatedDisk())
+    log = open_log(HOME, disk=disk, segment_bytes=4 << 20, commit="auto")
+    told: list[bool] = []
+
+    def here(error: BaseException | None) -> None:
+        told.append(error is None)
+
+    await commit(log, *bodies(10))
+    disk.slow_s = 1.0
+    await commit(log, batch(11, body=b"L" * (300 << 10)))
+    disk.slow_s = 0.0
+    log.append(batch(12), here)
+    assert told == [True], "committed before append returned"
+    log.close()
+
+
 async def test_an_error_on_the_thread_poisons_and_is_told_on_the_loop() -> None:
     disk = FaultyDisk(SimulatedDisk())
     log = FileLog.open(HOME, disk=disk, segment_bytes=64 * SECTOR, commit="thread")

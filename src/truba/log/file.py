@@ -296,7 +296,10 @@ class FileLog:
             return
         took_s, error = self._outcome
         if error is None:
-            self._pace.took(took_s)
+            if (
+                not self._pace.inline
+            ):  # else it was here for its size, or for a segment, and tells nothing of the others
+                self._pace.took(took_s)
             done(None)
         else:
             done(self._poisoned())
