@@ -296,9 +296,8 @@ class FileLog:
             return
         took_s, error = self._outcome
         if error is None:
-            if (
-                not self._pace.inline
-            ):  # else it was here for its size, or for a segment, and tells nothing of the others
+            if not self._pace.inline:
+                # Otherwise it was here for its size, or for a segment, which tells nothing of other batches.
                 self._pace.took(took_s)
             done(None)
         else:
