@@ -11,7 +11,8 @@ import pytest
 
 from tests.log.support import HOME, SECTOR, FaultyDisk, bodies, contents, fill, open_log, segments, write
 from truba.errors import DataDamaged, LogPoisoned
-from truba.log.file import FIRST_SEGMENT_BYTES_MAX, FileLog
+from truba.log.file import FileLog
+from truba.log.opening import FIRST_SEGMENT_BYTES_MAX
 from truba.testing.disk import SimulatedDisk
 from truba.testing.log import batch, commit
 
@@ -137,6 +138,23 @@ async def test_auto_goes_to_the_thread_when_syncs_are_slow_and_comes_back() -> N
     disk.slow_s = 0.0
     await commit(log, *bodies(200, first=21))
     assert where[-1] is True
+    log.close()
+
+
+async def test_a_large_batch_goes_to_the_thread_and_takes_no_other_along() -> None:
+    disk = FaultyDisk(SimulatedDisk())
+    log = open_log(HOME, disk=disk, segment_bytes=4 << 20, commit="auto")
+    told: list[bool] = []
+
+    def here(error: BaseException | None) -> None:
+        told.append(error is None)
+
+    await commit(log, *bodies(10))
+    disk.slow_s = 1.0
+    await commit(log, batch(11, body=b"L" * (300 << 10)))
+    disk.slow_s = 0.0
+    log.append(batch(12), here)
+    assert told == [True], "committed before append returned"
     log.close()
 
 

@@ -105,7 +105,9 @@ def test_the_segment_size_may_change_between_starts() -> None:
     disk = SimulatedDisk()
     fill(disk, bodies(10), segment_bytes=4 * SECTOR)
     log = open_log(HOME, disk=disk, segment_bytes=16 * SECTOR)
-    write(log, bodies(30, first=11))
+    write(log, bodies(10, 3000, first=11))  # a frame larger than the segments were
+    write(log, bodies(20, first=21))
+    assert [each.first_seq for each, _ in log.read(0)] == list(range(1, 41))
     log.trim(25)
     log.close()
     log = open_log(HOME, disk=disk, segment_bytes=8 * SECTOR)

@@ -9,36 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from truba.errors import DataDamaged, LogPoisoned
 from truba.log.directory import Directory, refusing
 from truba.log.disk import Disk, OsDisk, write_all
-from truba.log.frame import BODY_BYTES_MAX, SECTOR, Frame, Framing, frame_bytes
+from truba.log.frame import BODY_BYTES_MAX, SECTOR, Frame, frame_bytes
 from truba.log.housekeeper import Housekeeper
+from truba.log.opening import Kept, Opened, open_directory
 from truba.log.pace import Pace
-from truba.log.recovery import Cut, Loaded, first_position, read_frames, recover
+from truba.log.recovery import Loaded, read_frames
 from truba.log.segment import HEADER_BYTES, SegmentHeader
 from truba.ports.log import Done, LogBatch, Space
 from truba.types import ORIGIN, Position
 
 Commit = Literal["auto", "inline", "thread"]
 
-FIRST_SEGMENT_BYTES_MAX = 4 << 20  # the first segment is made before the log is open: an empty directory must be quick
 INLINE_BODY_BYTES_MAX = 256 << 10  # hashing and writing more than this takes the loop longer than two thread hops
-
-
-class Kept(NamedTuple):
-    """A segment that holds frames: what its first one follows, and how many bytes of frames there are (at most)."""
-
-    header: SegmentHeader
-    begin: Position
-    frames_bytes: int
 
 
 class FileLog:
@@ -50,9 +41,7 @@ class FileLog:
     def __init__(
         self,
         directory: Directory,
-        framing: Framing,
-        kept: list[Kept],
-        tail: Position,
+        opened: Opened,
         housekeeper: Housekeeper,
         *,
         inline_sync_s: float,
@@ -61,9 +50,9 @@ class FileLog:
     ) -> None:
         disk = directory.disk
         self._directory = directory
-        self._framing = framing
-        self._kept = kept  # the last one is the live segment
-        self._tail = tail
+        self._framing = opened.framing
+        self._kept = opened.kept  # the last one is the live segment
+        self._tail = opened.tail
         self._housekeeper = housekeeper
         self._pace = Pace(inline_sync_s)
         self._commit_where = commit
@@ -74,19 +63,19 @@ class FileLog:
         self._outcome: tuple[float, BaseException | None] = (0.0, None)
         self._work: SimpleQueue[LogBatch | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        live = kept[-1]
+        live = opened.kept[-1]
         self._fd = directory.open_segment(live.header)
         self._number = live.header.number
         self._offset = HEADER_BYTES + live.frames_bytes
         self._end = live.header.size
         # Bound once: these run for every batch.
-        self._encode = framing.encode
+        self._encode = opened.framing.encode
         self._pwritev = disk.pwritev
         self._fdatasync = disk.fdatasync
         self._steady_s = disk.steady_s
-        self.cut: Cut | None = None
-        """The torn tail that opening found and cut, and where its bytes are kept."""
-        self.cut_kept: Path | None = None
+        self.cut = opened.cut
+        """The torn tail that opening found and cut; `cut_kept` is the file that keeps its bytes."""
+        self.cut_kept = opened.cut_kept
 
     @classmethod
     def open(
@@ -120,56 +109,19 @@ class FileLog:
         directory = Directory.create(path, disk)
         try:
             with refusing(path):
-                return cls._open(directory, segment_bytes, reserve_bytes, inline_sync_s, commit, housekeeping, loop)
+                opened = open_directory(directory, segment_bytes)
+                housekeeper = Housekeeper(
+                    directory,
+                    opened.framing.log_id,
+                    opened.ahead,
+                    opened.kept[-1].header.number,
+                    segment_bytes,
+                    reserve_bytes,
+                )
+                log = cls(directory, opened, housekeeper, inline_sync_s=inline_sync_s, commit=commit, loop=loop)
         except BaseException:
             directory.close()
             raise
-
-    @classmethod
-    def _open(
-        cls,
-        directory: Directory,
-        segment_bytes: int,
-        reserve_bytes: int,
-        inline_sync_s: float,
-        commit: Commit,
-        housekeeping: Literal["thread", "inline"],
-        loop: asyncio.AbstractEventLoop | None,
-    ) -> FileLog:
-        headers = directory.headers()
-        directory.drop_temporary()
-        directory.sync()  # a segment may have got its name just before the process was killed
-        if not headers:
-            first = SegmentHeader(directory.disk.random(16), 1, min(segment_bytes, FIRST_SEGMENT_BYTES_MAX))
-            if (fd := directory.make_segment(first)) is not None:
-                directory.disk.close(fd)
-            headers = [first]
-        framing = Framing(headers[0].log_id)
-        live, later = directory.find_live(framing, headers)
-        found = recover(framing, live, later)
-        if found.last < found.offset:
-            # Its write may have reached memory only: the process was killed before the sync, or the sync failed and
-            # the system called the pages clean. It is durable once its bytes are written again and synced.
-            directory.rewrite(live.header, live.data[found.last : found.offset], found.last)
-        kept_aside = None
-        if found.cut is not None:
-            torn = next(segment for segment in (live, *later) if segment.header.number == found.cut.number)
-            kept_aside = directory.cut(found.cut, torn.data)
-        for segment in (live, *later):
-            if len(segment.data) < segment.header.size:
-                directory.fill_up(segment.header, len(segment.data))
-        kept = []
-        for header in headers:
-            if header.number < found.number:
-                begin = first_position(framing, directory.peek(header, HEADER_BYTES + SECTOR))
-                kept.append(Kept(header, begin, header.size - HEADER_BYTES))
-        kept.append(Kept(live.header, found.begin, found.offset - HEADER_BYTES))
-        ahead = deque((header, directory.open_segment(header)) for header in headers if header.number > found.number)
-        housekeeper = Housekeeper(directory, framing.log_id, ahead, found.number, segment_bytes, reserve_bytes)
-        log = cls(
-            directory, framing, kept, found.position, housekeeper, inline_sync_s=inline_sync_s, commit=commit, loop=loop
-        )
-        log.cut, log.cut_kept = found.cut, kept_aside
         housekeeper.start(log._fail, threaded=housekeeping == "thread")
         return log
 
@@ -344,7 +296,9 @@ class FileLog:
             return
         took_s, error = self._outcome
         if error is None:
-            self._pace.took(took_s)
+            if not self._pace.inline:
+                # Otherwise it was here for its size, or for a segment, which tells nothing of other batches.
+                self._pace.took(took_s)
             done(None)
         else:
             done(self._poisoned())

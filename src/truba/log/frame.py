@@ -21,26 +21,33 @@ from truba.types import Position
 
 # Little-endian. A frame starts at a multiple of 512 bytes and fills whole sectors.
 #
-#      0         4    5    6         8         12        16                  24        28        32
-#      +---------+----+----+---------+---------+---------+-------------------+---------+---------+
-#      | "TRBF"  |vers|flag|    0    | length  | ~length | segment number    | zero    | count   |
-#      |         | 1  | 0  |         | of body |         |                   | sectors |         |
-#   32 +---------+----+----+---------+---------+---------+-------------------+---------+---------+
-#      | term              | first seq         | previous frame's term       :                   |
-#      +-------------------+-------------------+-----------------------------+                   |
-#   56 | previous frame's chain hash (16)      | chain hash (16)                                 |
-#      +---------------------------------------+-------------------------------------------------+
-#   88 | checksum| "HEAD"  | body ...                                                            |
-#      +---------+---------+- - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - -+
-#      | ... body | zeros up to the last 8 bytes of a sector               | "TRUBAEND"          |
-#      +----------+---------------------------------------------------------+--------------------+
+#       0               4   5   6       8               12              16
+#       +---------------+---+---+-------+---------------+---------------+
+#    0  | "TRBF"        |ver|flg|   0   | body length   | ~ body length |   version 1, flags 0
+#       +---------------+---+---+-------+---------------+---------------+
+#   16  | segment number                | zero sectors  | event count   |
+#       +-------------------------------+---------------+---------------+
+#   32  | term                          | first seq                     |
+#       +-------------------------------+-------------------------------+
+#   48  | previous frame's term         | previous frame's              |
+#       +-------------------------------+                               |
+#   64  | chain hash                    | chain hash                    |
+#       +-------------------------------+                               |
+#   80  |                               | checksum      | "HEAD"        |
+#       +-------------------------------+---------------+---------------+
+#   96  | body ...                                                      |
+#       |                +----------------------------------------------+
+#       |                | zeros ...                                    |
+#       +----------------+--------------+-------------------------------+
+#       | zeros up to the last sector's | "TRUBAEND"                    |
+#       +-------------------------------+-------------------------------+
 #
-# chain hash  the first 16 bytes of sha256(log id, bytes 28..72 of the header, body): what the batch is and what it
-#             follows, but not where it lies, so that copies of one log agree whatever their segments are.
-# checksum    crc32 of bytes 0..88, seeded with the log id: a header of another log, or one that a client put into a
-#             record, is not a header here. It makes every header usable before its body is read.
-# length      stands twice, so that nothing is allocated or skipped on the word of one flipped bit.
-# zero sectors  sectors of this frame that are all zeros because the body is.
+# body length   stands twice, so that nothing is allocated or skipped on the word of a flipped bit.
+# zero sectors  how many sectors of this frame are all zeros because its body is; see "torn" above.
+# chain hash    the first 16 bytes of sha256(log id, bytes 28..72 of the header, body): what the batch is and what it
+#               follows, but not where it lies, so that copies of one log agree whatever their segments are.
+# checksum      crc32 of bytes 0..88, seeded with the log id: a header of another log, or one that a client put into
+#               a record, is not a header here. It makes a header usable before its body is read.
 SECTOR = 512
 HEAD_BYTES = 96
 BODY_BYTES_MAX = 2**32 - 1

@@ -79,6 +79,8 @@ def frames(path: Path, disk: Disk | None = None) -> Iterator[FrameLine]:
         if through:
             for header, frame in read_frames(framing, headers, directory.load, through):
                 yield FrameLine(header.number, frame.offset, frame.end - frame.offset, frame.batch, frame.position)
+    except FileNotFoundError as error:
+        raise DataUnwritable(f"the log in {path} was trimmed while it was read; read it again") from error
     finally:
         directory.close()
 
