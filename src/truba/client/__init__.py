@@ -1,0 +1,1 @@
+"""The remote side: clients and handler services in other processes, over the wire protocol."""

@@ -1,0 +1,377 @@
+"""`truba.serve_handlers`: a service that finishes what others left behind. The pipe dials it.
+
+    the pipe connects, says hello with the route's secret  ->  we answer with AUTH if need be, and KINDS
+    it pushes `repeat`  ->  the handler of that kind runs as a task; its session's operations go back on this connection
+    it pushes `lost`, or the connection breaks  ->  the task is cancelled, and its session's operations raise Fenced
+
+Returning deletes the session, raising gives it back (FAIL), an explicit end by the handler wins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import inspect
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import hiredis
+
+from truba.address import parse_listen
+from truba.client.requests import encode, error_of
+from truba.client.session import Act, Hold, WireSession
+from truba.errors import Closed, ConfigError, Fenced, NoSession, OperationError, TrubaError, UnknownOutcome
+from truba.kinds import Handler
+from truba.session import RepeatData
+from truba.types import Cause, Index
+
+REASON_CHARS_MAX = 200
+INPUT_BYTES_MAX = 256 << 20
+"""Bytes of one push or answer not yet complete: beyond it the peer is no pipe. A session may hold much."""
+
+HELLO_BYTES_MAX = 4096
+"""The same before the peer has proved that it is a pipe."""
+
+
+class HandlerSession(WireSession[Hold]):
+    """A session that was handed to this service, through one connection."""
+
+    __slots__ = ("_link",)
+
+    def __init__(self, hold: Hold, link: _PipeLink) -> None:
+        super().__init__(hold)
+        self._link = link
+
+    async def _call(self, act: Act, request: bytes) -> None:
+        try:
+            await self._link.request(request)
+        except (Fenced, NoSession, Closed, UnknownOutcome):
+            self._hold.ended = self._hold.ended or "taken"
+            raise
+        except OperationError:
+            if act == "end":
+                self._hold.ended = ""  # refused for now: the hold goes on
+            raise
+
+
+class HandlerServer:
+    """A listening handler service. `address` is `host:port` as bound, or the socket's path."""
+
+    def __init__(self, handlers: Mapping[int, Handler], settings: _Settings) -> None:
+        self._handlers = handlers
+        self.settings = settings
+        self.address = ""
+        self.links: set[_PipeLink] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.finished = 0
+        self.failed = 0
+        self.on_trouble: Callable[[str, BaseException | None], None] = _tell_loop
+        self._server: asyncio.Server | None = None
+        self._closed = asyncio.Event()
+
+    @property
+    def handlers(self) -> Mapping[int, Handler]:
+        return self._handlers
+
+    async def start(self, listen: str) -> None:
+        loop = asyncio.get_running_loop()
+        if listen.startswith("unix:"):
+            path = listen.removeprefix("unix:").removeprefix("//")
+            self._server = await loop.create_unix_server(lambda: _PipeLink(self), path)
+            await loop.run_in_executor(None, Path(path).chmod, 0o600)
+            self.address = path
+        else:
+            host, port = parse_listen(listen)
+            self._server = await loop.create_server(lambda: _PipeLink(self), host, port)
+            bound = self._server.sockets[0].getsockname()
+            self.address = f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
+
+    async def serve_forever(self) -> None:
+        """Until `close` is called."""
+        await self._closed.wait()
+
+    async def close(self, patience_s: float = 10.0) -> None:
+        """Take nothing more; let running handlers finish for so long, then cancel them and hang up."""
+        if self._server is not None:
+            self._server.close()
+        for link in list(self.links):
+            link.stop_taking()
+        if self.tasks:
+            await asyncio.wait(list(self.tasks), timeout=patience_s)
+        for task in list(self.tasks):
+            task.cancel("the handler service is closing")
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for link in list(self.links):
+            link.hang_up()
+        self._closed.set()
+
+    async def __aenter__(self) -> HandlerServer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class _Settings:
+    """What `serve_handlers` was told."""
+
+    def __init__(self, secret: str | None, user: str | None, password: str | None, credit: int) -> None:
+        self.secret = (secret or "").encode()
+        self.greeting = b""
+        if password is not None:
+            self.greeting = encode(b"AUTH", (user or "default").encode(), password.encode())
+        self.credit = credit
+
+
+class _PipeLink(asyncio.Protocol):
+    """One connection that a pipe has dialled."""
+
+    def __init__(self, server: HandlerServer) -> None:
+        self._server = server
+        self._reader = hiredis.Reader(convertSetsToLists=True)
+        self._unread_bytes = 0
+        self._trusted = False
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._running: dict[tuple[bytes, int], tuple[Hold, asyncio.Task[None]]] = {}
+        self._outbox: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+
+    # -- asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._server.links.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._unread_bytes += len(data)
+        if self._unread_bytes > (INPUT_BYTES_MAX if self._trusted else HELLO_BYTES_MAX) or (
+            not self._trusted and not _looks_like_hello(data)
+        ):
+            self._refuse("what was said is no hello of a pipe")
+            return
+        self._reader.feed(data)
+        try:
+            while (message := self._reader.gets()) is not False:
+                self._unread_bytes = 0
+                self._take(message)
+        except (hiredis.ProtocolError, ValueError, LookupError, TypeError, AttributeError, MemoryError) as error:
+            self._refuse(f"what was said is not the protocol of a pipe: {error!r}")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._server.links.discard(self)
+        for answer in self._waiting:
+            if not answer.done():
+                answer.set_exception(UnknownOutcome("the connection to the pipe broke; outcome unknown"))
+        self._waiting.clear()
+        for hold, task in list(self._running.values()):
+            hold.ended = hold.ended or "taken"
+            task.cancel(f"session {hold.id}: the connection to the pipe broke")
+
+    # -- pushes and answers
+
+    def _take(self, message: Any) -> None:
+        if isinstance(message, hiredis.PushNotification):
+            match bytes(message[0]):
+                case b"repeat" if self._trusted:
+                    self._repeat(message)
+                case b"lost" if self._trusted:
+                    self._lost(message)
+                case b"hello":
+                    self._hello(message)
+                case b"repeat" | b"lost":
+                    raise ValueError("a push before hello")
+                case _:
+                    pass  # of a newer pipe: pushes of other names are news, not duties
+            return
+        answer = self._waiting.popleft()
+        if answer.done():
+            return
+        if isinstance(message, hiredis.ReplyError):
+            answer.set_exception(error_of(str(message)))
+        else:
+            answer.set_result(message)
+
+    def _hello(self, message: list[Any]) -> None:
+        settings = self._server.settings
+        if not hmac.compare_digest(bytes(message[3]), settings.secret):
+            self._refuse("a pipe with a wrong secret")
+            return
+        self._trusted = True
+        numbers = [b"%d" % number for number in self._server.handlers]
+        kinds = encode(b"KINDS", *numbers, b"CREDIT", b"%d" % settings.credit)
+        for request in (settings.greeting, kinds):
+            if request:
+                answer = self.request(request)
+                answer.add_done_callback(self._greeted)
+
+    def _greeted(self, answer: asyncio.Future[Any]) -> None:
+        if not answer.cancelled() and (error := answer.exception()) is not None:
+            self._server.on_trouble("the pipe refuses this handler service", error)
+            self.hang_up()
+
+    def _repeat(self, message: list[Any]) -> None:
+        _, id_text, epoch, kind, attempt, _, cause, *records = message
+        hold = Hold(kind, epoch)
+        hold.id = Index.parse(id_text)
+        hold.ref = b"%b@%d" % (id_text, epoch)
+        session = HandlerSession(hold, self)
+        repeat = RepeatData(records, session, kind, attempt, Cause(cause.decode()))
+        task = asyncio.get_running_loop().create_task(self._run(repeat, session), name=f"handler {hold.id}")
+        key = (id_text, epoch)
+        self._running[key] = (hold, task)
+        self._server.tasks.add(task)
+        task.add_done_callback(lambda _: self._done(key, task))
+
+    def _done(self, key: tuple[bytes, int], task: asyncio.Task[None]) -> None:
+        del self._running[key]
+        self._server.tasks.discard(task)
+
+    def _lost(self, message: list[Any]) -> None:
+        running = self._running.get((message[1], message[2]))
+        if running is not None:
+            hold, task = running
+            hold.ended = hold.ended or "taken"
+            task.cancel(f"session {hold.id} was taken away: {message[3].decode()}")
+
+    async def _run(self, repeat: RepeatData, session: HandlerSession) -> None:
+        server = self._server
+        try:
+            await server.handlers[repeat.kind](repeat)
+        except Exception as error:
+            server.failed += 1
+            server.on_trouble(f"the handler of session {session.id} failed", error)
+            if not session.ended:
+                await self._tell(session.fail(f"{type(error).__name__}: {error}"[:REASON_CHARS_MAX]), session)
+        else:
+            server.finished += 1
+            if not session.ended:
+                await self._tell(session.delete(), session)
+
+    async def _tell(self, ending: Any, session: HandlerSession) -> None:
+        """The last word on a session; the pipe hands it over again when it does not arrive."""
+        try:
+            await ending
+        except TrubaError as error:
+            self._server.on_trouble(f"the end of session {session.id} did not reach the pipe", error)
+
+    # -- requests
+
+    def request(self, request: bytes) -> asyncio.Future[Any]:
+        """Send; the answer. Requests of one turn of the loop leave together."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        if self._transport is None:
+            answer.set_exception(Fenced("the connection to the pipe is gone, and with it the session; nothing was sent"))
+            return answer
+        if not self._outbox:
+            loop.call_soon(self._flush)
+        self._outbox.append(request)
+        self._waiting.append(answer)
+        return answer
+
+    def _flush(self) -> None:
+        requests, self._outbox = self._outbox, []
+        if self._transport is not None:
+            self._transport.write(b"".join(requests))
+
+    def stop_taking(self) -> None:
+        """The pipe hands over nothing more on this connection."""
+        if self._trusted and self._transport is not None:
+            numbers = [b"%d" % number for number in self._server.handlers]
+            self.request(encode(b"KINDS", *numbers, b"CREDIT", b"0")).add_done_callback(_ignore)
+
+    def hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _refuse(self, why: str) -> None:
+        self._server.on_trouble(f"a connection was refused: {why}", None)
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _looks_like_hello(data: bytes) -> bool:
+    """Before the parser believes any length: the one push that a pipe begins with."""
+    return data.startswith(b">4\r\n$5\r\nhello\r\n") and data.count(b"\r\n") == 9
+
+
+def _ignore(answer: asyncio.Future[Any]) -> None:
+    if not answer.cancelled():
+        answer.exception()
+
+
+def _tell_loop(message: str, error: BaseException | None) -> None:
+    context: dict[str, Any] = {"message": message}
+    if error is not None:
+        context["exception"] = error
+    asyncio.get_running_loop().call_exception_handler(context)
+
+
+class Serving:
+    """What `serve_handlers` returns: `async with` it, or `await` it and close the server yourself."""
+
+    def __init__(self, handlers: Mapping[int, Handler], listen: str, settings: _Settings) -> None:
+        self._handlers = handlers
+        self._listen = listen
+        self._settings = settings
+        self._server: HandlerServer | None = None
+
+    async def _start(self) -> HandlerServer:
+        server = HandlerServer(self._handlers, self._settings)
+        await server.start(self._listen)
+        self._server = server
+        return server
+
+    def __await__(self) -> Generator[Any, None, HandlerServer]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> HandlerServer:
+        return await self._start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._server.close()
+
+
+def serve_handlers(
+    handlers: Mapping[int, Handler],
+    listen: str = "127.0.0.1:7434",
+    *,
+    secret: str | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    credit: int = 64,
+) -> Serving:
+    """Serve handlers by kind on `host:port` or `unix:/path`, for pipes to dial.
+
+    `secret`: what a pipe must show (`handler_secret_file` in its configuration). `user`, `password`: what this service
+    shows to the pipe. `credit`: sessions at work at once on one connection. A plain function runs in a thread of its
+    own, with a session whose methods are plain too. Raises ConfigError, OSError when it is awaited or entered.
+    """
+    if not handlers:
+        raise ConfigError("no handlers: give a function for each number of a kind")
+    settings = _Settings(secret, user, password, credit)
+    return Serving({number: as_coroutine(handler) for number, handler in handlers.items()}, listen, settings)
+
+
+def as_coroutine(handler: Handler) -> Handler:
+    """Coroutine functions as they are; plain ones in a thread, with the session's plain twin."""
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):
+        return handler
+
+    async def in_thread(repeat: RepeatData) -> None:
+        from truba.sync import plain_repeat
+
+        await asyncio.to_thread(handler, plain_repeat(repeat, asyncio.get_running_loop()))  # type: ignore[arg-type]  # a plain function takes the plain twin
+
+    return in_thread
