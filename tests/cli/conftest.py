@@ -71,4 +71,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("TRUBA_")}
+    """Ours without settings of the commands; `tests.cli.doomed` can be imported from anywhere."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("TRUBA_")}
+    root = str(Path(__file__).parents[2])
+    return plain | {"PYTHONPATH": os.pathsep.join(filter(None, (root, plain.get("PYTHONPATH"))))}

@@ -44,6 +44,8 @@ def test_every_refusal_says_whether_anything_was_stored(error: type[errors.Opera
     assert ("nothing was stored" in failure.message) == (error.happened == "no")
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), AssertionError(), OSError(5, "EIO")])
-def test_a_bug_is_not_a_failure(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), KeyError("x"), AssertionError(), OSError(5, "EIO"), BrokenPipeError(32, "EPIPE")]
+)
+def test_what_is_left_to_others(error: Exception) -> None:
     assert as_failure(error) is None

@@ -73,6 +73,8 @@ def as_failure(error: Exception) -> Failure | None:
             return Failure(DATA, f"{error}; the outcome of what was under way is unknown", next_step)
         case TrubaError():
             return Failure(PROBLEM, str(error))
+        case BrokenPipeError():
+            return None  # whoever read our output has gone: click ends quietly
         case ConnectionError() | TimeoutError():
             return Failure(UNREACHABLE, str(error) or type(error).__name__)
         case FileNotFoundError():

@@ -12,6 +12,7 @@ import click
 
 from truba.cli.failure import UNREACHABLE, USAGE, Failure
 from truba.cli.options import FILE
+from truba.errors import Unavailable
 
 if TYPE_CHECKING:
     from truba.client.admin import Admin
@@ -28,7 +29,11 @@ def asks_a_pipe(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command --url, --user and --password-file, and in their stead the argument `ask`."""
 
     @click.option(
-        "--url", envvar="TRUBA_URL", default=DEFAULT_URL, show_default=True, help="The pipe. [env: TRUBA_URL]"
+        "--url",
+        envvar="TRUBA_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        help="The pipe, or unix:///path. [env: TRUBA_URL]",
     )
     @click.option("--user", envvar="TRUBA_USER", help="Who asks, if the pipe has users. [env: TRUBA_USER]")
     @click.option(
@@ -48,20 +53,19 @@ def asks_a_pipe(command: Callable[..., None]) -> Callable[..., None]:
 
 
 async def _connected(url: str, user: str | None, password_file: Path | None, work: Work[T]) -> T:
-    from truba.client.admin import Admin
+    from truba.client.admin import connect_admin
     from truba.config import read_secret
 
     if user and not password_file:
         raise Failure(USAGE, "--user needs --password-file")
     password = read_secret(password_file).decode() if password_file else None
     try:
-        admin = await Admin.connect(url, user=user, password=password)
-    except OSError as error:
-        next_step = "is it running? name another one with --url truba://HOST:PORT"
-        raise Failure(UNREACHABLE, f"no pipe answers at {url}: {error.strerror or error}", next_step) from error
+        admin = await connect_admin(url, user=user, password=password)
+    except Unavailable as error:
+        raise Failure(
+            UNREACHABLE, str(error), "is it running? name another one with --url truba://HOST:PORT"
+        ) from error
     try:
         return await work(admin)
-    except ConnectionError as error:
-        raise Failure(UNREACHABLE, f"the connection to {url} broke: {error}", "is the pipe still running?") from error
     finally:
         await admin.close()

@@ -1,0 +1,210 @@
+"""`ls`, `show`, `resume`, `delete` against a real pipe that holds real sessions."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from tests.cli.conftest import TRUBA, Serve, Served, environment
+from truba.cli.main import main
+
+CONFIG = """
+[kinds.transfer]
+number = 7
+handler = "truba://127.0.0.1:1"
+[kinds.mail]
+number = 8
+handler = "truba://127.0.0.1:1"
+[kinds.doomed]
+number = 9
+handler = "local:tests.cli.doomed:handler"
+max_attempts = 1
+"""
+
+
+class Pipe:
+    """A running pipe and both ways to talk to it."""
+
+    def __init__(self, served: Served) -> None:
+        host, port = served.address.split(":")
+        self.url = served.url
+        self.client = redis.Redis(host, int(port))
+
+    def stored(self, kind: int, *records: bytes, seconds: int = 3600) -> str:
+        number: bytes = self.client.execute_command("NEW", kind, *records)
+        self.client.execute_command("STORE", number, seconds)
+        return number.decode()
+
+    def run(self, *args: str) -> Result:
+        return CliRunner().invoke(main, [args[0], "--url", self.url, *args[1:]])
+
+    def lines(self, *args: str) -> list[dict[str, Any]]:
+        result = self.run(*args, "--json")
+        assert result.exit_code == 0, result.output
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+    def parked(self, number: int) -> list[str]:
+        """So many sessions of a kind whose handler always fails, once they are parked."""
+        for _ in range(number):
+            self.stored(9, b"x", seconds=0)
+        while True:
+            ids = [session["id"] for session in self.lines("ls", "--phase", "parked")]
+            if len(ids) == number:
+                return ids
+
+
+@pytest.fixture
+def pipe(serve: Serve) -> Pipe:
+    return Pipe(serve(CONFIG))
+
+
+def test_counts(pipe: Pipe) -> None:
+    pipe.stored(7, b"a")
+    pipe.client.execute_command("NEW", 8)
+    (document,) = pipe.lines("ls")
+    nothing = {"active": 0, "stored": 0, "repeating": 0, "parked": 0}
+    assert document["kinds"] == [
+        {"number": 7, "name": "transfer"} | nothing | {"stored": 1},
+        {"number": 8, "name": "mail"} | nothing | {"active": 1},
+        {"number": 9, "name": "doomed"} | nothing,
+    ]
+    assert [line.split()[:2] for line in pipe.run("ls").stdout.splitlines()[2:]] == [
+        ["7", "transfer"], ["8", "mail"], ["9", "doomed"],
+    ]  # fmt: skip
+
+
+def test_lists(pipe: Pipe) -> None:
+    ids = [pipe.stored(7, b"hidden") for _ in range(3)] + [pipe.stored(8, b"hidden")]
+    assert [session["id"] for session in pipe.lines("ls", "--all")] == ids
+    assert [session["id"] for session in pipe.lines("ls", "--kind", "mail")] == ids[3:]
+    assert [session["id"] for session in pipe.lines("ls", "--kind", "7", "--phase", "stored")] == ids[:3]
+    assert pipe.lines("ls", "--phase", "parked") == []
+    some = pipe.run("ls", "--limit", "2")
+    assert [line.split()[0] for line in some.stdout.splitlines()] == ["ID", *ids[:2]]
+    assert "in 60m" in some.stdout
+    assert "... and more" in some.stderr
+    assert "hidden" not in some.output
+
+
+def test_a_list_that_nobody_reads_to_its_end(pipe: Pipe) -> None:
+    for _ in range(20):
+        pipe.stored(7)
+    command = [*TRUBA, "ls", "--all", "--json", "--url", pipe.url]
+    shell = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    assert shell.stdout is not None
+    assert shell.stderr is not None
+    shell.stdout.close()
+    said = shell.stderr.read()
+    shell.stderr.close()
+    assert shell.wait(30) == 1
+    assert said == b""
+
+
+def test_show_hides_records_until_asked(pipe: Pipe) -> None:
+    number = pipe.stored(7, b"hidden text", b"\x00\x1b")
+    plain = pipe.run("show", number)
+    assert plain.exit_code == 0
+    assert "hidden" not in plain.stdout
+    assert "stored" in plain.stdout
+    asked = pipe.run("show", number, "--records")
+    assert "record 0, 11 bytes\n  hidden text" in asked.stdout
+    assert "record 1, 2 bytes\n  00 1b" in asked.stdout
+    (document,) = pipe.lines("show", number)
+    assert (document["records"], document["bytes"], "contents" in document) == (2, 13, False)
+    (document,) = pipe.lines("show", number, "--records")
+    assert [base64.b64decode(record["base64"]) for record in document["contents"]] == [b"hidden text", b"\x00\x1b"]
+
+
+def test_show_raw_is_nothing_but_the_bytes(pipe: Pipe) -> None:
+    number = pipe.stored(7, b"one\r\n", b"\xff")
+    assert pipe.run("show", number, "--raw").stdout_bytes == b"one\r\n\xff"
+    assert pipe.run("show", number, "--raw", "--record", "1").stdout_bytes == b"\xff"
+    beyond = pipe.run("show", number, "--record", "2")
+    assert beyond.exit_code == 2
+    assert "has 2 records" in beyond.stderr
+
+
+def test_resume_by_id_and_all_parked(pipe: Pipe) -> None:
+    parked = pipe.parked(3)
+    # Resumed sessions fail and park again: what tells is that the pipe handed each one over once more.
+    assert pipe.lines("resume", parked[0]) == [{"id": parked[0], "ok": True}]
+    while len(left := pipe.lines("ls", "--phase", "parked")) < 3:
+        pass
+    assert [session["epoch"] for session in left] == [2, 1, 1]
+    assert pipe.run("resume", "--kind", "doomed", "--all-parked").stdout == "resumed: 3\n"
+    assert pipe.run("resume", "--kind", "transfer", "--all-parked").stdout == "resumed: 0\n"
+
+
+def test_delete(pipe: Pipe) -> None:
+    first, second = pipe.stored(7, b"x"), pipe.stored(7, b"y")
+    unasked = pipe.run("delete", first)
+    assert unasked.exit_code == 2
+    assert "give --yes" in unasked.stderr
+    assert pipe.run("delete", first, "--yes").stdout == "deleted: 1\n"
+    gone = pipe.run("delete", first, "--yes")
+    assert gone.exit_code == 4
+    assert "nothing was stored" in gone.stderr
+    assert gone.stdout == "deleted: 0; refused: 1\n"
+    assert [session["id"] for session in pipe.lines("ls", "--all")] == [second]
+
+
+def test_a_session_that_an_owner_holds_is_refused(pipe: Pipe) -> None:
+    held = pipe.client.execute_command("NEW", 7, b"x").decode()
+    stored = pipe.stored(8)
+    result = pipe.run("delete", held, stored, "--yes", "--json")
+    assert result.exit_code == 1
+    by_id = {line["id"]: line for line in map(json.loads, result.stdout.splitlines())}
+    assert by_id[stored] == {"id": stored, "ok": True}
+    assert (by_id[held]["ok"], by_id[held]["code"]) == (False, "BUSY")
+
+
+def test_no_such_session(pipe: Pipe) -> None:
+    result = pipe.run("show", "1-999")
+    assert result.exit_code == 4
+    assert result.stdout == ""
+    assert "1-999" in result.stderr
+
+
+def test_an_unknown_kind(pipe: Pipe) -> None:
+    result = pipe.run("ls", "--kind", "nope")
+    assert result.exit_code == 1
+    assert "nope" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "args", [["resume"], ["resume", "1-2", "--all-parked"], ["resume", "1-2", "--kind", "7"], ["delete"]]
+)
+def test_what_is_ambiguous_is_refused(args: list[str]) -> None:
+    assert CliRunner().invoke(main, args).exit_code == 2
+
+
+def test_passwords(serve: Serve, tmp_path: Path) -> None:
+    for name in ("right", "wrong"):
+        (tmp_path / name).write_text(f"{name}\n")
+    served = serve('[node]\npassword_file = "right"\n' + CONFIG)
+    for args, code in (
+        ([], 5),
+        (["--password-file", str(tmp_path / "wrong")], 5),
+        (["--password-file", str(tmp_path / "right")], 0),
+        (["--password-file", str(tmp_path / "right"), "--user", "eve"], 0),
+        (["--password-file", str(tmp_path / "missing")], 2),
+        (["--user", "eve"], 2),
+    ):
+        result = CliRunner().invoke(main, ["ls", "--url", served.url, *args])
+        assert result.exit_code == code, (args, result.output)
+        assert "Traceback" not in result.output
+
+
+def test_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
+    serve('[node]\nunix = "truba.sock"\n' + CONFIG)
+    result = CliRunner().invoke(main, ["ls", "--json"], env={"TRUBA_URL": f"unix://{tmp_path}/truba.sock"})
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["kinds"]) == 3
