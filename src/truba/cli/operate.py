@@ -12,7 +12,7 @@ import click
 from truba.cli.failure import MISSING, PROBLEM, as_failure
 from truba.cli.options import json_option, progress, say_json
 from truba.cli.remote import Ask, asks_a_pipe
-from truba.cli.sessions import IdType, counts
+from truba.cli.sessions import IdType
 from truba.errors import NoSession, OperationError
 from truba.types import Index, Phase
 
@@ -109,8 +109,8 @@ async def _each(
 
 async def _parked(admin: Admin, kind: str | None) -> int:
     """How many sessions are parked, for the progress bar."""
-    kinds = await counts(admin)
-    return sum(one.by_phase[Phase.PARKED] for one in kinds if kind in (None, one.name, str(one.number)))
+    counts = await admin.counts()
+    return sum(n.get(Phase.PARKED, 0) for number, (name, n) in counts.items() if kind in (None, name, str(number)))
 
 
 async def _given(ids: Iterable[Index]) -> AsyncIterator[Index]:

@@ -53,14 +53,14 @@ def asks_a_pipe(command: Callable[..., None]) -> Callable[..., None]:
 
 
 async def _connected(url: str, user: str | None, password_file: Path | None, work: Work[T]) -> T:
-    from truba.client.admin import connect_admin
+    from truba.client.admin import Admin
     from truba.config import read_secret
 
     if user and not password_file:
         raise Failure(USAGE, "--user needs --password-file")
     password = read_secret(password_file).decode() if password_file else None
     try:
-        admin = await connect_admin(url, user=user, password=password)
+        admin = await Admin.connect(url, user=user, password=password)
     except Unavailable as error:
         raise Failure(
             UNREACHABLE, str(error), "is it running? name another one with --url truba://HOST:PORT"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,7 +64,7 @@ def ls(kind: str | None, phase: str | None, limit: int | None, everything: bool,
     if everything and limit:
         raise click.UsageError("--all and --limit exclude each other")
     if kind is None and phase is None and limit is None and not everything:
-        _say_counts(ask(counts), as_json)
+        _say_counts(ask(lambda admin: admin.counts()), as_json)
         return
     most = None if everything else limit or LIST_MAX
 
@@ -106,11 +105,11 @@ def show(session_id: Index, with_records: bool, only: int | None, raw: bool, as_
     """
     if raw and as_json:
         raise click.UsageError("--raw and --json exclude each other")
-    session: SessionInfo = ask(lambda admin: admin.show(session_id))
-    chosen = list(enumerate(session.records or ()))
+    session, records = ask(lambda admin: admin.show(session_id))
+    chosen = list(enumerate(records))
     if only is not None:
-        if only >= len(chosen):
-            raise Failure(USAGE, f"session {session_id} has {len(chosen)} records; the first is number 0")
+        if only >= len(records):
+            raise Failure(USAGE, f"session {session_id} has {len(records)} records; there is no number {only}")
         chosen = [chosen[only]]
     if raw:
         for _, record in chosen:
@@ -142,33 +141,13 @@ def as_document(session: SessionInfo) -> dict[str, Any]:
         "deliveries": session.deliveries,
         "cause": session.cause,
         "detail": session.detail,
-        "records": session.records_count,
+        "records": session.records,
         "bytes": session.bytes,
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many sessions of one kind there are."""
-
-    number: int
-    name: str
-    by_phase: dict[str, int]
-
-
-async def counts(admin: Admin) -> list[Counts]:
-    """Of every configured kind, from the lines `kind_7:name=transfer,active=0,...` of INFO."""
-    found = []
-    for key, value in (await admin.info()).items():
-        if key.startswith("kind_"):
-            fields = dict(field.split("=", 1) for field in value.split(","))
-            by_phase = {phase: int(fields[phase]) for phase in PHASES}
-            found.append(Counts(int(key.removeprefix("kind_")), fields["name"], by_phase))
-    return found
-
-
-def _say_counts(kinds: list[Counts], as_json: bool) -> None:
-    rows = [(kind.number, kind.name, *(kind.by_phase[phase] for phase in PHASES)) for kind in kinds]
+def _say_counts(counts: dict[int, tuple[str, dict[Phase, int]]], as_json: bool) -> None:
+    rows = [(number, name, *(by_phase.get(phase, 0) for phase in Phase)) for number, (name, by_phase) in counts.items()]
     if as_json:
         say_json({"kinds": [dict(zip(("number", "name", *PHASES), row, strict=True)) for row in rows]})
     else:
@@ -181,7 +160,7 @@ def _row(session: SessionInfo) -> str:
         session.name or session.kind,
         session.phase,
         session.epoch,
-        session.records_count,
+        session.records,
         session.bytes,
         _due(session),
         session.cause or "-",
