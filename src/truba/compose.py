@@ -11,8 +11,6 @@ from truba.errors import ConfigError
 from truba.kinds import Kind
 from truba.log.file import FileLog
 from truba.node.node import Limits, Node
-from truba.ports.log import Log
-from truba.ports.store import Store
 from truba.ports.transport import Route, Transport
 from truba.store.rocks import RocksStore
 from truba.transports.local import LocalRoute, local_transport
@@ -26,8 +24,8 @@ class Parts:
     """A node and what it stands on, opened and closed together."""
 
     node: Node
-    log: Log
-    store: Store
+    log: FileLog
+    store: RocksStore
 
     async def close(self) -> None:
         """Stop the node, then give log and store back. Whatever goes wrong, both are closed."""

@@ -49,6 +49,12 @@ async def serve(config: Config) -> int:
             segment_bytes=config.node.segment,
             reserve_bytes=config.node.reserve,
         )
+        if parts.log.cut is not None:
+            log.warning(
+                "the last write before the stop was torn; it was never acknowledged",
+                cut=str(parts.log.cut),
+                kept=str(parts.log.cut_kept),
+            )
         try:
             return await _run(parts, frontends, stop, config, started)
         finally:
