@@ -16,6 +16,7 @@ COMMANDS = {
     "show": ("truba.cli.sessions:show", "Show one session, with its records if asked."),
     "resume": ("truba.cli.operate:resume", "Have stored or parked sessions handed over now."),
     "delete": ("truba.cli.operate:delete", "Delete stored or parked sessions for good."),
+    "demo": ("truba.cli.demo:demo", "See work that killed processes left behind get finished."),
     "log": ("truba.cli.log:log", "Look into a log on disk: dump, verify, repair."),
 }
 """Command -> where it is, and its line in `truba --help`."""
