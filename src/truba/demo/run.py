@@ -1,0 +1,382 @@
+"""The demo from an empty directory to the proof: starts everybody, gives out the work, kills, waits, has it proved."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from truba.client.admin import Admin
+from truba.demo.bank import Banks
+from truba.demo.killer import HANDLER_DIES_AT, PAUSES_AT, PIPE_DIES_AT, Killer
+from truba.demo.orders import Order, Orders
+from truba.demo.processes import Child
+from truba.demo.proof import Proof, prove
+from truba.demo.show import Show
+from truba.demo.transfers import KIND, Transfer
+from truba.errors import OperationError, TrubaError
+
+WORKERS = 4
+PAUSE_S = 3.0
+"""Longer than idle_timeout: the paused worker's session is the handler's when it wakes up."""
+
+HANDLER_DOWN_S = 0.5
+PIPE_DOWN_S = 0.3
+DEADLINE_S = 300.0
+"""For slow disks; a machine with a common SSD needs a tenth of it."""
+
+CONFIG = """\
+[node]
+data = "pipe"
+listen = "127.0.0.1:0"
+
+[kinds.transfer]
+number = {kind}
+handler = "truba://{handler}"
+recovery_delay = "200ms"
+jitter = "100ms"
+backoff = {{ base = "100ms", factor = 2, cap = "1s" }}
+handler_timeout = "5s"
+idle_timeout = "1500ms"
+concurrency = 8
+"""
+
+
+class DemoFailed(TrubaError):
+    """Something happened that no kill explains."""
+
+
+@dataclass(slots=True)
+class Kills:
+    """How often, by whom. Everything here is SIGKILL, but for the pauses (SIGSTOP, later SIGCONT)."""
+
+    at_points: Counter[str] = field(default_factory=Counter)
+    from_outside: int = 0
+    handler: int = 0
+    pipe: int = 0
+    pauses: int = 0
+
+    @property
+    def workers(self) -> int:
+        return self.at_points.total() + self.from_outside
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "workers": self.workers,
+            "at_points": dict(self.at_points),
+            "from_outside": self.from_outside,
+            "handler": self.handler,
+            "pipe": self.pipe,
+            "pauses": self.pauses,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    with_pipe: bool
+    seed: int
+    took_s: float
+    kills: Kills
+    given_again: int
+    """Transfers whose first worker died, or was refused, before New was acknowledged."""
+    taken_away: int
+    """Transfers that a worker lost to the handler while it was still alive: its late writes were fenced."""
+    handed_over: int
+    """Hand-overs to the handler, as it tells itself; the proof does not rest on it."""
+    proof: Proof
+
+    def as_dict(self) -> dict[str, Any]:
+        kills, proof = self.kills.as_dict(), self.proof.as_dict()
+        return {one.name: getattr(self, one.name) for one in fields(self)} | {"kills": kills, "proof": proof}
+
+
+class Demo:
+    """One run in `directory`, which must be empty."""
+
+    def __init__(
+        self, directory: Path, transfers: Sequence[Transfer], *, seed: int, with_pipe: bool, show: Show
+    ) -> None:
+        self._directory = directory
+        self._transfers = transfers
+        self._seed = seed
+        self._with_pipe = with_pipe
+        self._show = show
+        self._board = show.board
+        self._killer = Killer(seed)
+        self._orders = Orders(transfers, self._killer.deaths(transfers))
+        self._kills = Kills()
+        self._children: set[Child] = set()
+        self._busy: dict[str, Child] = {}  # workers with an order in hand
+        self._paused: set[Child] = set()
+        self._struck: set[Child] = set()  # those killed from outside
+        self._pauses_left = list(PAUSES_AT)
+        self._taken_away = 0
+        self._handed_over = 0
+        self._handler_address = ""
+        self._pipe_address = ""
+        self._handler_up, self._pipe_up = asyncio.Event(), asyncio.Event()
+        self._stopping = False
+
+    async def run(self) -> Outcome:
+        """DemoFailed when something happens that no kill explains. No child is left, whatever happens."""
+        Banks.create(self._directory, self._transfers)
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await self._all_work()
+        except TimeoutError as error:
+            left = self._orders.total - self._orders.taken
+            raise DemoFailed(
+                f"not done after {DEADLINE_S:.0f} s: {left} transfers not begun, sessions {self._board.unfinished}"
+            ) from error
+        except ExceptionGroup as group:
+            raise _first(group) from group
+        finally:
+            await asyncio.gather(*(child.kill() for child in self._children))
+        return Outcome(
+            with_pipe=self._with_pipe,
+            seed=self._seed,
+            took_s=round(loop.time() - started_s, 1),
+            kills=self._kills,
+            given_again=self._orders.given_again,
+            taken_away=self._taken_away,
+            handed_over=self._handed_over,
+            proof=prove(self._directory, self._transfers),
+        )
+
+    async def _all_work(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            others = []
+            if self._with_pipe:
+                others.append(tasks.create_task(self._keep_handler()))
+                await self._handler_up.wait()
+                others.append(tasks.create_task(self._keep_pipe()))
+                others.append(tasks.create_task(self._watch_pipe()))
+                await self._pipe_up.wait()
+                others.append(tasks.create_task(self._kill_pipe()))
+            workers = [tasks.create_task(self._keep_worker(f"worker {n}")) for n in range(1, WORKERS + 1)]
+            others.append(tasks.create_task(self._kill_workers()))
+            await asyncio.wait(workers)
+            if self._with_pipe:
+                await self._settled()
+                self._stopping = True
+                await self._stop_cleanly()
+            for task in others:
+                task.cancel()
+
+    # -- workers ---------------------------------------------------------------------------------------------
+
+    async def _keep_worker(self, name: str) -> None:
+        """Start it, give it orders, start another when it dies, until every transfer is taken."""
+        pipe = ("--pipe", f"truba://{self._pipe_address}") if self._with_pipe else ()
+        while (order := await self._orders.next()) is not None:
+            log = self._directory / "workers.log"
+            child = await self._start(name, "truba.demo.worker", str(self._directory), *pipe, log=log)
+            self._give(child, order)
+            last = order
+            async for line in child.lines():
+                what, _, detail = line.split(" ", 2)
+                if what == "taken":
+                    self._orders.take(last)
+                    self._board.taken = self._orders.taken
+                    self._maybe_pause(child)
+                    continue
+                del self._busy[name]
+                if what == "done":
+                    self._board.by_workers += 1
+                else:
+                    self._lost(child, last, detail)
+                following = await self._orders.next()
+                if following is None:
+                    child.hang_up()
+                    break
+                self._give(child, following)
+                last = following
+            await self._ended(child, last)
+
+    def _give(self, child: Child, order: Order) -> None:
+        self._busy[child.name] = child
+        child.tell(order.to_line())
+
+    def _lost(self, child: Child, order: Order, code: str) -> None:
+        if order.taken:
+            self._taken_away += 1
+            self._show.news(f"{child.name} is told {code}: {order.transfer.id} is the handler's by now", "good")
+        else:
+            self._orders.drop(order)
+
+    async def _ended(self, child: Child, order: Order) -> None:
+        """A worker's process has ended: how, and what becomes of the order it held."""
+        code = await child.wait()
+        self._children.discard(child)
+        self._paused.discard(child)
+        held = self._busy.pop(child.name, None) is not None
+        if code == 0 and not held:
+            return
+        if code != -signal.SIGKILL:
+            raise DemoFailed(f"{child.name} ended with {code}; see {self._directory / 'workers.log'}")
+        if held:
+            self._orders.drop(order)
+        if child in self._struck:
+            self._kills.from_outside += 1
+        else:
+            self._kills.at_points[order.die] += 1
+            self._show.news(f"{child.name} killed {order.die}, {order.transfer.id} in hand", "kill")
+        self._board.workers_killed = self._kills.workers
+
+    async def _kill_workers(self) -> None:
+        for wait_s in self._killer.blows():
+            await asyncio.sleep(wait_s)
+            candidates = [name for name, child in sorted(self._busy.items()) if child not in self._paused]
+            if candidates:
+                child = self._busy[self._killer.victim(candidates)]
+                self._struck.add(child)
+                child.signal(signal.SIGKILL)
+                self._show.news(f"{child.name} killed from outside", "kill")
+
+    def _maybe_pause(self, child: Child) -> None:
+        if self._with_pipe and self._pauses_left and self._progress >= self._pauses_left[0]:
+            del self._pauses_left[0]
+            self._kills.pauses += 1
+            self._paused.add(child)
+            child.signal(signal.SIGSTOP)
+            self._show.news(f"{child.name} stopped for {PAUSE_S:g} s, in the middle of a transfer", "kill")
+            asyncio.get_running_loop().call_later(PAUSE_S, self._wake, child)
+
+    def _wake(self, child: Child) -> None:
+        child.signal(signal.SIGCONT)
+        self._paused.discard(child)
+
+    @property
+    def _progress(self) -> float:
+        return self._orders.taken / self._orders.total
+
+    # -- handler and pipe ------------------------------------------------------------------------------------
+
+    async def _keep_handler(self) -> None:
+        while True:
+            listen = ("--listen", self._handler_address) if self._handler_address else ()
+            log = self._directory / "handler.log"
+            child = await self._start("handler", "truba.demo.handler", str(self._directory), *listen, log=log)
+            async for line in child.lines():
+                what, of, _ = (line + "  ").split(" ", 2)
+                match what:
+                    case "ready":
+                        self._handler_address = of
+                        self._handler_up.set()
+                        self._board.others["handler"] = "up"
+                    case "handed":
+                        self._handed_over += 1
+                        if self._kills.handler == 0 and self._progress >= HANDLER_DIES_AT:
+                            self._kills.handler += 1
+                            child.signal(signal.SIGKILL)
+                            self._show.news(f"the handler killed, {of} in hand", "kill")
+                    case "finished":
+                        self._board.by_handler += 1
+                    case _:
+                        raise DemoFailed(f"the handler said {line!r}")
+            if await self._died(child, self._kills.handler):
+                return
+            await asyncio.sleep(HANDLER_DOWN_S)
+
+    async def _keep_pipe(self) -> None:
+        config = self._directory / "truba.toml"
+        config.write_text(CONFIG.format(kind=KIND, handler=self._handler_address))
+        log = self._directory / "pipe.log"
+        while True:
+            listen = ("--listen", self._pipe_address) if self._pipe_address else ()
+            child = await self._start(
+                "pipe", "truba", "serve", "--config", str(config), "--json", *listen, log=log, tells="stderr"
+            )
+            with log.open("a") as log_file:
+                async for line in child.lines():
+                    log_file.write(line + "\n")
+                    log_file.flush()
+                    if line.startswith("{") and (said := json.loads(line))["event"] == "ready":
+                        self._pipe_address = said["listen"]
+                        self._pipe = child
+                        self._pipe_up.set()
+                        self._board.others["pipe"] = "up"
+                        self._show.news(f"the pipe is up at {self._pipe_address}", "good")
+            self._pipe_up.clear()
+            if await self._died(child, self._kills.pipe):
+                return
+            await asyncio.sleep(PIPE_DOWN_S)
+
+    async def _died(self, child: Child, kills: int) -> bool:
+        """The pipe or the handler has ended; True when it was asked to."""
+        code = await child.wait()
+        self._children.discard(child)
+        self._board.others[child.name] = "stopped" if self._stopping else "killed"
+        if code == 0 and self._stopping:
+            return True
+        if code != -signal.SIGKILL or kills != 1:
+            raise DemoFailed(f"the {child.name} ended with {code}; see {self._directory / f'{child.name}.log'}")
+        return False
+
+    async def _kill_pipe(self) -> None:
+        await _until(lambda: self._progress >= PIPE_DIES_AT)
+        self._kills.pipe += 1
+        self._pipe.signal(signal.SIGKILL)
+        self._show.news("the pipe killed; what it acknowledged is in its log", "kill")
+
+    async def _watch_pipe(self) -> None:
+        """Keep the board's count of sessions; None while the pipe does not answer."""
+        while True:
+            await self._pipe_up.wait()
+            try:
+                admin = await Admin.connect(f"truba://{self._pipe_address}", timeout_s=2.0)
+                try:
+                    while True:
+                        counts = await admin.counts()
+                        self._board.unfinished = {str(phase): number for phase, number in counts[KIND][1].items()}
+                        await asyncio.sleep(0.1)
+                finally:
+                    await admin.close()
+            except (OperationError, OSError):
+                self._board.unfinished = None
+                await asyncio.sleep(0.1)
+
+    async def _settled(self) -> None:
+        """Every transfer was taken; wait until the pipe knows of no session any more."""
+        self._show.news("every transfer is begun; waiting for the last unfinished sessions")
+        await _until(lambda: self._kills.pipe == 1 and self._kills.handler == 1)
+        self._board.unfinished = None  # look again: what is there may be older than the last order
+        await _until(self._none_unfinished)
+
+    def _none_unfinished(self) -> bool:
+        counts = self._board.unfinished
+        if counts is not None and counts["parked"]:
+            raise DemoFailed(f"the pipe parked {counts['parked']} sessions")
+        return counts is not None and not any(counts.values())
+
+    async def _stop_cleanly(self) -> None:
+        """SIGTERM to the pipe, then to the handler; their keepers check that they end with 0."""
+        for name in ("pipe", "handler"):
+            for child in [child for child in self._children if child.name == name]:
+                child.signal(signal.SIGTERM)
+                await child.wait()
+
+    async def _start(self, name: str, module: str, *args: str, log: Path, **options: Any) -> Child:
+        child = await Child.start(name, module, *args, log=log, **options)
+        self._children.add(child)
+        return child
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - fifty looks a second cost less than an event for each of these conditions
+        await asyncio.sleep(0.02)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first real exception in a group of groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
