@@ -1,0 +1,140 @@
+"""Each code block of the documentation does what it says, and each command in it exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from click.testing import CliRunner
+
+import truba
+from truba import config
+from truba.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+class Block(NamedTuple):
+    page: str
+    number: int
+    language: str
+    text: str
+
+
+BLOCKS = [
+    Block(str(page.relative_to(ROOT)), number, language, text)
+    for page in PAGES
+    for number, (language, text) in enumerate(FENCE.findall(page.read_text()))
+]
+
+
+def named(language: str) -> list[object]:
+    return [pytest.param(b, id=f"{b.page}:{b.number}") for b in BLOCKS if b.language == language]
+
+
+@pytest.fixture
+def pipe_at_7433(tmp_path: Path) -> Iterator[int]:
+    """A real pipe with a kind 7; its port, which the examples get in place of 7433."""
+    file = tmp_path / "pipe.toml"
+    file.write_text(
+        '[node]\ndata = "served"\nlisten = "127.0.0.1:0"\nlog_format = "json"\n'
+        '[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:9"\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "truba", "serve", "--config", str(file)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        ready = next(json.loads(line) for line in process.stderr if '"ready"' in line)
+        yield int(ready["listen"].rpartition(":")[2])
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("block", named("python"))
+def test_python(block: Block, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    text = block.text
+    if ":7433" in text:
+        text = text.replace(":7433", f":{request.getfixturevalue('pipe_at_7433')}")
+    (tmp_path / "example.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "example.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if "finishing" in text and "open(" in text:
+        assert "finishing 1-2 [b'take 5 from A, give 5 to B', b'taken']" in done.stdout
+
+
+@pytest.mark.parametrize("block", named("toml"))
+def test_toml(block: Block, tmp_path: Path) -> None:
+    text = block.text
+    if "[kinds." not in text:  # an excerpt
+        text += '\n[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:7434"\n'
+    (tmp_path / "truba.toml").write_text(text)
+    for secret in re.findall(r'_file = "(.*?)"', block.text):
+        path = tmp_path / secret
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("hush\n")
+    assert config.load(tmp_path / "truba.toml").kinds
+
+
+@pytest.mark.parametrize("block", named("sh"))
+def test_commands(block: Block) -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in block.text.splitlines():
+        match shlex.split(line, comments=True):
+            case ["make", target, *_]:
+                assert target in targets
+            case ["truba", name, *arguments]:
+                usage = CliRunner().invoke(main, [name, "--help"])
+                assert usage.exit_code == 0
+                for option in (argument for argument in arguments if argument.startswith("--")):
+                    assert option in usage.output
+            case []:
+                pass
+            case other:
+                pytest.fail(f"who runs {other}?")
+
+
+def test_every_language_of_a_block_has_its_test() -> None:
+    assert {block.language for block in BLOCKS} <= {"python", "toml", "sh"}
+
+
+def test_the_table_of_errors_is_the_tree() -> None:
+    page = (ROOT / "docs" / "python-api.md").read_text()
+    told = {
+        name: (happened, again)
+        for names, happened, again in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (\w+) \| (\w+) \|", page, re.MULTILINE)
+        for name in re.findall(r"\w+", names)
+    }
+    assert told == {
+        kind.__name__: (kind.happened, kind.again) for kind in vars(truba.errors)["OPERATION_ERRORS"].values()
+    }
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_tests_that_the_guarantees_name_exist() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    for path in re.findall(r"`(tests/[\w/.]+)", page):
+        assert (ROOT / path).exists(), path
