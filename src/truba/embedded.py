@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 from truba.compose import Parts, build
 from truba.errors import OperationError
 from truba.kinds import Kind
 from truba.node.node import Limits
 from truba.node.session import LocalSession
+from truba.opening import Opening
 from truba.types import Index
 
 
@@ -62,42 +62,22 @@ class EmbeddedPipe:
         await self._parts.close()
 
 
-class OpenPipe:
-    """What `truba.open` returns: `async with` it, or `await` it and close the pipe yourself."""
-
-    def __init__(self, data: Path, kinds: Sequence[Kind], limits: Limits | None) -> None:
-        self._data = data
-        self._kinds = kinds
-        self._limits = limits
-        self._pipe: EmbeddedPipe | None = None
-
-    async def _open(self) -> EmbeddedPipe:
-        parts = build(self._data, self._kinds, limits=self._limits)
-        try:
-            await parts.node.start()
-        except BaseException:
-            await parts.close()
-            raise
-        self._pipe = EmbeddedPipe(parts)
-        return self._pipe
-
-    def __await__(self):  # type: ignore[no-untyped-def]  # the generator type of a coroutine's await says nothing
-        return self._open().__await__()
-
-    async def __aenter__(self) -> EmbeddedPipe:
-        return await self._open()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._pipe is not None
-        await self._pipe.close()
-
-
-def open(data: str | Path, *, kinds: Sequence[Kind], limits: Limits | None = None) -> OpenPipe:  # noqa: A001 - truba.open
+def open(  # noqa: A001 - truba.open
+    data: str | Path, *, kinds: Sequence[Kind], limits: Limits | None = None
+) -> Opening[EmbeddedPipe]:
     """Open the pipe of a data directory, which is created if need be.
 
     Durable means: after fdatasync of the pipe's log. Raises ConfigError, DataError (locked, damaged, newer, not
     writable) when it is awaited or entered.
     """
-    return OpenPipe(Path(data), kinds, limits)
+
+    async def begin() -> EmbeddedPipe:
+        parts = build(Path(data), kinds, limits=limits)
+        try:
+            await parts.node.start()
+        except BaseException:
+            await parts.close()
+            raise
+        return EmbeddedPipe(parts)
+
+    return Opening(begin)

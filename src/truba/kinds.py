@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any
 from truba.errors import ConfigError
 
 if TYPE_CHECKING:
+    from truba import sync
     from truba.session import RepeatData
 
-Handler = Callable[["RepeatData"], Awaitable[Any]]
-"""What finishes a session: returning deletes it, raising has it handed over again after a backoff."""
+AsyncHandler = Callable[["RepeatData"], Awaitable[Any]]
+Handler = AsyncHandler | Callable[["sync.RepeatData"], Any]
+"""What finishes a session: returning deletes it, raising has it handed over again after a backoff.
+
+A coroutine function, or a plain one, which runs in a thread with the plain twin of the repeat.
+"""
 
 KIND_MAX = 2**32 - 1
 

@@ -12,6 +12,9 @@ from typing import Protocol, runtime_checkable
 
 from truba.types import Cause, Index
 
+STORE_SECONDS_MAX = 10 * 365 * 86_400
+"""Ten years: a longer Store is a mistake in the unit."""
+
 
 @runtime_checkable
 class Session(Protocol):

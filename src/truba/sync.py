@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from truba import session as contracts
-from truba.kinds import Handler, Kind
+from truba.kinds import AsyncHandler, Handler, Kind
 from truba.types import Cause, Index
 
 T = TypeVar("T")
@@ -90,12 +90,12 @@ def plain_repeat(repeat: contracts.RepeatData, loop: asyncio.AbstractEventLoop) 
     return RepeatData(repeat.records, Session(repeat.session, loop), repeat.kind, repeat.attempt, repeat.cause)
 
 
-def as_coroutine(handler: Handler) -> Handler:
+def as_coroutine(handler: Handler) -> AsyncHandler:
     """A coroutine function as it is; a plain one in a thread, with the session's plain twin."""
     call = handler if inspect.isroutine(handler) else type(handler).__call__
     if inspect.iscoroutinefunction(call):
-        return handler
-    plain_handler: Callable[[Any], Any] = handler
+        return cast(AsyncHandler, handler)
+    plain_handler = cast(Callable[[RepeatData], Any], handler)
 
     async def in_thread(repeat: contracts.RepeatData) -> None:
         await asyncio.to_thread(plain_handler, plain_repeat(repeat, asyncio.get_running_loop()))

@@ -24,7 +24,7 @@ from truba.address import parse_listen
 from truba.client.requests import encode, error_of
 from truba.client.session import Act, Hold, WireSession
 from truba.errors import Closed, ConfigError, Fenced, NoSession, OperationError, TrubaError, UnknownOutcome
-from truba.kinds import Handler
+from truba.kinds import AsyncHandler, Handler
 from truba.session import RepeatData
 from truba.sync import as_coroutine
 from truba.types import Cause, Index
@@ -61,7 +61,7 @@ class HandlerSession(WireSession[Hold]):
 class HandlerServer:
     """A listening handler service. `address` is `host:port` as bound, or the socket's path."""
 
-    def __init__(self, handlers: Mapping[int, Handler], settings: _Settings) -> None:
+    def __init__(self, handlers: Mapping[int, AsyncHandler], settings: _Settings) -> None:
         self._handlers = handlers
         self.settings = settings
         self.address = ""
@@ -74,7 +74,7 @@ class HandlerServer:
         self._closed = asyncio.Event()
 
     @property
-    def handlers(self) -> Mapping[int, Handler]:
+    def handlers(self) -> Mapping[int, AsyncHandler]:
         return self._handlers
 
     async def start(self, listen: str) -> None:
@@ -317,7 +317,7 @@ def _tell_loop(message: str, error: BaseException | None) -> None:
 class Serving:
     """What `serve_handlers` returns: `async with` it, or `await` it and close the server yourself."""
 
-    def __init__(self, handlers: Mapping[int, Handler], listen: str, settings: _Settings) -> None:
+    def __init__(self, handlers: Mapping[int, AsyncHandler], listen: str, settings: _Settings) -> None:
         self._handlers = handlers
         self._listen = listen
         self._settings = settings

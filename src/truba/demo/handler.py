@@ -46,7 +46,7 @@ def say(what: str, transfer: Transfer, detail: str = "") -> None:
 async def serve(banks_directory: Path, listen: str) -> None:
     """Until SIGTERM."""
     handlers = {KIND: partial(finish, banks_directory)}
-    async with truba.serve_handlers(handlers, listen) as server:  # type: ignore[arg-type]  # a plain function
+    async with truba.serve_handlers(handlers, listen) as server:
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         print("ready", server.address, flush=True)  # noqa: T201 - read by whoever started this service

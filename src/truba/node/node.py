@@ -12,15 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from truba.clock import Clock, SystemClock
-from truba.codec.batch import decode_batch
-from truba.errors import BadRequest, ConfigError, DataDamaged, Fenced, NoPerm, NoSession, Unavailable
+from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable
 from truba.kinds import Kind
 from truba.machine.events import Opened, Parked, Stored
-from truba.machine.machine import Machine
 from truba.node.alarm import Alarm
 from truba.node.checkpoint import Checkpointer
 from truba.node.dispatcher import Dispatcher
 from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
+from truba.node.recovery import recover
 from truba.node.sequencer import Sequencer, Waiter
 from truba.ports.log import Log
 from truba.ports.store import Head, Store
@@ -40,24 +39,6 @@ class Limits:
 
     grace_max_s: float = 300.0
     checkpoint_bytes: int = 64 << 20
-
-
-def recover(log: Log, store: Store, kinds: Mapping[int, Kind]) -> Machine:
-    """What store and log hold together. DataDamaged: they do not fit. ConfigError: a kind has gone missing."""
-    machine = Machine(store, kinds)
-    applied = store.summary.applied
-    if applied.seq > log.tail.seq or log.position_at(applied.seq) not in (None, applied):
-        raise _mismatch(log, store)
-    for batch, _ in log.read(applied.seq):
-        machine.replay(batch.term, decode_batch(batch.body))
-    missing = sorted({kind for kind, _ in machine.counts} - kinds.keys())
-    if missing:
-        left = ", ".join(f"kind {n}: {sum(c for (k, _), c in machine.counts.items() if k == n)}" for n in missing)
-        raise ConfigError(
-            f"there are sessions of kinds that the configuration does not name ({left}); add the kinds again, and"
-            " remove them only when no session of theirs is left (truba ls)"
-        )
-    return machine
 
 
 class Node:
@@ -410,11 +391,3 @@ class Node:
             self._lose(owner, owner.away_cause)
         self.dispatcher.wake()
         self.rearm()
-
-
-def _mismatch(log: Log, store: Store) -> DataDamaged:
-    applied = store.summary.applied
-    return DataDamaged(
-        f"the store holds the state of event {applied.term}-{applied.seq}, the log ends with"
-        f" {log.tail.term}-{log.tail.seq} and does not lead there: they are not of one piece; nothing was changed"
-    )

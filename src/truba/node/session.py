@@ -8,9 +8,8 @@ import math
 from truba.errors import BadRequest
 from truba.node.node import Node
 from truba.node.owners import Hold
+from truba.session import STORE_SECONDS_MAX
 from truba.types import Index
-
-STORE_SECONDS_MAX = 10 * 366 * 86_400
 
 
 class LocalSession:

@@ -13,6 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from truba.errors import BadRequest
 from truba.kinds import KIND_MAX
+from truba.session import STORE_SECONDS_MAX as SECONDS_MAX
 from truba.types import Index, Phase
 
 Args = Sequence[bytes]
@@ -20,7 +21,6 @@ KindRef = int | str
 """A kind as a request names it: its number, or its configured name."""
 
 TAG_MAX = 2**63 - 1
-SECONDS_MAX = 10 * 365 * 86_400  # ten years: longer is a mistake in the unit
 TOKEN_BYTES_MIN, TOKEN_BYTES_MAX = 16, 64
 NAME_BYTES_MAX = 256  # of a kind in a request; far above any name in use
 LS_LIMIT, LS_LIMIT_MAX = 100, 10_000

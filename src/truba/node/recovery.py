@@ -1,0 +1,38 @@
+"""Recovery: the state that store and log hold together, or a refusal that says why they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from truba.codec.batch import decode_batch
+from truba.errors import ConfigError, DataDamaged
+from truba.kinds import Kind
+from truba.machine.machine import Machine
+from truba.ports.log import Log
+from truba.ports.store import Store
+
+
+def recover(log: Log, store: Store, kinds: Mapping[int, Kind]) -> Machine:
+    """What store and log hold together. DataDamaged: they do not fit. ConfigError: a kind has gone missing."""
+    machine = Machine(store, kinds)
+    applied = store.summary.applied
+    if applied.seq > log.tail.seq or log.position_at(applied.seq) not in (None, applied):
+        raise _mismatch(log, store)
+    for batch, _ in log.read(applied.seq):
+        machine.replay(batch.term, decode_batch(batch.body))
+    missing = sorted({kind for kind, _ in machine.counts} - kinds.keys())
+    if missing:
+        left = ", ".join(f"kind {n}: {sum(c for (k, _), c in machine.counts.items() if k == n)}" for n in missing)
+        raise ConfigError(
+            f"there are sessions of kinds that the configuration does not name ({left}); add the kinds again, and"
+            " remove them only when no session of theirs is left (truba ls)"
+        )
+    return machine
+
+
+def _mismatch(log: Log, store: Store) -> DataDamaged:
+    applied = store.summary.applied
+    return DataDamaged(
+        f"the store holds the state of event {applied.term}-{applied.seq}, the log ends with"
+        f" {log.tail.term}-{log.tail.seq} and does not lead there: they are not of one piece; nothing was changed"
+    )
