@@ -97,7 +97,7 @@ def build(
     limits: Limits | None = None,
     transports: Mapping[str, Transport] | None = None,
     segment_bytes: int = 32 << 20,
-    reserve_bytes: int = 64 << 20,
+    reserve_bytes: int = 256 << 20,
 ) -> Parts:
     """Open log and store under `data` and put a node on them. Must run on the loop. ConfigError, DataError."""
     check_kinds(kinds)

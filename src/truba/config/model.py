@@ -116,7 +116,7 @@ class Node(Table):
     grace_max: Time = 300.0
     checkpoint: LogSize = 64 * MIB
     segment: LogSize = 32 * MIB
-    reserve: Annotated[int, _reader(size_bytes)] = 64 * MIB
+    reserve: Annotated[int, _reader(size_bytes)] = 256 * MIB
     connections_max: Count = 10_000
     request_bytes_max: LogSize = 64 * MIB
     output_bytes_max: LogSize = MIB

@@ -83,7 +83,7 @@ class FileLog:
         path: Path,
         *,
         segment_bytes: int = 32 << 20,
-        reserve_bytes: int = 64 << 20,
+        reserve_bytes: int = 256 << 20,
         inline_sync_s: float = 0.0005,
         commit: Commit = "auto",
         housekeeping: Literal["thread", "inline"] = "thread",

@@ -65,13 +65,12 @@ class Checkpointer:
             await self.wait()
 
     async def wait(self) -> None:
-        """Wait for a checkpoint under way; raises what went wrong with it."""
-        if self._task is not None:
-            await self._task
-
-    async def close(self) -> None:
+        """Wait for a checkpoint under way. What went wrong with it is told to `on_failure`, not here."""
         if self._task is not None:
             await asyncio.wait([self._task])
+
+    async def close(self) -> None:
+        await self.wait()
         self._thread.shutdown()
 
     def _sealed(self, batch: Batch, size: int) -> None:
