@@ -1,0 +1,158 @@
+"""`truba.open` on real files: what users see."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import truba
+from truba.embedded import EmbeddedPipe
+from truba.machine.digest import state_digest
+from truba.node.node import Limits
+
+
+async def nobody(repeat: truba.RepeatData) -> None:
+    raise RuntimeError("not to be called")
+
+
+def kind(handler: truba.Handler = nobody, **policy: float) -> truba.Kind:
+    return truba.Kind(7, "transfer", handler, **({"recovery_delay_s": 0, "jitter_s": 0} | policy))  # type: ignore[arg-type]
+
+
+async def test_handler_gets_what_was_stored_and_returning_deletes_it(tmp_path: Path) -> None:
+    got: asyncio.Queue[truba.RepeatData] = asyncio.Queue()
+
+    async def finish(repeat: truba.RepeatData) -> None:
+        await got.put(repeat)
+
+    async with truba.open(tmp_path / "data", kinds=[kind(finish)]) as pipe:
+        session = await pipe.new(7, b"one")
+        await session.append(b"two", b"three")
+        await session.store(0)
+        repeat = await asyncio.wait_for(got.get(), 10)
+        assert (list(repeat.records), repeat.attempt, repeat.cause) == (
+            [b"one", b"two", b"three"],
+            1,
+            truba.Cause.STORED,
+        )
+        assert (repeat.session.id, repeat.session.epoch) == (session.id, 1)
+    async with truba.open(tmp_path / "data", kinds=[kind(finish)]) as pipe:
+        assert not pipe.node.machine.counts
+
+
+async def test_plain_function_is_a_handler_too(tmp_path: Path) -> None:
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def finish(repeat: truba.sync.RepeatData) -> None:
+        repeat.session.append(b"by a thread")
+        assert not repeat.session.ended
+        repeat.session.delete()
+        loop.call_soon_threadsafe(done.set)
+
+    async with truba.open(tmp_path / "data", kinds=[kind(finish)]) as pipe:
+        await (await pipe.new(7, b"one")).store(0)
+        await asyncio.wait_for(done.wait(), 10)
+        assert not pipe.node.machine.counts
+
+
+async def test_block_that_raises_gives_the_session_back_with_its_reason(tmp_path: Path) -> None:
+    async with truba.open(tmp_path / "data", kinds=[kind(recovery_delay_s=1000)]) as pipe:
+        with pytest.raises(ZeroDivisionError):
+            async with pipe.session(7, b"one") as session:
+                _ = 1 / 0
+        head = pipe.node.look_up(session.id)
+        assert (head.phase, head.cause) == (truba.Phase.STORED, truba.Cause.FAILED)
+        assert head.detail == "ZeroDivisionError: division by zero"
+        async with pipe.session(7, b"two") as kept:
+            await kept.store(1000)
+        assert pipe.node.look_up(kept.id).phase is truba.Phase.STORED
+        async with pipe.session(7, b"three") as gone:
+            pass
+        with pytest.raises(truba.NoSession):
+            pipe.node.look_up(gone.id)
+
+
+async def test_restart_finds_what_was_there_whatever_was_checkpointed(tmp_path: Path) -> None:
+    """Many small checkpoints and restarts; G6."""
+    limits = Limits(checkpoint_bytes=50_000)
+    before: dict[truba.Index, tuple[object, list[bytes]]] = {}
+
+    def sessions(pipe: EmbeddedPipe) -> dict[truba.Index, tuple[object, list[bytes]]]:
+        machine = pipe.node.machine
+        return {h.id: (msgspec.structs.astuple(h)[:-1], machine.records(h.number)) for h in pipe.node.scan(None)}
+
+    async def work(pipe: truba.Pipe, number: int) -> None:
+        session = await pipe.new(7, b"%d" % number)
+        for _ in range(number % 5):
+            await session.append(b"x" * 300)
+        await (session.delete() if number % 3 else session.store(10**6))
+
+    for round_number in range(1, 4):
+        async with truba.open(tmp_path / "data", kinds=[kind()], limits=limits) as pipe:
+            assert sessions(pipe) == before
+            for wave in range(10):
+                await asyncio.gather(*(work(pipe, number) for number in range(wave * 90, wave * 90 + 90)))
+            assert pipe.node.checkpointer.done >= 3
+            before = sessions(pipe)
+            assert len(before) == 300 * round_number
+            digest = state_digest(pipe.node.machine)
+            await pipe.node.checkpointer.now()
+            assert state_digest(pipe.node.machine) == digest
+
+
+async def test_directory_is_held_by_one_pipe(tmp_path: Path) -> None:
+    async with truba.open(tmp_path / "data", kinds=[kind()]):
+        with pytest.raises(truba.DataLocked):
+            await truba.open(tmp_path / "data", kinds=[kind()])
+
+
+async def test_kinds_are_checked_before_anything_is_opened(tmp_path: Path) -> None:
+    for kinds in ([], [kind(), kind()], [truba.Kind(7, "a", "nowhere:x")], [truba.Kind(7, "a", "local:no.such:thing")]):
+        with pytest.raises(truba.ConfigError):
+            await truba.open(tmp_path / "data", kinds=kinds)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("bad", ["text", 5, None, [b"list"]])
+async def test_records_are_bytes(tmp_path: Path, bad: object) -> None:
+    async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        session = await pipe.new(7)
+        with pytest.raises(TypeError, match="nothing was stored"):
+            await session.append(bad)  # type: ignore[arg-type]
+        await session.append(bytearray(b"these too"), memoryview(b"and these"))
+        assert pipe.node.machine.records(session.id.seq) == [b"these too", b"and these"]
+
+
+def test_process_that_dies_leaves_its_sessions_to_the_handler_of_the_next(tmp_path: Path) -> None:
+    script = tmp_path / "dies.py"
+    script.write_text(
+        "import asyncio, os, truba\n"
+        "async def main():\n"
+        "    kind = truba.Kind(7, 'transfer', handler=print)\n"
+        "    pipe = await truba.open('data', kinds=[kind])\n"
+        "    session = await pipe.new(7, b'take')\n"
+        "    await session.append(b'taken')\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    assert subprocess.run([sys.executable, "dies.py"], cwd=tmp_path, check=False, timeout=60).returncode == -9
+    found: list[tuple[list[bytes], truba.Cause]] = []
+
+    async def recover() -> None:
+        done = asyncio.Event()
+
+        async def finish(repeat: truba.RepeatData) -> None:
+            found.append((list(repeat.records), repeat.cause))
+            done.set()
+
+        async with truba.open(tmp_path / "data", kinds=[kind(finish)]):
+            await asyncio.wait_for(done.wait(), 10)
+
+    asyncio.run(recover())
+    assert found == [([b"take", b"taken"], truba.Cause.RESTART)]

@@ -1,0 +1,130 @@
+"""Batches: who shares a sync, when answers leave, and what is told when the log fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from tests.node.test_life import kind
+from tests.node.world import World
+from truba.errors import LogPoisoned, UnknownOutcome
+from truba.node.session import LocalSession
+from truba.testing.jump import JumpClock
+
+Jump = Callable[[Coroutine[object, object, None]], None]
+
+
+def test_operations_of_one_turn_share_a_batch(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        before = node.sequencer.batches
+
+        async def one() -> None:
+            session = LocalSession(node, node.new(owner, 7, [b"a"]))
+            await session.append(b"b")
+            await session.delete()
+
+        await asyncio.gather(*(one() for _ in range(50)))
+        assert node.sequencer.batches - before == 2  # the first holds New and Append: New was not awaited
+
+    jump(main())
+
+
+def test_answers_leave_in_order_and_only_when_durable(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        world.log.held = True
+        left: list[int] = []
+        for number in range(6):
+            node.new(owner, 7, [b"a"])
+            node.when_durable(lambda durable, number=number: left.append(number if durable else -1))
+            if number % 2:
+                await asyncio.sleep(0)
+        await asyncio.sleep(1)
+        assert left == []
+        world.log.release(1)
+        await asyncio.sleep(0)
+        assert left == [0, 1]
+        world.log.held = False  # as a log that goes over from its thread to the loop: the next batches are done inline
+        world.log.release()
+        await asyncio.sleep(1)
+        assert left == list(range(6))
+
+    jump(main())
+
+
+def test_cancelled_waiter_does_not_disturb_the_others(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        sessions = [LocalSession(node, node.new(owner, 7, [])) for _ in range(3)]
+        await world.durable()
+        world.log.held = True
+        tasks = [asyncio.create_task(session.append(b"a")) for session in sessions]
+        await asyncio.sleep(0.1)
+        tasks[1].cancel()
+        await asyncio.sleep(0.1)
+        world.log.release()
+        assert [type(outcome) for outcome in await asyncio.gather(*tasks, return_exceptions=True)] == [
+            type(None),
+            asyncio.CancelledError,
+            type(None),
+        ]
+        assert [node.machine.records(session.id.seq) for session in sessions] == [[b"a"]] * 3
+
+    jump(main())
+
+
+def test_log_that_fails_makes_outcomes_unknown_and_ends_the_node(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        session = LocalSession(node, node.new(owner, 7, []))
+        await world.durable()
+        world.log.held = True
+        under_way = asyncio.create_task(session.append(b"a"))
+        await asyncio.sleep(0.1)
+        gathering = asyncio.create_task(session.append(b"b"))
+        await asyncio.sleep(0.1)
+        world.log.fail(OSError(5, "Input/output error"))
+        for task in (under_way, gathering):
+            with pytest.raises(UnknownOutcome):
+                await task
+        assert isinstance(node.failed.result(), LogPoisoned)
+        with pytest.raises(UnknownOutcome):
+            await session.append(b"c")
+        node.detach(owner)
+        await node.stop()
+
+    jump(main())
+
+
+def test_checkpoint_under_way_when_the_pipe_is_killed_loses_nothing(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        for number in range(300):
+            node.store(node.new(owner, 7, [b"%d" % number]), 10**6 + number)
+        await world.durable()
+        for turns in range(8):
+            checkpoint = asyncio.create_task(node.checkpointer.now())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            checkpoint.cancel()
+            node = await world.crash()
+            assert sum(node.machine.counts.values()) == 300
+            for number, head in enumerate(node.scan(None)):
+                assert node.machine.records(head.number) == [b"%d" % number]
+            node.new(node.attach(), 7, [])  # something to write for the next one
+            await world.durable()
+
+    jump(main())
