@@ -189,6 +189,13 @@ def ping(connection: Connection, args: list[bytes]) -> bytes:
     return replies.bulk(args[1]) if len(args) == 2 else b"+PONG\r\n"
 
 
+def echo(connection: Connection, args: list[bytes]) -> bytes:
+    """`redis-cli --pipe` ends its input with it, to know when the last answer has come."""
+    if len(args) != 2:
+        raise BadRequest("ECHO takes one text")
+    return replies.bulk(args[1])
+
+
 def auth(connection: Connection, args: list[bytes]) -> bytes | None:
     user, password = grammar.parse_auth(args)
     return _authenticate(connection, user or b"default", password, OK)
@@ -309,6 +316,7 @@ VERBS: dict[bytes, Verb] = {
     b"REMOVE": remove,
     b"INFO": info,
     b"PING": ping,
+    b"ECHO": echo,
     b"AUTH": auth,
     b"HELLO": hello,
     b"CLIENT": client,
