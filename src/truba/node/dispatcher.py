@@ -109,10 +109,13 @@ class Dispatcher:
         self._scheduled = False
         if not self._running:
             return
-        more = [lane for lane in self.lanes.values() if self._advance(lane)]
-        if more:
-            self.wake()
-        self._node.rearm()
+        try:
+            more = [lane for lane in self.lanes.values() if self._advance(lane)]
+            if more:
+                self.wake()
+            self._node.rearm()
+        except Exception as error:  # damage found in the store, or a defect: nothing may be held back in silence
+            self._node.collapse(error)
 
     def _advance(self, lane: KindLane) -> bool:
         """Hand over what is due in one lane; True when there may be more to do at once."""

@@ -64,9 +64,9 @@ class Node:
         self.base = store
         self.machine = recover(log, store, self.kinds)
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.sequencer = Sequencer(log, self.machine, self._fail)
+        self.sequencer = Sequencer(log, self.machine, self.collapse)
         self.checkpointer = Checkpointer(
-            self.machine, log, store, self.sequencer, self.limits.checkpoint_bytes, self._fail
+            self.machine, log, store, self.sequencer, self.limits.checkpoint_bytes, self.collapse
         )
         self.dispatcher = Dispatcher(self, routes)
         self.accepting = False
@@ -109,8 +109,8 @@ class Node:
         finally:
             await self.checkpointer.close()
 
-    def _fail(self, error: BaseException) -> None:
-        """Nothing in memory may be trusted any more."""
+    def collapse(self, error: BaseException) -> None:
+        """Nothing in memory, or nothing on the disk, may be trusted any more: take and give nothing from here on."""
         self.accepting = False
         self.dispatcher.pause()
         self._alarm.cancel()
@@ -165,20 +165,20 @@ class Node:
     def name_owner(self, owner: Owner, token: bytes, grace_ms: int) -> list[tuple[Index, int, int, int]]:
         """Say who is behind a connection; takes over what that owner holds: `(id, kind, tag, operations)` of each."""
         digest = token_digest(token)
-        if owner.digest != digest:
-            if owner.holds:
-                raise BadRequest("OWNER comes before the first NEW of a connection; nothing was changed")
-            if owner.digest:
-                raise BadRequest("this connection has named another owner already; nothing was changed")
-            before = self._present.get(digest) or self._away.come_back(digest)
-            if before is not None:
-                if before.user and before.user != owner.user:
-                    if before.receiver is None:
-                        self._away.leave(before, self._steady_ms())
-                    raise NoPerm("that owner belongs to another user; nothing was changed")
-                self._move(before, owner)
-            owner.digest = digest
-            self._present[digest] = owner
+        if owner.digest and owner.digest != digest:
+            raise BadRequest("this connection has named another owner already; nothing was changed")
+        if owner.holds and not owner.digest:
+            raise BadRequest("OWNER comes before the first NEW of a connection; nothing was changed")
+        before = self._present.get(digest) or self._away.get(digest)
+        if before is not None and before is not owner:
+            if before.user and before.user != owner.user:
+                raise NoPerm("that owner belongs to another user; nothing was changed")
+            self._away.forget(digest)
+            before.superseded = True
+            self._move(before, owner)
+        owner.digest = digest
+        owner.superseded = False
+        self._present[digest] = owner
         owner.grace_ms = min(grace_ms, round(self.limits.grace_max_s * 1000))
         heads = self.machine.owned
         return [(hold.id, hold.kind, hold.tag, heads[hold.number].operations) for hold in owner.holds.values()]
@@ -223,6 +223,8 @@ class Node:
         """Open a session; a tag that this owner already uses for an open one answers that one."""
         if not self.accepting:
             raise Unavailable("the pipe is starting or stopping and takes no new sessions; nothing was stored")
+        if owner.superseded:
+            raise Fenced("a newer connection has taken over this owner; nothing was stored")
         if tag >= 0 and owner.digest and (known := owner.tags.get(tag)) is not None:
             return known
         if self.log.space != "plenty":
@@ -359,7 +361,7 @@ class Node:
         """Call `waiter` once everything staged so far is durable (at once if it is)."""
         batch = self.sequencer.latest
         if batch is None:
-            waiter(not self.failed.done())
+            waiter(not self.sequencer.failed)
         else:
             batch.waiters.append(waiter)
 
@@ -385,6 +387,12 @@ class Node:
         self._alarm.at(next_ms)
 
     def _tick(self) -> None:
+        try:
+            self._expire()
+        except Exception as error:  # damage, or a defect: time must not stand still in silence
+            self.collapse(error)
+
+    def _expire(self) -> None:
         steady_ms = self._steady_ms()
         for hold in list(self._leases.expired(steady_ms)):
             self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)

@@ -11,6 +11,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Literal, Protocol
 
 from truba.errors import BadRequest, Closed, Fenced, NoSession
@@ -96,7 +97,19 @@ class Lane(Protocol):
 class Owner:
     """One connection's, client's or handler's holds."""
 
-    __slots__ = ("away_cause", "digest", "ended", "grace_ms", "holds", "out", "receiver", "suspect", "tags", "user")
+    __slots__ = (
+        "away_cause",
+        "digest",
+        "ended",
+        "grace_ms",
+        "holds",
+        "out",
+        "receiver",
+        "superseded",
+        "suspect",
+        "tags",
+        "user",
+    )
 
     def __init__(self, receiver: Receiver | None = None) -> None:
         self.receiver = receiver
@@ -109,6 +122,7 @@ class Owner:
         self.ended: dict[bytes, Hold] = {}  # the last ones, oldest first
         self.suspect: set[bytes] = set()  # taken from this owner by lateness: its old task may still write
         self.away_cause = Cause.LOST
+        self.superseded = False  # a newer connection has named the same owner
 
     def find(self, id_text: bytes) -> Hold:
         """The open hold that a request means by `3-117` or `3-117@2`. NoSession, Fenced, Closed, BadRequest."""
@@ -217,27 +231,42 @@ class Leases:
 
 
 class Away:
-    """Owners whose connection broke, waiting for the same token to come back within their grace."""
+    """Owners whose connection broke, waiting for the same token to come back within their grace. Steady clock, ms."""
 
     def __init__(self) -> None:
         self._owners: dict[bytes, tuple[Owner, int]] = {}
+        self._ends: list[tuple[int, bytes]] = []  # a heap; entries of owners that came back are passed over
 
     def leave(self, owner: Owner, now_ms: int) -> None:
-        self._owners[owner.digest] = (owner, now_ms + owner.grace_ms)
+        until_ms = now_ms + owner.grace_ms
+        self._owners[owner.digest] = (owner, until_ms)
+        heappush(self._ends, (until_ms, owner.digest))
 
-    def come_back(self, digest: bytes) -> Owner | None:
-        found = self._owners.pop(digest, None)
+    def get(self, digest: bytes) -> Owner | None:
+        found = self._owners.get(digest)
         return found[0] if found else None
+
+    def forget(self, digest: bytes) -> None:
+        """It came back."""
+        self._owners.pop(digest, None)
 
     def expired(self, now_ms: int) -> list[Owner]:
         """Owners that did not come back in time; forgotten by this."""
-        gone = [(digest, owner) for digest, (owner, until_ms) in self._owners.items() if until_ms <= now_ms]
-        for digest, _ in gone:
-            del self._owners[digest]
-        return [owner for _, owner in gone]
+        gone = []
+        while (end_ms := self.next_ms()) is not None and end_ms <= now_ms:
+            _, digest = heappop(self._ends)
+            gone.append(self._owners.pop(digest)[0])
+        return gone
 
     def next_ms(self) -> int | None:
-        return min((until_ms for _, until_ms in self._owners.values()), default=None)
+        """When the next owner's grace ends."""
+        while self._ends:
+            until_ms, digest = self._ends[0]
+            found = self._owners.get(digest)
+            if found is not None and found[1] == until_ms:
+                return until_ms
+            heappop(self._ends)
+        return None
 
     def __len__(self) -> int:
         return len(self._owners)

@@ -82,7 +82,7 @@ class Sequencer:
         self._gathering = Batch()
         self._under_way: deque[Batch] = deque()
         self._scheduled = False
-        self._failed = False
+        self.failed = False
         self._to_release: deque[Batch] = deque()
         self._releasing = False
         self.on_seal: Callable[[Batch, int], None] | None = None
@@ -99,7 +99,7 @@ class Sequencer:
 
     def stage(self, event: Event, size: int = 0) -> int:
         """Apply the event and put it into the gathering batch; its seq. `size`: bytes of payload."""
-        if self._failed:
+        if self.failed:
             raise UnknownOutcome("the log has failed; nothing was stored")
         seq = self._apply(event)
         batch = self._gathering
@@ -117,6 +117,8 @@ class Sequencer:
         batch = self.latest
         if batch is not None:
             await batch.durable()
+        elif self.failed:
+            raise UnknownOutcome("the log has failed; outcome unknown")
 
     def _turn(self) -> None:
         self._scheduled = False
@@ -125,7 +127,7 @@ class Sequencer:
     def _seal(self) -> None:
         batch = self._gathering
         events = batch.events
-        if not events or self._failed or len(self._under_way) >= self._log.window:
+        if not events or self.failed or len(self._under_way) >= self._log.window:
             return  # with the log full, `_settled` comes back here
         last_seq = self._machine.seq
         self._gathering = Batch()
@@ -155,15 +157,19 @@ class Sequencer:
             self._seal()  # first the disk, then the answers: they overlap
         while self._to_release:
             for waiter in self._to_release.popleft().waiters:
-                waiter(True)
+                try:
+                    waiter(True)
+                except Exception as trouble:  # damage found on the way to a handler, or a defect: stop loudly
+                    self._fail(trouble)
         self._releasing = False
 
     def _fail(self, error: BaseException) -> None:
-        if self._failed:
+        if self.failed:
             return
-        self._failed = True
+        self.failed = True
         lost = [*self._under_way, self._gathering]
         self._under_way.clear()
+        self._gathering = Batch()
         for batch in lost:
             for waiter in batch.waiters:
                 waiter(False)

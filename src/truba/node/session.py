@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 
 from truba.errors import BadRequest
@@ -45,33 +44,28 @@ class LocalSession:
         if not records:
             raise BadRequest("append takes at least one record; nothing was stored")
         self._node.append(self._hold, [*map(_plain, records)])
-        await self._durable()
+        await self._node.sequencer.flush()
 
     async def replace(self, record: bytes) -> None:
         self._node.replace(self._hold, _plain(record))
-        await self._durable()
+        await self._node.sequencer.flush()
 
     async def delete(self) -> None:
         self._node.delete(self._hold)
-        await self._durable()
+        await self._node.sequencer.flush()
 
     async def store(self, seconds: float) -> None:
         if not (math.isfinite(seconds) and 0 <= seconds <= STORE_SECONDS_MAX):
             raise BadRequest(f"store takes seconds from 0 to ten years, not {seconds!r}; nothing was stored")
         self._node.store(self._hold, math.ceil(seconds * 1000))
-        await self._durable()
+        await self._node.sequencer.flush()
 
     async def fail(self, reason: str = "") -> None:
         self._node.fail(self._hold, reason)
-        await self._durable()
+        await self._node.sequencer.flush()
 
     async def touch(self) -> None:
         self._node.touch(self._hold)
-
-    def _durable(self) -> asyncio.Future[None]:
-        batch = self._node.sequencer.latest
-        assert batch is not None  # an event was staged just now, and commits happen in later turns of the loop
-        return batch.durable()
 
 
 def _plain(record: object) -> bytes:

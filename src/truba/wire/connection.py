@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 import structlog
 
-from truba.errors import BadRequest, NoAuth, NoPerm, OperationError
+from truba.errors import BadRequest, DataError, NoAuth, NoPerm, OperationError
 from truba.node.node import Node
 from truba.node.owners import Handover, Hold, Owner
 from truba.ports.auth import Authenticator, Principal
@@ -141,6 +141,10 @@ class Connection(asyncio.Protocol):
                 out.append(answer)
             except OperationError as refusal:
                 out.append(replies.error(refusal.code, str(refusal)))
+            except DataError as damage:
+                self.node.collapse(damage)
+                out.append(replies.error("UNAVAILABLE", f"the pipe stops: {damage}"))
+                self.quitting = True
             if self.quitting:
                 break
         self.send(b"".join(out), size)
@@ -151,8 +155,8 @@ class Connection(asyncio.Protocol):
         """Let bytes go once everything staged so far is durable; `size`: bytes of the requests they answer."""
         batch = self.node.sequencer.latest
         if batch is None:
-            if self.transport is not None:
-                self.transport.write(answers)
+            self._pending_bytes += size
+            self._release(answers, size, not self.node.sequencer.failed)
             return
         batch.waiters.append(partial(self._release, answers, size))
         self._pending_bytes += size
@@ -227,7 +231,9 @@ class Connection(asyncio.Protocol):
 
     def has_seat(self, kind: int) -> bool:
         """Would the handler at the other end take one more session of this kind?"""
-        return kind in self.kinds and self.owner.out < self.credit and "output" not in self._paused_for
+        owner = self.owner
+        able = not owner.superseded and "output" not in self._paused_for
+        return able and kind in self.kinds and owner.out < self.credit
 
     def serve_kinds(self, kinds: frozenset[int], credit: int) -> None:
         """KINDS: begin to be handed sessions."""
