@@ -1,6 +1,6 @@
 """Measures, and writes the table between the `bench` marks of README.md and docs/benchmark.md.
 
-    python -m bench.report [options of truba bench]
+python -m bench.report [options of truba bench]
 """
 
 from __future__ import annotations

@@ -120,7 +120,8 @@ def test_nobody_listens(tmp_path: Path) -> None:
     [
         ("local:nowhere.at.all:f", "cannot be loaded"),
         ("local:json:nothing", "cannot be loaded"),
-        ("local:json:dumps", "no coroutine function"),
+        ("local:json:__name__", "this is no function"),
+        ("local:json:dumps", ""),
         ("local:asyncio:sleep", ""),
     ],
 )

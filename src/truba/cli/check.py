@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import inspect
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
@@ -144,8 +143,8 @@ async def _handlers(config: Config) -> AsyncIterator[Finding]:
             match scheme:
                 case "local":
                     function = load_object(rest)
-                    if not inspect.iscoroutinefunction(function):
-                        raise ConfigError("this is no coroutine function; write `async def`")
+                    if not callable(function):
+                        raise ConfigError("this is no function")
                 case "truba":
                     where: Address = address(rest.removeprefix("//"))
                     file = config.handler_secret_files.get(route)

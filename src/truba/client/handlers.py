@@ -362,4 +362,3 @@ def serve_handlers(
         raise ConfigError("no handlers: give a function for each number of a kind")
     settings = _Settings(secret, user, password, credit)
     return Serving({number: as_coroutine(handler) for number, handler in handlers.items()}, listen, settings)
-

@@ -172,9 +172,7 @@ class RemotePipe:
 
     # -- calls -------------------------------------------------------------------------------------------------
 
-    async def _submit(
-        self, hold: RemoteHold | None, act: Act | Literal["new", "read", "other"], request: bytes
-    ) -> Any:
+    async def _submit(self, hold: RemoteHold | None, act: Act | Literal["new", "read", "other"], request: bytes) -> Any:
         if self._closed:
             raise Unavailable("this client is closed; nothing was sent")
         if self._broken is not None:
