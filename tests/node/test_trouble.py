@@ -1,0 +1,140 @@
+"""What the node does when something is wrong: with an owner, with the store, or with how much comes at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from tests.node.test_life import TOKEN, kind
+from tests.node.world import World
+from truba.errors import BadRequest, DataDamaged, Fenced
+from truba.node.sequencer import BATCH_EVENTS_MAX
+from truba.node.session import LocalSession
+from truba.testing.jump import JumpClock
+from truba.types import Cause, Phase
+
+Jump = Callable[[Coroutine[object, object, None]], None]
+
+
+def test_superseded_owner_opens_no_session_that_nobody_would_give_back(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        old, new = node.attach(), node.attach()
+        node.name_owner(old, TOKEN, 10_000)
+        node.name_owner(new, TOKEN, 10_000)
+        with pytest.raises(Fenced):
+            node.new(old, 7, [b"a"])
+        with pytest.raises(BadRequest):
+            node.name_owner(old, b"another token, 16 bytes", 0)
+        node.name_owner(old, TOKEN, 10_000)  # and the other way round
+        hold = node.new(old, 7, [b"a"])
+        with pytest.raises(Fenced):
+            node.new(new, 7, [b"a"])
+        node.detach(new)
+        node.detach(old)
+        await world.pass_time(20)
+        assert [handover.hold.id for handover in world.route(7).given] == [hold.id]
+
+    jump(main())
+
+
+def test_graces_end_each_at_its_own_time(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(recovery_delay_s=0), clock=clock)
+        node = await world.start()
+        for number, grace_s in enumerate((30, 10, 20)):
+            owner = node.attach()
+            node.name_owner(owner, b"token %d, sixteen bytes" % number, grace_s * 1000)
+            node.new(owner, 7, [b"%d" % grace_s])
+            node.detach(owner)
+        back = node.attach()
+        assert len(node.name_owner(back, b"token 2, sixteen bytes", 1000)) == 1
+        for seconds, expected in ((9.5, []), (1, [b"10"]), (10, [b"10"]), (10, [b"10", b"30"])):
+            await world.pass_time(seconds)
+            assert [handover.records[0] for handover in world.route(7).given] == expected
+
+    jump(main())
+
+
+def test_damage_found_on_the_way_to_a_handler_stops_the_node(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        node.store(node.new(owner, 7, [b"a"]), 1000)
+        await world.durable()
+        await node.checkpointer.now()
+        world.store.chunk = _damaged  # type: ignore[method-assign]
+        bystander = LocalSession(node, node.new(owner, 7, []))
+        await world.pass_time(3)
+        assert isinstance(node.failed.result(), DataDamaged)
+        assert not world.route(7).given
+        with pytest.raises(Exception, match="the log has failed"):
+            await bystander.append(b"b")
+
+    jump(main())
+
+
+def _damaged(number: int, first: int) -> list[bytes]:
+    raise KeyError(number)
+
+
+def test_more_than_a_batch_in_one_turn(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        sessions = [LocalSession(node, node.new(owner, 7, [])) for _ in range(BATCH_EVENTS_MAX + 10)]
+        await asyncio.gather(*(session.append(b"a") for session in sessions))
+        assert node.machine.counts[7, Phase.ACTIVE] == len(sessions)
+
+    jump(main())
+
+
+def test_a_hundred_thousand_due_at_once_are_handed_over_bit_by_bit(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(concurrency=500), kind(8), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        for at in range(20_000):
+            node.store(node.new(owner, 7, [b"a"]), 1000)
+            if at % 4000 == 0:
+                await world.durable()
+        node.store(node.new(owner, 8, [b"b"]), 1000)
+        await world.pass_time(1.5)
+        assert len(world.route(7).given) == 500
+        assert len(world.route(8).given) == 1
+        done = 0
+        while done < 2000:
+            node.delete(world.route(7).given[done].hold)
+            done += 1
+            if done % 250 == 0:
+                await world.pass_time(0.01)
+                assert len(world.route(7).given) == 500 + done
+        orders = [handover.hold.number for handover in world.route(7).given]
+        assert orders == sorted(orders)
+
+    jump(main())
+
+
+def test_unreachable_is_not_an_attempt_but_lost_is(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        hold = node.new(node.attach(), 7, [b"a"])
+        node.store(hold, 0)
+        route = world.route(7)
+        await world.pass_time(0.1)
+        node.give_back(route.given[0].hold, Cause.LOST)
+        assert (node.look_up(hold.id).attempts, node.look_up(hold.id).deliveries) == (1, 1)
+        route.reachable = False
+        await world.pass_time(5)
+        route.reachable = True
+        await world.pass_time(101)
+        assert route.given[1].attempt == 2
+        assert node.look_up(hold.id).deliveries > 2
+
+    jump(main())
