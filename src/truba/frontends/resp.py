@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class RespFrontend:
             try:
                 server = await loop.create_server(self._connection, host, port, backlog=1024)
             except OSError as error:
-                raise OSError(error.errno, f"cannot listen on {self._listen.tcp}: {error.strerror or error}") from error
+                raise OSError(error.errno, f"cannot listen on {self._listen.tcp}: {_plain(error)}") from error
             self.bound = server.sockets[0].getsockname()[:2]
             self._servers.append(server)
         if self._listen.unix is not None:
@@ -65,7 +66,7 @@ class RespFrontend:
         try:
             server = await asyncio.get_running_loop().create_unix_server(self._connection, str(path), backlog=1024)
         except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {path}: {error.strerror or error}") from error
+            raise OSError(error.errno, f"cannot listen on {path}: {_plain(error)}") from error
         path.chmod(0o600)  # noqa: ASYNC240 - once, at the start
         return server
 
@@ -129,3 +130,8 @@ async def _remove_stale(path: Path) -> None:
         return
     writer.close()
     raise OSError(errno.EADDRINUSE, f"cannot listen on {path}: another process listens there")
+
+
+def _plain(error: OSError) -> str:
+    """The system's own words; asyncio puts a sentence of its own in their place."""
+    return os.strerror(error.errno) if error.errno else str(error)
