@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from truba.errors import ConfigError
 
 DEFAULT_PORT = 7433
+_PORT_MAX = 65_535
 
 
-def parse_listen(text: str) -> tuple[str, int]:
+class Address(NamedTuple):
+    """Where to listen or to dial; printed `host:port`, an IPv6 host in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def address(value: object) -> Address:
+    """The host and port of "host:port" or "[::1]:port"."""
+    wanted = 'an address such as "127.0.0.1:7433" or "[::1]:7433"'
+    if isinstance(value, str):
+        host, colon, port = value.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if bracketed:
+            host = host[1:-1]
+        if colon and host and (bracketed or ":" not in host) and port.isdecimal() and int(port) <= _PORT_MAX:
+            return Address(host, int(port))
+    raise ValueError(f"{value!r} is not an address", wanted)
+
+
+def parse_listen(text: str) -> Address:
     """`host:port`, the host in brackets for IPv6; port 0 asks for a free one. ConfigError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65_535 or not host:
-        raise ConfigError(f"{text!r} is no address: write host:port, e.g. 127.0.0.1:{DEFAULT_PORT}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    try:
+        return address(text)
+    except ValueError as error:
+        raise ConfigError(f"{error.args[0]}: write {error.args[1]}") from error
 
 
 def parse_handler(url: str) -> tuple[str, int]:

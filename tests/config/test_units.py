@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truba.config.units import Address, address, seconds, size_bytes, size_text, time_text
+from truba.address import Address, address
+from truba.config.units import seconds, size_bytes, size_text, time_text
 
 
 @pytest.mark.parametrize(

@@ -131,9 +131,9 @@ def _objects(config: Config) -> Iterator[Finding]:
 
 async def _handlers(config: Config) -> AsyncIterator[Finding]:
     """Each address once, all at the same time."""
+    from truba.address import address
     from truba.cli.probe import kinds_served
     from truba.config import Address, read_secret
-    from truba.config.units import address
     from truba.transports.local import load_object
 
     async def try_one(route: str, wanted: dict[int, str]) -> Finding:

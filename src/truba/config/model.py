@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from truba.config.units import Address, address, seconds, size_bytes, size_text, time_text
+from truba.address import Address, address
+from truba.config.units import seconds, size_bytes, size_text, time_text
 from truba.kinds import KIND_MAX, Backoff, Kind
 
 MIB = 2**20

@@ -1,4 +1,4 @@
-"""Sizes, times and addresses as people write them: "64MiB", "1m30s", "127.0.0.1:7433".
+"""Sizes and times as people write them: "64MiB", "1m30s". Addresses are in `truba.address`.
 
 Pure functions: text to number and back. Refusals are ValueError, with two arguments: what is wrong, what to write.
 """
@@ -6,7 +6,6 @@ Pure functions: text to number and back. Refusals are ValueError, with two argum
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _SIZE_UNITS = {
@@ -16,17 +15,6 @@ _SIZE_UNITS = {
 }  # fmt: skip
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))")
 _TIME_UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_PORT_MAX = 65_535
-
-
-class Address(NamedTuple):
-    """Where to listen or to dial; printed `host:port`, an IPv6 host in brackets."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def size_bytes(value: object) -> int:
@@ -57,19 +45,6 @@ def seconds(value: object) -> float:
         if parts and "".join(number + unit for number, unit in parts) == value.strip() and units == descending:
             return sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
     raise ValueError(f"{value!r} is not a time", wanted)
-
-
-def address(value: object) -> Address:
-    """The host and port of "host:port" or "[::1]:port"."""
-    wanted = 'an address such as "127.0.0.1:7433" or "[::1]:7433"'
-    if isinstance(value, str):
-        host, colon, port = value.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        if bracketed:
-            host = host[1:-1]
-        if colon and host and (bracketed or ":" not in host) and port.isdecimal() and int(port) <= _PORT_MAX:
-            return Address(host, int(port))
-    raise ValueError(f"{value!r} is not an address", wanted)
 
 
 def size_text(size: int) -> str:
