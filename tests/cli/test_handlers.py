@@ -97,7 +97,7 @@ def test_it_finishes_what_was_left_behind(serve: Serve, service: Service, tmp_pa
         (("tests.cli.doomed:EMPTY",), 2, "is no dictionary of handlers"),
         (("tests.cli.doomed:NAMED",), 2, "'transfer' is no number of a kind"),
         (("tests.cli.doomed:NUMBERS",), 2, "is no function"),
-        (("tests.cli.doomed:HANDLERS", "--listen", "nowhere"), 2, "'nowhere' is no address"),
+        (("tests.cli.doomed:HANDLERS", "--listen", "nowhere"), 2, "'nowhere' is not an address"),
         (("tests.cli.doomed:HANDLERS", "--secret-file", "missing"), 2, "missing cannot be read"),
         (("tests.cli.doomed:HANDLERS", "--patience", "soon"), 2, "'soon' is not a time"),
         (("tests.cli.doomed:HANDLERS", "--credit", "0"), 2, "--credit"),
