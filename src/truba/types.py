@@ -27,7 +27,7 @@ class Index(NamedTuple):
         """Read `3-117`. Raises ValueError on anything that `str(index)` would not print."""
         plain = text.decode("ascii", "replace") if isinstance(text, bytes) else text
         term, dash, seq = plain.partition("-")
-        if dash and term.isdecimal() and seq.isdecimal() and len(plain) <= 41:
+        if dash and term.isdecimal() and seq.isdecimal() and max(len(term), len(seq)) <= 19:  # they fit 64 bits
             index = cls(int(term), int(seq))
             if str(index) == plain:
                 return index

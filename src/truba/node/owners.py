@@ -136,6 +136,8 @@ class Owner:
         try:
             index = Index.parse(plain)
             epoch = int(epoch_text) if at else -1
+            if at and (epoch < 0 or b"%d" % epoch != epoch_text):
+                raise ValueError("not as it is printed")
         except ValueError:
             raise BadRequest(
                 f"not an id: {id_text[:64]!r}; ids look like 3-117 or 3-117@2; nothing was stored"

@@ -77,7 +77,9 @@ class Connection(asyncio.Protocol):
         self._wake = wake
         self._parser = RequestParser(settings.parser)
         self._guarded = settings.authenticator is not None
-        self._backlog: list[list[bytes]] | None = None  # requests that wait for an authentication
+        self._backlog: list[list[bytes]] | None = None  # requests that wait for an authentication, or for room
+        self._backlog_waits = False  # for room, and the answers before it are durable already
+        self._at_end: Callable[[], None] | None = None  # nothing more can come: what to do once all is answered
         self._pending_bytes = 0
         self._paused_for: set[str] = set()
         self._closing = False
@@ -96,11 +98,17 @@ class Connection(asyncio.Protocol):
         try:
             requests = self._parser.feed(data)
         except FramingLost as lost:
+            self._at_end = self._at_end or partial(self._give_up, lost.error)
             self._serve(lost.requests, 0)
-            self._give_up(lost.error)
             return
         if requests:
             self._serve(requests, len(data))
+
+    def eof_received(self) -> bool:
+        """The client has said all that it will say, and may still read: it gets its answers, then the end."""
+        self._at_end = self._at_end or self.close
+        self._serve([], 0)
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
@@ -114,6 +122,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._resume("output")
+        if self._backlog_waits:
+            self._serve_backlog()
         if self._wake is not None:
             self._wake()
 
@@ -126,8 +136,9 @@ class Connection(asyncio.Protocol):
             self._backlog += requests
             return
         out: list[bytes] = []
+        room = self.settings.output_bytes_max
         verbs = self._verbs
-        for at, args in enumerate(requests):
+        for at, args in enumerate(requests, 1):
             try:
                 verb = verbs.get(args[0]) or verbs.get(args[0].upper())
                 if verb is None:
@@ -136,20 +147,44 @@ class Connection(asyncio.Protocol):
                     raise NoAuth("authenticate first: AUTH [user] password; nothing was stored")
                 answer = verb(self, args)
                 if answer is None:
-                    self._backlog = requests[at + 1 :]
+                    self._backlog = requests[at:]
                     break
-                out.append(answer)
             except OperationError as refusal:
-                out.append(replies.error(refusal.code, str(refusal)))
+                answer = replies.error(refusal.code, str(refusal))
             except DataError as damage:
                 self.node.collapse(damage)
-                out.append(replies.error("UNAVAILABLE", f"the pipe stops: {damage}"))
+                answer = replies.error("UNAVAILABLE", f"the pipe stops: {damage}")
                 self.quitting = True
+            out.append(answer)
             if self.quitting:
                 break
-        self.send(b"".join(out), size)
+            room -= len(answer)
+            if room < 0 and at < len(requests):
+                # A few bytes can ask for a mebibyte each: the rest waits until these answers have left.
+                self._backlog = requests[at:]
+                self._pause("answers")
+                break
+        if out:
+            self.send(b"".join(out), size)
         if self.quitting:
             self.close()
+        elif "answers" in self._paused_for:
+            self.node.when_durable(self._answers_left)
+        elif self._at_end is not None and self._backlog is None:
+            self._at_end()
+
+    def _answers_left(self, durable: bool) -> None:
+        """What was answered is with the transport; on with the rest, in a turn of its own, if there is room for it."""
+        self._backlog_waits = True
+        asyncio.get_running_loop().call_soon(self._serve_backlog)
+
+    def _serve_backlog(self) -> None:
+        if not self._backlog_waits or "output" in self._paused_for or self.transport is None:
+            return
+        self._backlog_waits = False
+        backlog, self._backlog = self._backlog, None
+        self._resume("answers")
+        self._serve(backlog or [], 0)
 
     def send(self, answers: bytes, size: int = 0) -> None:
         """Let bytes go once everything staged so far is durable; `size`: bytes of the requests they answer."""
@@ -180,8 +215,7 @@ class Connection(asyncio.Protocol):
         backlog, self._backlog = self._backlog, None
         self.send(answer)
         self._resume("authentication")
-        if backlog:
-            self._serve(backlog, 0)
+        self._serve(backlog or [], 0)
 
     def hold_requests(self) -> None:
         """Read nothing more until `go_on`."""
