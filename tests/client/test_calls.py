@@ -115,13 +115,15 @@ class World:
             if not self.calls.answered(reader.gets()):
                 self.lose()
 
-    def lose(self) -> None:
+    def lose(self, noticed: bool = True) -> None:
+        """The connection breaks; the pipe may go on to believe in it until the client is back."""
         if self.up:
             self.up = False
             self.calls.down()
             self.to_pipe.clear()
             self.to_client.clear()
-            self.pipe.leave(self.clock.now_s)
+            if noticed:
+                self.pipe.leave(self.clock.now_s)
 
     def connect(self) -> None:
         if not self.up:
@@ -176,7 +178,7 @@ STEP = st.one_of(
     st.tuples(st.just("turn")),
     st.tuples(st.just("deliver"), st.integers(1, 4)),
     st.tuples(st.just("answer"), st.integers(1, 4)),
-    st.tuples(st.just("lose")),
+    st.tuples(st.just("lose"), st.booleans()),
     st.tuples(st.just("connect")),
     st.tuples(st.just("cancel"), st.integers(0, 5)),
     st.tuples(st.just("wait"), st.sampled_from((0.1, 2.0, 5.0, 9.5, 11.0))),
@@ -308,7 +310,7 @@ async def test_a_new_that_nobody_waits_for_and_was_not_sent_is_forgotten(clock: 
 async def test_a_request_under_which_the_connection_always_breaks_is_given_up(clock: Clock) -> None:
     world = await opened(clock)
     world.operate(0, b"APPEND")
-    for _ in range(3):
+    for _ in range(module.BREAKS_MAX):
         await asyncio.sleep(0)
         world.lose()
         world.connect()

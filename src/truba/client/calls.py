@@ -28,8 +28,8 @@ UNDER_WAY_MAX = 32_768
 UNDER_WAY_BYTES_MAX = 32 << 20
 """Requests that wait for an answer; beyond either, callers wait for room."""
 
-SENDS_MAX = 3
-"""Connections that may break under one request before it is given up: it may be what breaks them."""
+BREAKS_MAX = 5
+"""Connections that may end with the same request as the first one not answered: it may be what breaks them."""
 
 Errand = Act | Literal["new", "read", "other"]
 """What a request is for. read: it changes nothing and may be sent twice; other: it may not."""
@@ -38,7 +38,7 @@ Errand = Act | Literal["new", "read", "other"]
 class Call:
     """A request and who waits for its answer."""
 
-    __slots__ = ("act", "answer", "born_s", "hold", "request", "sends", "sent_s")
+    __slots__ = ("act", "answer", "born_s", "breaks", "hold", "request", "sent_s")
 
     def __init__(
         self, request: bytes, answer: asyncio.Future[Any], act: Errand, hold: RemoteHold | None, born_s: float
@@ -49,7 +49,7 @@ class Call:
         self.hold = hold
         self.born_s = born_s
         self.sent_s = 0.0  # 0: not sent, or known not to have happened
-        self.sends = 0
+        self.breaks = 0
 
 
 class RemoteHold(Hold):
@@ -178,7 +178,6 @@ class Calls:
         now_s = time.monotonic()
         for call in outbox:
             call.sent_s = now_s
-            call.sends += 1
         self.sent.extend(outbox)
         self._send(b"".join([call.request for call in outbox]))
         outbox.clear()
@@ -192,7 +191,7 @@ class Calls:
         call = self.sent[0]
         if type(reply) is hiredis.ReplyError:
             error = error_of(str(reply))
-            if call.sends < SENDS_MAX and (
+            if call.breaks < BREAKS_MAX and (
                 isinstance(error, UnknownOutcome) or (call.act == "new" and isinstance(error, Fenced))
             ):
                 return False  # nobody knows yet; or another connection has taken our name: come back, and compare
@@ -273,14 +272,16 @@ class Calls:
         held = {one.key: one for one in listed}
         under_way, self.sent = self.sent, deque()
         resend: deque[Call] = deque()
+        if under_way:
+            under_way[0].breaks += 1
         for call in under_way:
             verdict, reply = self._judge(call, held, now_s)
             match verdict:
-                case "send again" if call.sends < SENDS_MAX:
+                case "send again" if call.breaks < BREAKS_MAX:
                     call.sent_s = 0.0
                     resend.append(call)
                 case "send again":
-                    broke = f"the connection broke {call.sends} times under this request; nothing was stored"
+                    broke = f"the connection broke {call.breaks} times under this request; nothing was stored"
                     self._settle(call, None, Unavailable(broke))
                 case "happened":
                     if call.hold is not None and call.act == "new":
