@@ -94,6 +94,7 @@ print("ready", flush=True)
 def script(url: str, rest: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(rest=rest), url],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -112,6 +113,9 @@ def test_an_interrupt_ends_a_call_that_waits_for_a_pipe_that_is_away(pipe_proces
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     served.kill()
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
     process.send_signal(signal.SIGINT)
