@@ -37,7 +37,8 @@ OUTERMOST = ("truba.cli", "truba.demo", "truba.bench", "truba.service")
 CLOCKS_AND_DICE = re.compile(r"\btime\.(time|time_ns|monotonic|monotonic_ns|perf_counter)\b|\brandom\.\w|\bsecrets\.\w")
 READS_CLOCKS = {
     "truba.clock",  # the node's, all of them
-    "truba.client.remote",  # another process's: its own timeouts, tags and tokens
+    "truba.client.calls",  # another process's: its own timeouts
+    "truba.client.remote",  # the same; tags and tokens
     "truba.log.disk",  # how long a sync takes
     "truba.service",  # how long the start took
 }

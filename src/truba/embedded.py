@@ -44,8 +44,8 @@ class EmbeddedPipe:
                 with suppress(OperationError):
                     await session.fail(f"{type(error).__name__}: {error}")
             raise
-        if not session.ended:
-            await session.delete()
+        if not session.closed:
+            await session.delete()  # Fenced when it was taken away meanwhile
 
     async def resume(self, session_id: Index) -> None:
         """Make a parked or stored session due at once, with fresh limits."""

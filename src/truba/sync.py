@@ -5,21 +5,26 @@
             session.append(b"...")
 
 Each pipe has one thread with one event loop; its methods may be called from any number of threads. Errors are the same.
+A pipe that is not closed does not keep the process from ending.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from truba import session as contracts
+from truba.errors import Unavailable, UnknownOutcome
 from truba.kinds import AsyncHandler, Handler, Kind
 from truba.types import Cause, Index
 
@@ -98,9 +103,39 @@ def as_coroutine(handler: Handler) -> AsyncHandler:
     plain_handler = cast(Callable[[RepeatData], Any], handler)
 
     async def in_thread(repeat: contracts.RepeatData) -> None:
-        await asyncio.to_thread(plain_handler, plain_repeat(repeat, asyncio.get_running_loop()))
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        # A thread for each, not a pool: how many work at once is bounded by the kind's concurrency or the credit, and
+        # a pool with fewer threads would let sessions wait while their handler_timeout runs.
+        run = partial(_run_plain, plain_handler, plain_repeat(repeat, loop), ended, loop)
+        threading.Thread(target=run, name=f"truba handler {repeat.session.id}", daemon=True).start()
+        await ended
 
     return in_thread
+
+
+def _run_plain(
+    handler: Callable[[Any], Any], repeat: RepeatData, ended: asyncio.Future[None], loop: asyncio.AbstractEventLoop
+) -> None:
+    """The life of a handler's thread."""
+    error: BaseException | None = None
+    try:
+        handler(repeat)
+    except BaseException as raised:
+        error = raised
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(_tell, ended, error)
+
+
+def _tell(ended: asyncio.Future[None], error: BaseException | None) -> None:
+    if ended.done():
+        return  # the session was taken away meanwhile, and the task cancelled
+    if error is None:
+        ended.set_result(None)
+    elif isinstance(error, Exception) and not isinstance(error, StopIteration):
+        ended.set_exception(error)
+    else:
+        ended.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))  # a future carries no such thing
 
 
 class Pipe:
@@ -108,7 +143,8 @@ class Pipe:
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="truba-sync", daemon=True)
+        self._closing = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="truba-sync", daemon=True)
         self._thread.start()
         try:
             self._pipe: Any = _wait(_entered(make), self._loop)
@@ -123,27 +159,41 @@ class Pipe:
     @contextmanager
     def session(self, kind: int, *records: bytes) -> Iterator[Session]:
         """Delete on success; on an exception give back by the kind's policy and raise it again."""
-        session = self.new(kind, *records)
+        block = self._pipe.session(kind, *records)
+        session = Session(_wait(block.__aenter__(), self._loop), self._loop)
         try:
             yield session
         except BaseException as error:
-            if not session.ended:
-                session.fail(f"{type(error).__name__}: {error}")
+            _wait(_leave(block, error), self._loop)
             raise
-        if not session.ended:
-            session.delete()
+        _wait(_leave(block, None), self._loop)
 
     def close(self) -> None:
-        if self._thread.is_alive():
-            try:
-                _wait(self._pipe.close(), self._loop)
-            finally:
-                self._end_loop()
+        """Calls of other threads that are under way end with an error."""
+        with self._closing:
+            if self._thread.is_alive():
+                try:
+                    _wait(self._pipe.close(), self._loop)
+                finally:
+                    self._end_loop()
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.close()
+
+    def _run(self) -> None:
+        """The life of the pipe's thread."""
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
 
     def __enter__(self) -> Pipe:
         return self
@@ -172,6 +222,34 @@ async def _entered(make: Callable[[], Any]) -> Any:
     return await make()
 
 
+async def _leave(block: Any, error: BaseException | None) -> None:
+    """The end of an `async with`; the caller raises its own error again, here only a new one may come out."""
+    try:
+        await block.__aexit__(None if error is None else type(error), error, None)
+    except BaseException as raised:
+        if raised is not error:  # an interrupt must not be raised in the loop's thread
+            raise
+
+
+LOOK_S = 0.5
+"""How often a waiting thread looks whether the loop that it waits for still runs."""
+
+
 def _wait(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
     """Run on the pipe's loop, wait here. An interrupt leaves at once; what was sent may still happen."""
-    return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+    try:
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    except RuntimeError as error:
+        coroutine.close()
+        raise Unavailable("this pipe is closed; nothing was sent") from error
+    while True:
+        try:
+            return future.result(LOOK_S)
+        except TimeoutError:
+            if future.done():
+                raise  # the coroutine's own
+            if loop.is_closed():
+                coroutine.close()
+                raise UnknownOutcome("the pipe was closed meanwhile; outcome unknown") from None
+        except concurrent.futures.CancelledError:
+            raise UnknownOutcome("the pipe was closed meanwhile; outcome unknown") from None

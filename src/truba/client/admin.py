@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,16 @@ class Admin:
         pipe = RemotePipe([parse_target(url)], None, 0.0, timeout_s, user, password)
         await pipe.open(patience_s=0.0)
         return cls(pipe)
+
+    @classmethod
+    @asynccontextmanager
+    async def over(cls, url: str, **options: Any) -> AsyncIterator[Admin]:
+        """`async with`: connects with the options of `connect`, and closes."""
+        admin = await cls.connect(url, **options)
+        try:
+            yield admin
+        finally:
+            await admin.close()
 
     async def ping(self) -> None:
         await self._pipe.request(b"PING", read=True)

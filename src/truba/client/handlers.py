@@ -21,20 +21,24 @@ from typing import Any, cast
 import hiredis
 
 from truba.address import parse_listen
+from truba.client.hello import read_hello
 from truba.client.requests import encode, error_of
-from truba.client.session import Act, Hold, WireSession
+from truba.client.resume import Act
+from truba.client.session import Hold, WireSession
 from truba.errors import Closed, ConfigError, Fenced, NoSession, OperationError, TrubaError, UnknownOutcome
 from truba.kinds import AsyncHandler, Handler
 from truba.session import RepeatData
 from truba.sync import as_coroutine
 from truba.types import Cause, Index
 
-REASON_CHARS_MAX = 200
 INPUT_BYTES_MAX = 256 << 20
 """Bytes of one push or answer not yet complete: beyond it the peer is no pipe. A session may hold much."""
 
-HELLO_BYTES_MAX = 4096
-"""The same before the peer has proved that it is a pipe."""
+HELLO_S_MAX = 10.0
+"""Who has not said hello by then is hung up."""
+
+HANG_UP_S = 2.0
+"""How long a closing service waits for its last words to leave."""
 
 
 class HandlerSession(WireSession[Hold]):
@@ -96,17 +100,20 @@ class HandlerServer:
 
     async def close(self, patience_s: float = 10.0) -> None:
         """Take nothing more; let running handlers finish for so long, then cancel them and hang up."""
+        loop = asyncio.get_running_loop()
         if self._server is not None:
             self._server.close()
         for link in list(self.links):
             link.stop_taking()
-        if self.tasks:
-            await asyncio.wait(list(self.tasks), timeout=patience_s)
+        until_s = loop.time() + patience_s
+        while self.tasks and (left_s := until_s - loop.time()) > 0:
+            await asyncio.wait(list(self.tasks), timeout=left_s)
         for task in list(self.tasks):
             task.cancel("the handler service is closing")
         await asyncio.gather(*self.tasks, return_exceptions=True)
         for link in list(self.links):
             link.hang_up()
+        await asyncio.gather(*(link.ended() for link in list(self.links)))
         self._closed.set()
 
     async def __aenter__(self) -> HandlerServer:
@@ -136,7 +143,10 @@ class _PipeLink(asyncio.Protocol):
         self._server = server
         self._reader = hiredis.Reader()
         self._unread_bytes = 0
+        self._early = bytearray()  # before hello
         self._trusted = False
+        self._gone = asyncio.Event()
+        self._alarm: asyncio.TimerHandle
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._running: dict[tuple[bytes, int], tuple[Hold, asyncio.Task[None]]] = {}
         self._outbox: list[bytes] = []
@@ -147,13 +157,25 @@ class _PipeLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self._server.links.add(self)
+        self._alarm = asyncio.get_running_loop().call_later(HELLO_S_MAX, self._refuse, "no hello in time")
 
     def data_received(self, data: bytes) -> None:
+        if not self._trusted:
+            self._early += data
+            try:
+                hello = read_hello(self._early)
+            except ValueError as error:
+                self._refuse(str(error))
+                return
+            if hello is None:
+                return
+            data = bytes(self._early[hello.end :])
+            self._early.clear()
+            if not self._hello(hello.secret):
+                return
         self._unread_bytes += len(data)
-        if self._unread_bytes > (INPUT_BYTES_MAX if self._trusted else HELLO_BYTES_MAX) or (
-            not self._trusted and not _looks_like_hello(data)
-        ):
-            self._refuse("what was said is no hello of a pipe")
+        if self._unread_bytes > INPUT_BYTES_MAX:
+            self._refuse("one message larger than any session")
             return
         self._reader.feed(data)
         try:
@@ -165,6 +187,7 @@ class _PipeLink(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._alarm.cancel()
         self._server.links.discard(self)
         for answer in self._waiting:
             if not answer.done():
@@ -173,20 +196,17 @@ class _PipeLink(asyncio.Protocol):
         for hold, task in list(self._running.values()):
             hold.ended = hold.ended or "taken"
             task.cancel(f"session {hold.id}: the connection to the pipe broke")
+        self._gone.set()
 
     # -- pushes and answers
 
     def _take(self, message: Any) -> None:
         if isinstance(message, hiredis.PushNotification):
-            match bytes(message[0]):
-                case b"repeat" if self._trusted:
+            match message[0]:
+                case b"repeat":
                     self._repeat(message)
-                case b"lost" if self._trusted:
+                case b"lost":
                     self._lost(message)
-                case b"hello":
-                    self._hello(message)
-                case b"repeat" | b"lost":
-                    raise ValueError("a push before hello")
                 case _:
                     pass  # of a newer pipe: pushes of other names are news, not duties
             return
@@ -198,21 +218,25 @@ class _PipeLink(asyncio.Protocol):
         else:
             answer.set_result(message)
 
-    def _hello(self, message: list[Any]) -> None:
+    def _hello(self, secret: bytes) -> bool:
+        """Do we trust whoever said this secret? Then we say who we are."""
         settings = self._server.settings
-        if not hmac.compare_digest(bytes(message[3]), settings.secret):
+        if not hmac.compare_digest(secret, settings.secret):
             self._refuse("a pipe with a wrong secret")
-            return
+            return False
         self._trusted = True
+        self._alarm.cancel()
         numbers = [b"%d" % number for number in self._server.handlers]
         kinds = encode(b"KINDS", *numbers, b"CREDIT", b"%d" % settings.credit)
         for request in (settings.greeting, kinds):
             if request:
                 answer = self.request(request)
                 answer.add_done_callback(self._greeted)
+        return True
 
     def _greeted(self, answer: asyncio.Future[Any]) -> None:
-        if not answer.cancelled() and (error := answer.exception()) is not None:
+        error = answer.exception()
+        if error is not None and self._transport is not None and not self._transport.is_closing():
             self._server.on_trouble("the pipe refuses this handler service", error)
             self.hang_up()
 
@@ -244,11 +268,16 @@ class _PipeLink(asyncio.Protocol):
         server = self._server
         try:
             await server.handlers[repeat.kind](repeat)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise  # the whole service ends
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # by us; one that the handler raised itself is a failure like any other
             server.failed += 1
             server.on_trouble(f"the handler of session {session.id} failed", error)
             if not session.ended:
-                await self._tell(session.fail(f"{type(error).__name__}: {error}"[:REASON_CHARS_MAX]), session)
+                await self._tell(session.fail(f"{type(error).__name__}: {error}"), session)
         else:
             server.finished += 1
             if not session.ended:
@@ -291,15 +320,17 @@ class _PipeLink(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    async def ended(self) -> None:
+        """Until the connection has ended, by force if need be."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._gone.wait(), HANG_UP_S)
+        if self._transport is not None:
+            self._transport.abort()
+
     def _refuse(self, why: str) -> None:
         self._server.on_trouble(f"a connection was refused: {why}", None)
         if self._transport is not None:
             self._transport.abort()
-
-
-def _looks_like_hello(data: bytes) -> bool:
-    """Before the parser believes any length: the one push that a pipe begins with."""
-    return data.startswith(b">4\r\n$5\r\nhello\r\n") and data.count(b"\r\n") == 9
 
 
 def _ignore(answer: asyncio.Future[Any]) -> None:
@@ -339,8 +370,7 @@ class Serving:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._server is not None
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._server.close()
+        await self._server.close()
 
 
 def serve_handlers(

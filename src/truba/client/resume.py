@@ -1,28 +1,31 @@
 """After a broken connection: what became of an operation that was sent and not answered? Pure.
 
 The pipe tells, for each session that this owner still holds, how many writes were applied. At most one operation of a
-session is ever under way, so each question has one of three answers: it happened, it did not, nobody can know.
+session is ever under way, so each question has one answer: it happened, it did not, or nobody can know.
 
 A session that is missing from the list was ended by the operation under way, *if* it cannot have been taken away
-meanwhile. It is taken away when the owner stays away for longer than its grace, which the pipe counts from when it
-notices the break. That is never before it processed the last request that we have an answer to, which is never before
-we sent that request. So `in_time` compares the grace with the time since that request was sent, on one monotonic
-clock; a tenth is kept back for clocks that run at different speeds.
+meanwhile. The pipe takes a session away when its owner stays away for longer than its grace, counted from when the
+pipe notices the break, or when the session has seen no operation for its kind's idle_timeout, which for an owner with
+a grace is never less than the grace. Both count from something that the pipe did not do before we sent the last
+request that we have an answer to. So `in_time` compares the grace with the time since that request was sent, on one
+monotonic clock; a tenth is kept back for clocks that run at different speeds.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from truba.client.session import Act
+Act = Literal["write", "end", "touch"]
+"""write: Append, Replace; the pipe counts them. end: Delete, Store, Fail: the hold is over. touch: not logged."""
 
-Verdict = Literal["happened", "send again", "unknown"]
+Verdict = Literal["happened", "send again", "gone", "unknown"]
+"""gone: it did not happen, and the session is not ours any more."""
 
 GRACE_PART_TRUSTED = 0.9
 
 
 def in_time(now_s: float, last_answered_sent_s: float, grace_s: float) -> bool:
-    """Can the pipe not have given up this owner yet?"""
+    """Can the pipe not have taken anything away yet?"""
     return now_s - last_answered_sent_s < grace_s * GRACE_PART_TRUSTED
 
 
@@ -37,11 +40,16 @@ def judge(act: Act, acknowledged: int, applied: int | None, within_grace: bool) 
     """An operation on an open session.
 
     `acknowledged`: writes of the session that were answered. `applied`: writes that the pipe has applied; None: the
-    session is not listed.
+    session is not listed. `within_grace`: of the connection and of this session both.
     """
     if applied is None:
-        # Ended by this very operation; or taken away after a write that may have been applied before.
-        return "happened" if act == "end" and within_grace else "unknown"
+        match act:
+            case "end":  # by this very operation; or it was taken away before
+                return "happened" if within_grace else "unknown"
+            case "write":  # taken away, perhaps after the write was applied
+                return "unknown"
+            case "touch":
+                return "gone"
     if act == "write":
         match applied - acknowledged:
             case 0:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Generic, Literal, TypeVar
+from collections.abc import Awaitable
+from typing import Any, Generic, Literal, TypeVar
 
 from truba.client.requests import encode, plain
+from truba.client.resume import Act
 from truba.errors import BadRequest, Closed, Fenced
 from truba.types import Index
 
-Act = Literal["write", "end", "touch"]
-"""write: Append, Replace; the pipe counts them. end: Delete, Store, Fail: the hold is over. touch: not logged."""
-
 STORE_SECONDS_MAX = 10 * 365 * 86_400
+
+REASON_BYTES_MAX = 1024
+"""Of a FAIL: the rest is not sent; the pipe keeps less."""
 
 
 class Hold:
@@ -47,6 +49,11 @@ class WireSession(ABC, Generic[H]):
     def __init__(self, hold: H) -> None:
         self._hold = hold
 
+    @property
+    def hold(self) -> H:
+        """What this process knows of its right to write."""
+        return self._hold
+
     def __repr__(self) -> str:
         return f"<session {self._hold.id or 'being opened'} kind={self.kind} epoch={self.epoch}>"
 
@@ -69,8 +76,8 @@ class WireSession(ABC, Generic[H]):
         return bool(self._hold.ended)
 
     @abstractmethod
-    async def _call(self, act: Act, request: bytes) -> None:
-        """Send, and return when answered with OK."""
+    def _call(self, act: Act, request: bytes) -> Awaitable[Any]:
+        """Send; to be awaited until answered with OK."""
 
     async def append(self, *records: bytes) -> None:
         if not records:
@@ -91,7 +98,7 @@ class WireSession(ABC, Generic[H]):
         await self._end(encode(b"STORE", self._hold.ref, b"%d.%03d" % divmod(math.ceil(seconds * 1000), 1000)))
 
     async def fail(self, reason: str = "") -> None:
-        await self._end(encode(b"FAIL", self._hold.ref, reason.encode("utf-8", "replace")))
+        await self._end(encode(b"FAIL", self._hold.ref, reason.encode("utf-8", "replace")[:REASON_BYTES_MAX]))
 
     async def touch(self) -> None:
         self._hold.check()

@@ -164,6 +164,10 @@ class Node:
 
     def name_owner(self, owner: Owner, token: bytes, grace_ms: int) -> list[tuple[Index, int, int, int]]:
         """Say who is behind a connection; takes over what that owner holds: `(id, kind, tag, operations)` of each."""
+        grace_max_ms = round(self.limits.grace_max_s * 1000)
+        if grace_ms > grace_max_ms:
+            # Never cut silently: the client reckons with the grace that it asked for.
+            raise BadRequest(f"GRACE is at most {self.limits.grace_max_s:g} s here (grace_max); nothing was changed")
         digest = token_digest(token)
         if owner.digest and owner.digest != digest:
             raise BadRequest("this connection has named another owner already; nothing was changed")
@@ -175,11 +179,12 @@ class Node:
                 raise NoPerm("that owner belongs to another user; nothing was changed")
             self._away.forget(digest)
             before.superseded = True
+            owner.grace_ms = grace_ms
             self._move(before, owner)
         owner.digest = digest
         owner.superseded = False
         self._present[digest] = owner
-        owner.grace_ms = min(grace_ms, round(self.limits.grace_max_s * 1000))
+        owner.grace_ms = grace_ms
         heads = self.machine.owned
         return [(hold.id, hold.kind, hold.tag, heads[hold.number].operations) for hold in owner.holds.values()]
 
@@ -197,7 +202,8 @@ class Node:
 
     def _limit_ms(self, hold: Hold) -> int:
         if hold.epoch == 0:
-            return self._idle_ms[hold.kind]
+            # Never less than the grace: a client that comes back in time must find what it opened just before.
+            return max(self._idle_ms[hold.kind], hold.owner.grace_ms)
         return round(self.kinds[hold.kind].handler_timeout_s * 1000)
 
     def _lose(self, owner: Owner, cause: Cause) -> None:
@@ -233,7 +239,7 @@ class Node:
         seq = self._stage(event, sum(map(len, records)))
         hold = Hold(Index(self.machine.term, seq), kind, 0, owner, tag)
         owner.take_up(hold)
-        self._leases.begin(hold, self._idle_ms[kind], self._steady_ms())
+        self._leases.begin(hold, max(self._idle_ms[kind], owner.grace_ms), self._steady_ms())
         return hold
 
     def append(self, hold: Hold, records: list[bytes]) -> None:

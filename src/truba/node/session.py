@@ -40,6 +40,11 @@ class LocalSession:
         """The hold is over: nothing more can be done with this object."""
         return bool(self._hold.ended)
 
+    @property
+    def closed(self) -> bool:
+        """Ended by this owner itself, not taken away."""
+        return self._hold.ended == "closed"
+
     async def append(self, *records: bytes) -> None:
         if not records:
             raise BadRequest("append takes at least one record; nothing was stored")

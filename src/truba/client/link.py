@@ -1,0 +1,76 @@
+"""One connection to a pipe: bytes in, answers out, in order. It knows nothing of sessions and never dials."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+import hiredis
+
+from truba.client.requests import encode, error_of
+
+
+class Link(asyncio.Protocol):
+    """`handshake` first; then `go_live`, and each answer goes to one function.
+
+    `answered` returns False to have the connection given up; `gone` is called once, when it has ended.
+    """
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader()
+        self._early: deque[Any] = deque()  # answers that came before anybody waited for them
+        self._greeting: asyncio.Future[Any] | None = None
+        self._answered: Callable[[Any], bool] | None = None
+        self._gone: Callable[[], None] | None = None
+        self.transport: asyncio.Transport
+        self.lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        reader.feed(data)
+        answered = self._answered
+        try:
+            while (reply := reader.gets()) is not False:
+                if answered is None:
+                    self._early.append(reply)
+                    self._wake()
+                elif not answered(reply):
+                    self.transport.abort()
+                    return
+        except (hiredis.ProtocolError, ValueError, TypeError, MemoryError):
+            self.transport.abort()  # no pipe; what is under way is settled after reconnecting
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = True
+        self._answered = None
+        self._wake()
+        if self._gone is not None:
+            self._gone()
+
+    async def handshake(self, *request: bytes) -> Any:
+        """Ask, and wait. OperationError: refused; ConnectionResetError: no answer."""
+        self.transport.write(encode(*request))
+        while not self._early:
+            if self.lost:
+                raise ConnectionResetError("the connection was closed before it was answered; is this a pipe?")
+            self._greeting = asyncio.get_running_loop().create_future()
+            await self._greeting
+        reply = self._early.popleft()
+        if isinstance(reply, hiredis.ReplyError):
+            raise error_of(str(reply))
+        return reply
+
+    def go_live(self, answered: Callable[[Any], bool], gone: Callable[[], None]) -> None:
+        """The handshake is over."""
+        self._answered, self._gone = answered, gone
+        if self.lost:
+            gone()
+
+    def _wake(self) -> None:
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_result(None)

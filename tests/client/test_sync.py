@@ -1,0 +1,124 @@
+"""The synchronous twin: threads, errors, interrupts, and processes that end without closing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import truba
+from tests.client.peers import RealPipe
+
+MakePipe = Callable[..., RealPipe]
+
+
+def test_many_threads_over_one_connection(pipe_process: MakePipe) -> None:
+    def job(n: int) -> None:
+        with pipe.session(7, b"%d" % n) as session:
+            for step in range(10):
+                session.append(b"%d" % step)
+        with pytest.raises(truba.Closed):
+            session.append(b"late")
+
+    with truba.sync.connect(pipe_process().url) as pipe, ThreadPoolExecutor(16) as pool:
+        list(pool.map(job, range(64)))
+
+
+def test_embedded(tmp_path: Path) -> None:
+    finished = threading.Event()
+
+    def finish(repeat: truba.sync.RepeatData) -> None:
+        assert list(repeat.records) == [b"a"]
+        repeat.session.append(b"b")
+        finished.set()
+
+    def failing() -> None:
+        with pipe.session(7, b"a"):
+            raise ZeroDivisionError
+
+    kind = truba.Kind(7, "transfer", handler=finish, recovery_delay_s=0, jitter_s=0)
+    with truba.sync.open(tmp_path, kinds=[kind]) as pipe:
+        with pytest.raises(ZeroDivisionError):
+            failing()
+        assert finished.wait(5)
+        session = pipe.new(7)
+        session.touch()
+        session.replace(b"x")
+        session.store(60)
+        assert session.ended
+    pipe.close()  # again, harmless
+    with pytest.raises(truba.Unavailable, match="closed"):
+        pipe.new(7)
+    with pytest.raises(truba.Unavailable, match="closed"):
+        session.append(b"")
+
+
+def test_errors_come_as_they_are(tmp_path: Path, pipe_process: MakePipe) -> None:
+    with pytest.raises(truba.ConfigError):
+        truba.sync.connect("http://x")
+    with pytest.raises(truba.Unavailable):
+        truba.sync.connect("truba://127.0.0.1:1", connect_timeout_s=0)
+    with truba.sync.connect(pipe_process().url) as pipe, pytest.raises(truba.UnknownKind):
+        pipe.new(8)
+    assert not [thread for thread in threading.enumerate() if thread.name == "truba-sync"]
+
+
+def test_closing_ends_the_calls_of_other_threads(pipe_process: MakePipe) -> None:
+    served = pipe_process()
+    pipe = truba.sync.connect(served.url)
+    session = pipe.new(7)
+    served.kill()
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(session.append, b"x") for _ in range(4)]
+        with pytest.raises(TimeoutError):
+            calls[0].result(0.2)
+        pipe.close()
+        assert all(isinstance(call.exception(5), truba.OperationError) for call in calls)
+
+
+SCRIPT = """
+import sys, truba
+pipe = truba.sync.connect(sys.argv[1])
+session = pipe.new(7, b"a")
+print("ready", flush=True)
+{rest}
+"""
+
+
+def script(url: str, rest: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(rest=rest), url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_process_that_does_not_close_still_ends(pipe_process: MakePipe) -> None:
+    process = script(pipe_process().url, "")
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "ready\n", "")
+
+
+def test_an_interrupt_ends_a_call_that_waits_for_a_pipe_that_is_away(pipe_process: MakePipe) -> None:
+    served = pipe_process()
+    process = script(served.url, "with pipe:\n    sys.stdin.readline()\n    session.append(b'x')")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    served.kill()
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in err

@@ -1,0 +1,58 @@
+"""What a name promises: one connection speaks for it, and the grace is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from tests.node.test_life import TOKEN, kind
+from tests.node.world import World
+from truba.errors import BadRequest, Fenced
+from truba.node.node import Limits
+from truba.testing.jump import JumpClock
+
+Jump = Callable[[Coroutine[object, object, None]], None]
+
+
+def test_new_late_on_the_way_over_the_old_connection_opens_no_second_session(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        old, new = node.attach(), node.attach()
+        node.name_owner(old, TOKEN, 10_000)
+        node.name_owner(new, TOKEN, 10_000)
+        with pytest.raises(Fenced):
+            node.new(old, 7, [b"a"], 1)
+        assert node.name_owner(new, TOKEN, 10_000) == []
+        node.new(new, 7, [b"a"], 1)
+
+    jump(main())
+
+
+def test_a_session_without_operations_is_kept_for_the_grace_at_least(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(idle_timeout_s=1), clock=clock)
+        node = await world.start()
+        owner, again = node.attach(), node.attach()
+        node.name_owner(owner, TOKEN, 10_000)
+        hold = node.new(owner, 7, [b"a"], 1)
+        await world.pass_time(9)
+        assert [entry[0] for entry in node.name_owner(again, TOKEN, 10_000)] == [hold.id]
+        await world.pass_time(9)
+        assert node.find(again, hold.id_text)
+        await world.pass_time(2)
+        with pytest.raises(Fenced):
+            node.find(again, hold.id_text)
+
+    jump(main())
+
+
+def test_a_grace_over_the_limit_is_refused_not_cut(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock, limits=Limits(grace_max_s=10))
+        node = await world.start()
+        with pytest.raises(BadRequest, match="GRACE is at most 10 s here"):
+            node.name_owner(node.attach(), TOKEN, 10_001)
+
+    jump(main())
