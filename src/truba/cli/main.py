@@ -17,6 +17,7 @@ COMMANDS = {
     "resume": ("truba.cli.operate:resume", "Have stored or parked sessions handed over now."),
     "delete": ("truba.cli.operate:delete", "Delete stored or parked sessions for good."),
     "log": ("truba.cli.log:log", "Look into a log on disk: dump, verify, repair."),
+    "bench": ("truba.cli.bench:bench", "Measure operations a second on this machine."),
 }
 """Command -> where it is, and its line in `truba --help`."""
 

@@ -1,0 +1,284 @@
+"""The worker that loads a pipe over its wire protocol: connections on one epoll loop, one request under way on each.
+
+It must not be what is measured, so it is as bare as Python allows: no event loop library, no parser, requests that
+differ only where they must (about five microseconds for each operation). It still looks at every answer: anything but
+the right one ends the measurement with its text.
+
+A round never leaves a session behind: after the time is up each connection finishes the one it has.
+"""
+
+from __future__ import annotations
+
+import gc
+import select
+import signal
+import socket
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Generator
+from time import perf_counter
+from typing import NamedTuple
+
+import msgspec
+
+from truba.bench.latency import counting
+from truba.bench.machine import Cpu, cpu_of
+from truba.bench.worker import Measure, Order, answer, receive, trouble
+from truba.errors import OPERATION_ERRORS, BadRequest, TrubaError, Unavailable
+
+APPENDS = 3
+ANSWER_S = 30.0
+"""A pipe that answers nobody for so long is not there."""
+REPLY_BYTES = 4096
+CRLF, OK = b"\r\n", b"+OK\r\n"
+
+Script = Generator[bytes | None, bytes, None]
+"""What one connection says: yields requests, is sent the answers. None: the answer is not whole yet."""
+
+
+class Setup(msgspec.Struct, frozen=True):
+    host: str
+    port: int
+    path: str  # of a Unix socket, in place of host and port
+    user: str | None
+    password: str | None
+    kind: int
+    record_bytes: int
+    pipe_pid: int | None  # whose processor time is measured; None: it is not on this machine, or not ours
+
+
+def request(*args: bytes) -> bytes:
+    return b"*%d\r\n" % len(args) + b"".join([b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args])
+
+
+def sessions(new: bytes, append: bytes, delete: bytes) -> Script:
+    """One session after the other. `append` and `delete` are templates with room for an id and its length."""
+    while True:
+        reply = yield new
+        lines = reply.split(CRLF)
+        while len(lines) != 3 or lines[0] != b"$%d" % len(lines[1]):
+            _refuse_wrong(reply, b"$", "NEW")
+            reply += yield None
+            lines = reply.split(CRLF)
+        session = lines[1]
+        message = append % (len(session), session)
+        for _ in range(APPENDS):
+            reply = yield message
+            while reply != OK:
+                _refuse_wrong(reply, OK, "APPEND")
+                reply += yield None
+        reply = yield delete % (len(session), session)
+        while reply != OK:
+            _refuse_wrong(reply, OK, "DELETE")
+            reply += yield None
+
+
+def _refuse_wrong(reply: bytes, right: bytes, to: str) -> None:
+    """Raises what `reply` says, unless it may be the beginning of a right one."""
+    if reply[:1] == b"-":
+        if not reply.endswith(CRLF):
+            return
+        raise refusal(reply)
+    if right == b"$":
+        head, *rest = reply.split(CRLF)
+        length = head[1:]
+        whole = len(head) + len(CRLF) + int(length) + len(CRLF) if rest and length.isdigit() else 24
+        if reply[:1] == b"$" and len(reply) < whole and (length.isdigit() or not rest):
+            return
+    elif right.startswith(reply):
+        return
+    raise TrubaError(f"a wrong answer to {to}: {reply[:200]!r}; is it a pipe that listens there?")
+
+
+def refusal(reply: bytes) -> TrubaError:
+    code, _, text = reply[1:].decode("utf-8", "replace").strip().partition(" ")
+    return OPERATION_ERRORS.get(code, BadRequest)(text or code)
+
+
+class _Connection(NamedTuple):
+    receive: Callable[[int], bytes]
+    send: Callable[[bytes], int]
+    advance: Callable[[bytes], bytes | None]
+    socket: socket.socket
+
+
+class Load:
+    """Connections to one pipe, for one measurement. `stop` cuts it short, sessions are finished all the same."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        record = request(bytes(setup.record_bytes)).partition(CRLF)[2]
+        self._new = request(b"NEW", b"%d" % setup.kind)
+        self._append = b"*3\r\n$6\r\nAPPEND\r\n$%d\r\n%b\r\n" + record
+        self._delete = b"*2\r\n$6\r\nDELETE\r\n$%d\r\n%b\r\n"
+        self._poll = select.epoll()
+        self._connections: dict[int, _Connection] = {}
+        self._began: dict[int, float] = {}  # when the request under way was sent
+        self._counts: defaultdict[int, int] = counting()
+        self._stopped = False
+
+    def stop(self, *_: object) -> None:
+        self._stopped = True
+
+    def measure(self, order: Order) -> Measure:
+        """TrubaError: the pipe refused, or is not there."""
+        pid = self._setup.pipe_pid
+        try:
+            for _ in range(order.clients):
+                self._connect()
+            self._turns(self._start() + order.warm_s)
+            self._counts.clear()
+            own, pipe = _own_cpu(), cpu_of(pid) if pid else None
+            begun = perf_counter()
+            seconds = self._turns(begun + order.measure_s) - begun
+            used = _own_cpu().since(own)
+            pipe_used = cpu_of(pid).since(pipe) if pid and pipe else None
+            counts = dict(self._counts)
+            self._finish()
+        except ConnectionError as error:
+            raise Unavailable(f"the pipe at {self._where} broke the connection: {error.strerror or error}") from error
+        finally:
+            for connection in self._connections.values():
+                connection.socket.close()
+            self._poll.close()
+        operations = max(1, sum(counts.values()))
+        return Measure(
+            seconds,
+            counts,
+            (used.user_s + used.system_s) / seconds,
+            pipe_used.user_s / operations * 1e6 if pipe_used else None,
+            pipe_used.system_s / operations * 1e6 if pipe_used else None,
+        )
+
+    @property
+    def _where(self) -> str:
+        return self._setup.path or f"{self._setup.host}:{self._setup.port}"
+
+    def _connect(self) -> None:
+        setup = self._setup
+        try:
+            if setup.path:
+                sock = socket.socket(socket.AF_UNIX)
+                sock.settimeout(ANSWER_S)
+                sock.connect(setup.path)
+            else:
+                sock = socket.create_connection((setup.host, setup.port), timeout=ANSWER_S)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            raise Unavailable(f"no pipe at {self._where}: {error.strerror or error}; nothing was sent") from error
+        if setup.password is not None:
+            user = [] if setup.user is None else [setup.user.encode()]
+            sock.sendall(request(b"AUTH", *user, setup.password.encode()))
+            reply = sock.recv(REPLY_BYTES)
+            if reply != OK:
+                sock.close()
+                raise refusal(reply) if reply[:1] == b"-" else TrubaError(f"a wrong answer to AUTH: {reply[:200]!r}")
+        sock.setblocking(False)
+        script = sessions(self._new, self._append, self._delete)
+        self._connections[sock.fileno()] = _Connection(sock.recv, sock.send, script.send, sock)
+        next(script)  # up to its first request, which is sent when all are connected
+        self._poll.register(sock.fileno(), select.EPOLLIN)
+
+    def _start(self) -> float:
+        for fd, connection in self._connections.items():
+            self._began[fd] = perf_counter()
+            connection.send(self._new)
+        return perf_counter()
+
+    def _turns(self, until: float) -> float:
+        """Keep all connections at work until that time; the time of the last answer."""
+        poll, connections, began, counts, now = (
+            self._poll.poll,
+            self._connections,
+            self._began,
+            self._counts,
+            perf_counter,
+        )
+        ended = now()
+        while ended < until and not self._stopped:
+            ready = poll(ANSWER_S)
+            if not ready:
+                raise Unavailable(f"the pipe at {self._where} answered nobody for {ANSWER_S:g} s")
+            for fd, _ in ready:
+                receive, send, advance, sock = connections[fd]
+                reply = receive(REPLY_BYTES)
+                ended = now()
+                message = advance(reply) if reply else self._hung_up()
+                if message is None:
+                    continue
+                sent = send(message)
+                counts[int((ended - began[fd]) * 1e6)] += 1
+                began[fd] = ended
+                if sent < len(message):
+                    _send_rest(sock, message[sent:])
+        return ended
+
+    def _finish(self) -> None:
+        """Let each connection end its session: until it would begin another one."""
+        left = set(self._connections)
+        while left:
+            ready = self._poll.poll(ANSWER_S)
+            if not ready:
+                raise Unavailable(f"the pipe at {self._where} answered nobody for {ANSWER_S:g} s")
+            for fd, _ in ready:
+                _, send, advance, sock = self._connections[fd]
+                reply = sock.recv(REPLY_BYTES)
+                message = advance(reply) if reply else self._hung_up()
+                if message is self._new:
+                    self._poll.unregister(fd)
+                    left.discard(fd)
+                elif message is not None and (sent := send(message)) < len(message):
+                    _send_rest(sock, message[sent:])
+
+    def _hung_up(self) -> bytes:
+        raise Unavailable(
+            f"the pipe at {self._where} closed the connection; the outcome of what was under way is unknown"
+        )
+
+
+def _send_rest(sock: socket.socket, rest: bytes) -> None:
+    """Of a request longer than the socket's buffer. The pipe reads on, so waiting here cannot hold it up."""
+    sock.settimeout(ANSWER_S)
+    sock.sendall(rest)
+    sock.setblocking(False)
+
+
+def _own_cpu() -> Cpu:
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return Cpu(usage.ru_utime, usage.ru_stime)
+
+
+def main() -> int:
+    setup = receive(Setup)
+    if setup is None:
+        return 0
+    ending = False
+    load: Load | None = None
+
+    def stop(*_: object) -> None:
+        nonlocal ending
+        ending = True
+        if load is None:
+            sys.exit(0)
+        load.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    gc.disable()  # nothing here makes cycles, and a collection would count as latency of the pipe
+    try:
+        while not ending and (order := receive(Order)) is not None:
+            load = Load(setup)
+            measured = load.measure(order)
+            load = None
+            answer(measured)
+    except BrokenPipeError:
+        return 0  # nobody wants the answer any more
+    except (TrubaError, OSError) as error:
+        answer(trouble(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
