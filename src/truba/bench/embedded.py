@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from truba.bench.latency import counting
-from truba.bench.machine import Cpu
+from truba.bench.machine import busy_s, own_cpu
 from truba.bench.worker import Measure, Order, answer, receive, trouble
 from truba.errors import TrubaError
 
@@ -74,26 +74,21 @@ class _Tasks:
                 group.create_task(self._client())
             await asyncio.sleep(order.warm_s)
             self._counts.clear()
-            begun, before = perf_counter(), _own_cpu()
+            begun, before, busy = perf_counter(), own_cpu(), busy_s()
             await asyncio.sleep(order.measure_s)
-            seconds, used = perf_counter() - begun, _own_cpu().since(before)
+            seconds, used = perf_counter() - begun, own_cpu().since(before)
+            busy = busy_s() - busy
             counts = dict(self._counts)
             self._going = False
         operations = max(1, sum(counts.values()))
         return Measure(
             seconds,
             counts,
-            (used.user_s + used.system_s) / seconds,
+            sum(used) / seconds,
             used.user_s / operations * 1e6,
             used.system_s / operations * 1e6,
+            max(0.0, busy - sum(used)) / seconds,
         )
-
-
-def _own_cpu() -> Cpu:
-    import resource
-
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return Cpu(usage.ru_utime, usage.ru_stime)
 
 
 async def _work(setup: Setup) -> None:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 
 from truba.bench.latency import counting
-from truba.bench.machine import Cpu, cpu_of
+from truba.bench.machine import Cpu, busy_s, cpu_of, own_cpu
 from truba.bench.worker import Measure, Order, answer, receive, trouble
 from truba.errors import OPERATION_ERRORS, BadRequest, TrubaError, Unavailable
 
@@ -128,11 +128,12 @@ class Load:
                 self._connect()
             self._turns(self._start() + order.warm_s)
             self._counts.clear()
-            own, pipe = _own_cpu(), cpu_of(pid) if pid else None
+            own, pipe, busy = own_cpu(), cpu_of(pid) if pid else Cpu(0, 0), busy_s()
             begun = perf_counter()
             seconds = self._turns(begun + order.measure_s) - begun
-            used = _own_cpu().since(own)
-            pipe_used = cpu_of(pid).since(pipe) if pid and pipe else None
+            used = own_cpu().since(own)
+            pipe_used = cpu_of(pid).since(pipe) if pid else Cpu(0, 0)
+            busy = busy_s() - busy - sum(used) - sum(pipe_used)
             counts = dict(self._counts)
             self._finish()
         except ConnectionError as error:
@@ -145,9 +146,10 @@ class Load:
         return Measure(
             seconds,
             counts,
-            (used.user_s + used.system_s) / seconds,
-            pipe_used.user_s / operations * 1e6 if pipe_used else None,
-            pipe_used.system_s / operations * 1e6 if pipe_used else None,
+            sum(used) / seconds,
+            pipe_used.user_s / operations * 1e6 if pid else None,
+            pipe_used.system_s / operations * 1e6 if pid else None,
+            max(0.0, busy) / seconds if pid else None,
         )
 
     @property
@@ -241,13 +243,6 @@ def _send_rest(sock: socket.socket, rest: bytes) -> None:
     sock.settimeout(ANSWER_S)
     sock.sendall(rest)
     sock.setblocking(False)
-
-
-def _own_cpu() -> Cpu:
-    import resource
-
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return Cpu(usage.ru_utime, usage.ru_stime)
 
 
 def main() -> int:

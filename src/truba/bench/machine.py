@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,18 @@ def cpu_of(pid: int) -> Cpu:
     # The name of the program, in parentheses, may hold anything: what is wanted comes after it.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return Cpu(int(fields[11]) * _TICK_S, int(fields[12]) * _TICK_S)
+
+
+def busy_s() -> float:
+    """Time of all processors together that somebody used, since the start of the system."""
+    user, nice, system, _idle, _iowait, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + sum(rest)) * _TICK_S
+
+
+def own_cpu() -> Cpu:
+    """Of this process, to the microsecond."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return Cpu(usage.ru_utime, usage.ru_stime)
 
 
 def facts() -> dict[str, str | int]:

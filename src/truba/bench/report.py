@@ -9,7 +9,18 @@ from truba.errors import ConfigError
 
 BEGIN, END = "<!-- truba bench: begin -->", "<!-- truba bench: end -->"
 
-COLUMNS = ("mode", "clients", "operations/s", "p50 ms", "p99 ms", "load CPU", "pipe us/op", "disk us", "disk syncs/s")
+COLUMNS = (
+    "mode",
+    "clients",
+    "operations/s",
+    "p50 ms",
+    "p99 ms",
+    "load CPU",
+    "pipe us/op",
+    "others CPU",
+    "disk us",
+    "disk syncs/s",
+)
 NUMERIC = COLUMNS[1:]
 
 
@@ -24,6 +35,7 @@ def cells(row: Row) -> list[str]:
         f"{row.p99_us / 1000:.2f}",
         f"{row.load_cpu:.0%}",
         pipe,
+        "" if row.others_cpu is None else f"{row.others_cpu:.0%}",
         f"{row.disk_us:.0f}",
         f"{row.disk_rate_per_s:,.0f}",
     ]

@@ -64,6 +64,7 @@ class Row(msgspec.Struct, frozen=True):
     load_cpu: float  # share of one processor that the clients' process used; embedded: clients and pipe
     pipe_user_us: float | None  # for each operation
     pipe_system_us: float | None
+    others_cpu: float | None  # share of one processor that everything else on the machine used meanwhile
     disk_us: float  # write + fdatasync, before and after
     disk_rate_per_s: float
 
@@ -149,6 +150,7 @@ def _row(mode: Mode, clients: int, found: Sequence[Measure], disk: Sequence[Disk
     p50_us, p99_us, max_us = percentiles(counts, (50, 99, 100))
     user_us = [measure.pipe_user_us for measure in found if measure.pipe_user_us is not None]
     system_us = [measure.pipe_system_us for measure in found if measure.pipe_system_us is not None]
+    others = [measure.others_cpu for measure in found if measure.others_cpu is not None]
     rates = [measure.rate_per_s for measure in found]
     return Row(
         mode=mode,
@@ -162,6 +164,7 @@ def _row(mode: Mode, clients: int, found: Sequence[Measure], disk: Sequence[Disk
         load_cpu=round(statistics.median(measure.load_cpu for measure in found), 3),
         pipe_user_us=_median(user_us) if user_us else None,
         pipe_system_us=_median(system_us) if system_us else None,
+        others_cpu=round(statistics.median(others), 3) if others else None,
         disk_us=_median([figure.median_us for figure in disk]),
         disk_rate_per_s=_median([figure.rate_per_s for figure in disk]),
     )

@@ -41,6 +41,7 @@ class Measure(msgspec.Struct, frozen=True, tag="measure"):
     load_cpu: float  # share of one processor that the process of the clients used
     pipe_user_us: float | None  # of the pipe's process, for each operation; None: it cannot be seen
     pipe_system_us: float | None
+    others_cpu: float | None  # share of one processor that everything else on the machine used; None: not known
 
     @property
     def operations(self) -> int:
