@@ -1,73 +1,118 @@
-"""The load in-process: tasks on one loop with `truba.open`, in a process of its own.
+"""The worker that holds the pipe itself: tasks of one process, each doing one session after the other.
 
-Run as `python -m truba.bench.embedded DIR TASKS SECONDS RECORD_BYTES`. Prints one JSON document.
+Clients and pipe share the process, so what the tasks themselves cost is in the figures.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import sys
-import time
-from array import array
-from dataclasses import asdict
-from pathlib import Path
+from collections import defaultdict
+from time import perf_counter
+from typing import TYPE_CHECKING
 
-import uvloop
+import msgspec
 
-import truba
-from truba.bench.figures import make_round
+from truba.bench.latency import counting
+from truba.bench.machine import busy_s, own_cpu
+from truba.bench.worker import Measure, Order, answer, receive, trouble
+from truba.errors import TrubaError
+
+if TYPE_CHECKING:
+    from truba.embedded import EmbeddedPipe
+    from truba.session import RepeatData
+
+APPENDS = 3
 
 
-async def run(directory: Path, tasks: int, seconds: float, record_bytes: int) -> dict[str, float]:
-    """The figures of one round, warm-up left out. DataError, ConfigError, OperationError."""
-    record = b"x" * record_bytes
-    latencies_s = array("d")
-    now = time.perf_counter
-    until_s = 0.0
+class Setup(msgspec.Struct, frozen=True):
+    data: str  # directory of the pipe
+    kind: int
+    record_bytes: int
 
-    async def job(pipe: truba.Pipe) -> None:
-        t = now()
-        while t < until_s:
-            session = await pipe.new(7)
-            t = _note(latencies_s, t, now())
-            for _ in range(3):
+
+async def finish(repeat: RepeatData) -> None:
+    """The handler of measured sessions: nothing is left to do for one that was cut short."""
+
+
+class _Tasks:
+    """Clients of one measurement."""
+
+    def __init__(self, pipe: EmbeddedPipe, setup: Setup) -> None:
+        self._pipe = pipe
+        self._kind = setup.kind
+        self._record = bytes(setup.record_bytes)
+        self._going = True
+        self._counts: defaultdict[int, int] = counting()
+
+    async def _client(self) -> None:
+        new, kind, record, counts, now = self._pipe.new, self._kind, self._record, self._counts, perf_counter
+        while self._going:
+            begun = now()
+            session = await new(kind)
+            ended = now()
+            counts[int((ended - begun) * 1e6)] += 1
+            for _ in range(APPENDS):
+                begun = ended
                 await session.append(record)
-                t = _note(latencies_s, t, now())
+                ended = now()
+                counts[int((ended - begun) * 1e6)] += 1
+            begun = ended
             await session.delete()
-            t = _note(latencies_s, t, now())
+            counts[int((now() - begun) * 1e6)] += 1
 
-    async with truba.open(directory, kinds=[truba.Kind(7, "bench", handler=_nobody)]) as pipe:
-        until_s = now() + min(0.3, seconds / 4)
-        await asyncio.gather(*(job(pipe) for _ in range(tasks)))
-        del latencies_s[:]
-        cpu_before_s = sum(os.times()[:2])
-        started_s = now()
-        until_s = started_s + seconds
-        await asyncio.gather(*(job(pipe) for _ in range(tasks)))
-        return asdict(make_round(latencies_s, now() - started_s, sum(os.times()[:2]) - cpu_before_s))
+    async def measure(self, order: Order) -> Measure:
+        """TrubaError: the first refusal of many."""
+        try:
+            return await self._measure(order)
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
+
+    async def _measure(self, order: Order) -> Measure:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(order.clients):
+                group.create_task(self._client())
+            await asyncio.sleep(order.warm_s)
+            self._counts.clear()
+            begun, before, busy = perf_counter(), own_cpu(), busy_s()
+            await asyncio.sleep(order.measure_s)
+            seconds, used = perf_counter() - begun, own_cpu().since(before)
+            busy = busy_s() - busy
+            counts = dict(self._counts)
+            self._going = False
+        operations = max(1, sum(counts.values()))
+        return Measure(
+            seconds,
+            counts,
+            sum(used) / seconds,
+            used.user_s / operations * 1e6,
+            used.system_s / operations * 1e6,
+            max(0.0, busy - sum(used)) / seconds,
+        )
 
 
-def _note(latencies_s: array[float], before_s: float, after_s: float) -> float:
-    latencies_s.append(after_s - before_s)
-    return after_s
+async def _work(setup: Setup) -> None:
+    import truba
+
+    kind = truba.Kind(setup.kind, "bench", handler=finish)
+    async with truba.open(setup.data, kinds=[kind]) as pipe:
+        while (order := await asyncio.to_thread(receive, Order)) is not None:
+            answer(await _Tasks(pipe, setup).measure(order))
 
 
-async def _nobody(repeat: truba.RepeatData) -> None:
-    """No session is ever left behind here."""
+def main() -> int:
+    import uvloop
 
-
-def main(arguments: list[str]) -> int:
-    directory, tasks, seconds, record_bytes = arguments
+    setup = receive(Setup)
+    if setup is None:
+        return 0
     try:
-        figures = uvloop.run(run(Path(directory), int(tasks), float(seconds), int(record_bytes)))
-    except (OSError, truba.TrubaError) as error:
-        sys.stderr.write(f"{error}\n")
+        uvloop.run(_work(setup))
+    except (TrubaError, OSError) as error:
+        answer(trouble(error))
         return 1
-    json.dump(figures, sys.stdout)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,98 +1,279 @@
-"""The load over TCP: a process of its own, one socket for each client, no event loop, about 5 us an operation.
+"""The worker that loads a pipe over its wire protocol: connections on one epoll loop, one request under way on each.
 
-Run as `python -m truba.bench.load HOST PORT KIND CLIENTS SECONDS RECORD_BYTES`. Each client does New, three Appends and
-Delete, one operation at a time. Every answer is checked; a wrong one ends the run. Prints one JSON document.
+It must not be what is measured, so it is as bare as Python allows: no event loop library, no parser, requests that
+differ only where they must (about five microseconds for each operation). It still looks at every answer: anything but
+the right one ends the measurement with its text.
+
+A round never leaves a session behind: after the time is up each connection finishes the one it has.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import gc
 import select
+import signal
 import socket
 import sys
-import time
-from array import array
-from dataclasses import asdict
+from collections import defaultdict
+from collections.abc import Callable, Generator
+from time import perf_counter
+from typing import NamedTuple
 
-from truba.bench.figures import make_round
+import msgspec
 
-OK = b"+OK\r\n"
+from truba.bench.latency import counting
+from truba.bench.machine import Cpu, busy_s, cpu_of, own_cpu
+from truba.bench.worker import Measure, Order, answer, receive, trouble
+from truba.errors import OPERATION_ERRORS, BadRequest, TrubaError, Unavailable
+
+APPENDS = 3
+ANSWER_S = 30.0
+"""A pipe that answers nobody for so long is not there."""
+REPLY_BYTES = 4096
+CRLF, OK = b"\r\n", b"+OK\r\n"
+
+Script = Generator[bytes | None, bytes, None]
+"""What one connection says: yields requests, is sent the answers. None: the answer is not whole yet."""
 
 
-class WrongAnswerError(Exception):
-    """The pipe answered something else than was asked for."""
+class Setup(msgspec.Struct, frozen=True):
+    host: str
+    port: int
+    path: str  # of a Unix socket, in place of host and port
+    user: str | None
+    password: str | None
+    kind: int
+    record_bytes: int
+    pipe_pid: int | None  # whose processor time is measured; None: it is not on this machine, or not ours
 
 
-def run(host: str, port: int, kind: int, clients: int, seconds: float, record_bytes: int) -> dict[str, float]:
-    """The figures of one round. OSError, WrongAnswerError."""
-    record = b"x" * record_bytes
-    new = b"*2\r\n$3\r\nNEW\r\n$%d\r\n%d\r\n" % (len(b"%d" % kind), kind)
-    append = b"*3\r\n$6\r\nAPPEND\r\n$%%d\r\n%%b\r\n$%d\r\n%b\r\n" % (record_bytes, record.replace(b"%", b"%%"))
-    delete = b"*2\r\n$6\r\nDELETE\r\n$%d\r\n%b\r\n"
-    poll = select.epoll()
-    sockets: dict[int, socket.socket] = {}
-    step: dict[int, int] = {}
-    sent_s: dict[int, float] = {}
-    appends: dict[int, bytes] = {}
-    ids: dict[int, bytes] = {}
-    latencies_s = array("d")
-    now = time.perf_counter
-    for _ in range(clients):
-        one = socket.create_connection((host, port), timeout=10)
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        one.setblocking(False)
-        sockets[one.fileno()] = one
-        poll.register(one, select.EPOLLIN)
-    cpu_before_s = sum(os.times()[:2])
-    started_s = t = now()
-    until_s = started_s + seconds
-    for fd, one in sockets.items():
-        step[fd] = 0
-        one.send(new)
-        sent_s[fd] = now()
-    while t < until_s:
-        for fd, _ in poll.poll(10):
-            one = sockets[fd]
-            answer = one.recv(4096)
-            t = now()
-            latencies_s.append(t - sent_s[fd])
-            at = step[fd]
-            if at == 0:
-                if answer[:1] != b"$" or not answer.endswith(b"\r\n"):
-                    raise WrongAnswerError(f"NEW was answered {answer[:200]!r}")
-                session_id = answer[answer.index(b"\n") + 1 : -2]
-                ids[fd] = session_id
-                request = appends[fd] = append % (len(session_id), session_id)
-            elif answer != OK:
-                raise WrongAnswerError(f"{('APPEND', 'DELETE')[at == 4]} was answered {answer[:200]!r}")
-            elif at < 3:
-                request = appends[fd]
-            elif at == 3:
-                request = delete % (len(ids[fd]), ids[fd])
+def request(*args: bytes) -> bytes:
+    return b"*%d\r\n" % len(args) + b"".join([b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args])
+
+
+def sessions(new: bytes, append: bytes, delete: bytes) -> Script:
+    """One session after the other. `append` and `delete` are templates with room for an id and its length."""
+    while True:
+        reply = yield new
+        lines = reply.split(CRLF)
+        while len(lines) != 3 or lines[0] != b"$%d" % len(lines[1]):
+            _refuse_wrong(reply, b"$", "NEW")
+            reply += yield None
+            lines = reply.split(CRLF)
+        session = lines[1]
+        message = append % (len(session), session)
+        for _ in range(APPENDS):
+            reply = yield message
+            while reply != OK:
+                _refuse_wrong(reply, OK, "APPEND")
+                reply += yield None
+        reply = yield delete % (len(session), session)
+        while reply != OK:
+            _refuse_wrong(reply, OK, "DELETE")
+            reply += yield None
+
+
+def _refuse_wrong(reply: bytes, right: bytes, to: str) -> None:
+    """Raises what `reply` says, unless it may be the beginning of a right one."""
+    if reply[:1] == b"-":
+        if not reply.endswith(CRLF):
+            return
+        raise refusal(reply)
+    if right == b"$":
+        head, *rest = reply.split(CRLF)
+        length = head[1:]
+        whole = len(head) + len(CRLF) + int(length) + len(CRLF) if rest and length.isdigit() else 24
+        if reply[:1] == b"$" and len(reply) < whole and (length.isdigit() or not rest):
+            return
+    elif right.startswith(reply):
+        return
+    raise TrubaError(f"a wrong answer to {to}: {reply[:200]!r}; is it a pipe that listens there?")
+
+
+def refusal(reply: bytes) -> TrubaError:
+    code, _, text = reply[1:].decode("utf-8", "replace").strip().partition(" ")
+    return OPERATION_ERRORS.get(code, BadRequest)(text or code)
+
+
+class _Connection(NamedTuple):
+    receive: Callable[[int], bytes]
+    send: Callable[[bytes], int]
+    advance: Callable[[bytes], bytes | None]
+    socket: socket.socket
+
+
+class Load:
+    """Connections to one pipe, for one measurement. `stop` cuts it short, sessions are finished all the same."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        record = request(bytes(setup.record_bytes)).partition(CRLF)[2]
+        self._new = request(b"NEW", b"%d" % setup.kind)
+        self._append = b"*3\r\n$6\r\nAPPEND\r\n$%d\r\n%b\r\n" + record
+        self._delete = b"*2\r\n$6\r\nDELETE\r\n$%d\r\n%b\r\n"
+        self._poll = select.epoll()
+        self._connections: dict[int, _Connection] = {}
+        self._began: dict[int, float] = {}  # when the request under way was sent
+        self._counts: defaultdict[int, int] = counting()
+        self._stopped = False
+
+    def stop(self, *_: object) -> None:
+        self._stopped = True
+
+    def measure(self, order: Order) -> Measure:
+        """TrubaError: the pipe refused, or is not there."""
+        pid = self._setup.pipe_pid
+        try:
+            for _ in range(order.clients):
+                self._connect()
+            self._turns(self._start() + order.warm_s)
+            self._counts.clear()
+            own, pipe, busy = own_cpu(), cpu_of(pid) if pid else Cpu(0, 0), busy_s()
+            begun = perf_counter()
+            seconds = self._turns(begun + order.measure_s) - begun
+            used = own_cpu().since(own)
+            pipe_used = cpu_of(pid).since(pipe) if pid else Cpu(0, 0)
+            busy = busy_s() - busy - sum(used) - sum(pipe_used)
+            counts = dict(self._counts)
+            self._finish()
+        except ConnectionError as error:
+            raise Unavailable(f"the pipe at {self._where} broke the connection: {error.strerror or error}") from error
+        finally:
+            for connection in self._connections.values():
+                connection.socket.close()
+            self._poll.close()
+        operations = max(1, sum(counts.values()))
+        return Measure(
+            seconds,
+            counts,
+            sum(used) / seconds,
+            pipe_used.user_s / operations * 1e6 if pid else None,
+            pipe_used.system_s / operations * 1e6 if pid else None,
+            max(0.0, busy) / seconds if pid else None,
+        )
+
+    @property
+    def _where(self) -> str:
+        return self._setup.path or f"{self._setup.host}:{self._setup.port}"
+
+    def _connect(self) -> None:
+        setup = self._setup
+        try:
+            if setup.path:
+                sock = socket.socket(socket.AF_UNIX)
+                sock.settimeout(ANSWER_S)
+                sock.connect(setup.path)
             else:
-                request = new
-            step[fd] = at + 1 if at < 4 else 0
-            sent_s[fd] = t
-            if one.send(request) != len(request):
-                raise WrongAnswerError("the pipe does not read what it is sent")
-    took_s = now() - started_s
-    cpu_s = sum(os.times()[:2]) - cpu_before_s
-    for one in sockets.values():
-        one.close()
-    return asdict(make_round(latencies_s, took_s, cpu_s))
+                sock = socket.create_connection((setup.host, setup.port), timeout=ANSWER_S)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            raise Unavailable(f"no pipe at {self._where}: {error.strerror or error}; nothing was sent") from error
+        if setup.password is not None:
+            user = [] if setup.user is None else [setup.user.encode()]
+            sock.sendall(request(b"AUTH", *user, setup.password.encode()))
+            reply = sock.recv(REPLY_BYTES)
+            if reply != OK:
+                sock.close()
+                raise refusal(reply) if reply[:1] == b"-" else TrubaError(f"a wrong answer to AUTH: {reply[:200]!r}")
+        sock.setblocking(False)
+        script = sessions(self._new, self._append, self._delete)
+        self._connections[sock.fileno()] = _Connection(sock.recv, sock.send, script.send, sock)
+        next(script)  # up to its first request, which is sent when all are connected
+        self._poll.register(sock.fileno(), select.EPOLLIN)
+
+    def _start(self) -> float:
+        for fd, connection in self._connections.items():
+            self._began[fd] = perf_counter()
+            connection.send(self._new)
+        return perf_counter()
+
+    def _turns(self, until: float) -> float:
+        """Keep all connections at work until that time; the time of the last answer."""
+        poll, connections, began, counts, now = (
+            self._poll.poll,
+            self._connections,
+            self._began,
+            self._counts,
+            perf_counter,
+        )
+        ended = now()
+        while ended < until and not self._stopped:
+            ready = poll(ANSWER_S)
+            if not ready:
+                raise Unavailable(f"the pipe at {self._where} answered nobody for {ANSWER_S:g} s")
+            for fd, _ in ready:
+                receive, send, advance, sock = connections[fd]
+                reply = receive(REPLY_BYTES)
+                ended = now()
+                message = advance(reply) if reply else self._hung_up()
+                if message is None:
+                    continue
+                sent = send(message)
+                counts[int((ended - began[fd]) * 1e6)] += 1
+                began[fd] = ended
+                if sent < len(message):
+                    _send_rest(sock, message[sent:])
+        return ended
+
+    def _finish(self) -> None:
+        """Let each connection end its session: until it would begin another one."""
+        left = set(self._connections)
+        while left:
+            ready = self._poll.poll(ANSWER_S)
+            if not ready:
+                raise Unavailable(f"the pipe at {self._where} answered nobody for {ANSWER_S:g} s")
+            for fd, _ in ready:
+                _, send, advance, sock = self._connections[fd]
+                reply = sock.recv(REPLY_BYTES)
+                message = advance(reply) if reply else self._hung_up()
+                if message is self._new:
+                    self._poll.unregister(fd)
+                    left.discard(fd)
+                elif message is not None and (sent := send(message)) < len(message):
+                    _send_rest(sock, message[sent:])
+
+    def _hung_up(self) -> bytes:
+        raise Unavailable(
+            f"the pipe at {self._where} closed the connection; the outcome of what was under way is unknown"
+        )
 
 
-def main(arguments: list[str]) -> int:
-    host, port, kind, clients, seconds, record_bytes = arguments
+def _send_rest(sock: socket.socket, rest: bytes) -> None:
+    """Of a request longer than the socket's buffer. The pipe reads on, so waiting here cannot hold it up."""
+    sock.settimeout(ANSWER_S)
+    sock.sendall(rest)
+    sock.setblocking(False)
+
+
+def main() -> int:
+    setup = receive(Setup)
+    if setup is None:
+        return 0
+    ending = False
+    load: Load | None = None
+
+    def stop(*_: object) -> None:
+        nonlocal ending
+        ending = True
+        if load is None:
+            sys.exit(0)
+        load.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    gc.disable()  # nothing here makes cycles, and a collection would count as latency of the pipe
     try:
-        figures = run(host, int(port), int(kind), int(clients), float(seconds), int(record_bytes))
-    except (OSError, WrongAnswerError) as error:
-        sys.stderr.write(f"{error}\n")
+        while not ending and (order := receive(Order)) is not None:
+            load = Load(setup)
+            measured = load.measure(order)
+            load = None
+            answer(measured)
+    except BrokenPipeError:
+        return 0  # nobody wants the answer any more
+    except (TrubaError, OSError) as error:
+        answer(trouble(error))
         return 1
-    json.dump(figures, sys.stdout)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

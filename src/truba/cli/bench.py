@@ -1,112 +1,144 @@
-"""`truba bench`: operations a second, embedded and over TCP, beside what the disk does by itself."""
+"""`truba bench`: operations a second and their latency on this machine, beside what its disk alone can do."""
 
 from __future__ import annotations
 
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from truba.cli.failure import PROBLEM, Failure
+from truba.cli.failure import PROBLEM, UNREACHABLE, USAGE, Failure
 from truba.cli.options import FILE, json_option, progress, say_json, say_table
+from truba.errors import Unavailable, UnknownKind
+from truba.kinds import KIND_MAX
 
 if TYPE_CHECKING:
-    from truba.bench.race import Result
+    from truba.bench.run import Mode, Plan, Report
+
+CLIENTS_MAX = 10_000
+RECORD_BYTES_MAX = 16 << 20
+
+
+def _clients(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(dict.fromkeys(int(word) for word in value.split(",")))
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: write numbers with commas between them, such as 1,64") from None
+    if not all(1 <= number <= CLIENTS_MAX for number in numbers):
+        raise click.BadParameter(f"{value!r}: from 1 to {CLIENTS_MAX} clients")
+    return numbers
 
 
 @click.command
-@click.option("--embedded", "sides", flag_value="embedded", help="Only in-process.")
-@click.option("--tcp", "sides", flag_value="tcp", help="Only over TCP.")
-@click.option("--url", help="Measure this pipe, which runs already, over TCP; its data grows by nothing that stays.")
-@click.option("--kind", type=int, default=7, show_default=True, help="Kind of the sessions, with --url.")
-@click.option("--clients", default="1,16,64,256", show_default=True, help="How many at once, in turn.")
-@click.option("--seconds", type=click.FloatRange(0.05, 600), default=3.0, show_default=True, help="Of each round.")
-@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Medians are of these.")
-@click.option("--record-bytes", type=click.IntRange(1, 1 << 20), default=256, show_default=True)
-@click.option("--data", type=FILE, help="A directory on the disk to measure; default: the temporary one.")
-@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
+@click.option("--embedded", is_flag=True, help="Measure a pipe inside the process of its clients.")
+@click.option("--tcp", is_flag=True, help="Measure a pipe of its own process, over TCP. [without either: both]")
+@click.option("--url", help="Measure this running pipe: truba://[user:password@]host:port or unix:///path.")
+@click.option("--clients", default="1,16,64,256", show_default=True, callback=_clients, help="How many at once.")
+@click.option(
+    "--seconds", type=click.FloatRange(0.05, 3600), default=6, show_default=True, help="For each line of the result."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Parts that the seconds are split into."
+)
+@click.option("--record-bytes", type=click.IntRange(0, RECORD_BYTES_MAX), default=256, show_default=True)
+@click.option("--kind", type=click.IntRange(0, KIND_MAX), default=7, show_default=True, help="Number of the kind used.")
+@click.option("--data", type=FILE, help="Measure on the disk of this directory. [default: the temporary one]")
+@click.option("--markdown", is_flag=True, help="Print the result as Markdown.")
+@click.option(
+    "--update", type=FILE, multiple=True, help="Put the result into this page, between its marks; repeatable."
+)
 @json_option
 def bench(
-    sides: str | None,
+    embedded: bool,
+    tcp: bool,
     url: str | None,
-    kind: int,
-    clients: str,
+    clients: tuple[int, ...],
     seconds: float,
     rounds: int,
     record_bytes: int,
+    kind: int,
     data: Path | None,
     markdown: bool,
+    update: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Measure: New, three Appends, Delete, each durable before its answer, by many at once.
+    """Measure operations a second: sessions of New + 3 Append + Delete, each operation durable before its answer.
 
-    Quoted are medians over the rounds, which take turns. The last columns tell whether the maker of the load was the
-    limit (its share of one core) and what an operation costs the pipe (microseconds of CPU, user and system).
+    Started pipes live in a temporary directory, inside --data if given, which is removed at the end. A pipe named with
+    --url is loaded like by any client; every session is deleted, none is left behind. How to read the result:
+    docs/benchmark.md.
 
     \b
     Examples:
-      truba bench
+      truba bench                                        embedded and over TCP, about a minute
       truba bench --tcp --clients 64 --seconds 10
-      truba bench --data /var/lib --json
-      truba bench --url truba://127.0.0.1:7433 --kind 7
+      truba bench --url truba://127.0.0.1:7433 --kind 7  a pipe that runs already
+      truba bench --data /var/lib/truba --json           on the disk that will be used
     """
-    from truba.bench.race import BenchError, Plan, race
+    from truba.bench import report as reports
+    from truba.bench.run import Plan
+    from truba.client.target import parse_target
+
+    if url and tcp:
+        raise Failure(USAGE, "--tcp starts a pipe, --url names one that runs: give one of them")
+    modes: tuple[Mode, ...] = ("embedded", "tcp")
+    if url or embedded or tcp:
+        modes = (*(("embedded",) if embedded else ()), *(("tcp",) if tcp else ()), *(("url",) if url else ()))
+    directory = Path(tempfile.gettempdir()) if data is None else data
+    if not directory.is_dir():
+        raise Failure(USAGE, f"{directory}: there is no such directory", "make it, or name another one with --data")
+    for page in update:
+        reports.check_page(page)
+    plan = Plan(modes, clients, seconds, rounds, record_bytes, kind, directory, parse_target(url) if url else None)
+    report = _measured(plan)
+    for page in update:
+        reports.rewrite(page, report)
+    if as_json:
+        import msgspec
+
+        say_json(msgspec.to_builtins(report))
+    elif markdown:
+        click.echo(reports.markdown(report), nl=False)
+    else:
+        say_table(reports.COLUMNS, map(reports.cells, report.rows), reports.NUMERIC)
+        click.echo()
+        for line in reports.summary(report):
+            click.echo(line)
+
+
+def _measured(plan: Plan) -> Report:
+    from truba.bench.run import run
 
     try:
-        numbers = tuple(int(number) for number in clients.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) < 1 or max(numbers) > 10_000:
-        raise click.UsageError("--clients takes numbers from 1 to 10000 with commas between, e.g. 1,16,64")
-    if url and sides == "embedded":
-        raise click.UsageError("--url and --embedded exclude each other")
-    both = ("embedded", "tcp")
-    chosen = (sides,) if sides else ("tcp",) if url else both
-    plan = Plan(chosen, numbers, seconds, rounds, record_bytes, data, url, kind)
-    with progress() as bar:
-        task = bar.add_task("bench", total=None)
-        try:
-            result = race(plan, lambda done, of, what: bar.update(task, completed=done, total=of, description=what))
-        except BenchError as error:
-            raise Failure(PROBLEM, str(error)) from error
-    if as_json:
-        say_json(result.as_document())
-    elif markdown:
-        click.echo(as_markdown(result))
-    else:
-        _say(result)
+        with _terminable(), progress() as bar:
+            task = bar.add_task("starting", total=plan.steps)
+            done = 0
+
+            def tell(mode: Mode, clients: int, number: int) -> None:
+                nonlocal done
+                bar.update(task, completed=done, description=f"round {number}: {mode}, {clients} clients")
+                done += 1
+
+            return run(plan, tell)
+    except UnknownKind as error:
+        raise Failure(PROBLEM, str(error), "name a kind of that pipe with --kind N; `truba ls` shows them") from error
+    except Unavailable as error:
+        raise Failure(UNREACHABLE, str(error), "is it running, and has it room? name another one with --url") from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise Failure(PROBLEM, f"{where}{error.strerror}", "name a directory with room for it with --data") from error
 
 
-TITLES = ("where", "at once", "operations/s", "p50 ms", "p99 ms", "load CPU", "pipe us/op")
-
-
-def _cells(result: Result) -> list[tuple[str, ...]]:
-    return [
-        (
-            row.side,
-            str(row.clients),
-            f"{row.per_second:,.0f}",
-            f"{row.p50_ms:.2f}",
-            f"{row.p99_ms:.2f}",
-            f"{row.load_cpu:.0%}",
-            f"{row.server_user_us:.1f} + {row.server_system_us:.1f}" if row.server_user_us else "(in the load)",
-        )
-        for row in result.rows
-    ]
-
-
-def _raw(result: Result) -> str:
-    rate = 1e6 / result.raw_sync_us
-    return f"write + fdatasync of 4 KiB on the same disk, same run: {result.raw_sync_us:.0f} us, {rate:,.0f}/s"
-
-
-def _say(result: Result) -> None:
-    say_table(TITLES, _cells(result), numeric=TITLES[1:])
-    click.echo(_raw(result))
-
-
-def as_markdown(result: Result) -> str:
-    """The table for the README."""
-    lines = ["| " + " | ".join(TITLES) + " |", "| --- |" + " ---: |" * (len(TITLES) - 1)]
-    lines += ["| " + " | ".join(cells) + " |" for cells in _cells(result)]
-    return "\n".join([*lines, "", _raw(result) + "."])
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the measurement like Ctrl-C does: with its children."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
