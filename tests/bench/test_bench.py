@@ -62,7 +62,7 @@ def test_both_modes_at_several_concurrencies(tmp_path: Path) -> None:
 
 
 def test_large_records_over_tcp() -> None:
-    (row,) = report("--tcp", "--clients", "4", "--record-bytes", "3000000")["rows"]
+    (row,) = report("--tcp", "--clients", "2", "--record-bytes", "12000000")["rows"]
     assert row["operations"] > 0
 
 
@@ -152,6 +152,7 @@ def test_a_signal_ends_the_children_and_leaves_nothing(tmp_path: Path, signum: i
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
+        process_group=0,
     )
     started: list[int] = []
     try:
@@ -160,7 +161,10 @@ def test_a_signal_ends_the_children_and_leaves_nothing(tmp_path: Path, signum: i
             started = children(process.pid)
             time.sleep(0.01)
         assert len(started) == 3
-        process.send_signal(signum)
+        if signum == signal.SIGINT:
+            os.killpg(process.pid, signum)  # as a terminal sends it
+        else:
+            process.send_signal(signum)
         out, err = process.communicate(timeout=30)
     finally:
         if process.poll() is None:
