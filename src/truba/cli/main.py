@@ -19,7 +19,6 @@ COMMANDS = {
     "bench": ("truba.cli.bench:bench", "Measure operations a second beside what the disk does by itself."),
     "demo": ("truba.cli.demo:demo", "See work that killed processes left behind get finished."),
     "log": ("truba.cli.log:log", "Look into a log on disk: dump, verify, repair."),
-    "bench": ("truba.cli.bench:bench", "Measure operations a second on this machine."),
 }
 """Command -> where it is, and its line in `truba --help`."""
 
