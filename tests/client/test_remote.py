@@ -206,6 +206,8 @@ async def test_an_idle_session_taken_away_is_fenced(pipe_process: MakePipe) -> N
         async def block() -> None:
             async with pipe.session(7, b"a") as session:
                 await taken_away(admin, session)
+                with contextlib.suppress(truba.Fenced):
+                    await session.append(b"b")
 
         with pytest.raises(truba.Fenced):  # whoever leaves the block must hear of it
             await block()
