@@ -109,6 +109,12 @@ class Dispatcher:
         self._scheduled = False
         if not self._running:
             return
+        try:
+            self._hand_over()
+        except Exception as error:  # what is stored cannot be read, or the machine is broken
+            self._node.give_up(error)
+
+    def _hand_over(self) -> None:
         more = [lane for lane in self.lanes.values() if self._advance(lane)]
         if more:
             self.wake()
@@ -149,9 +155,15 @@ class _Push:
         self.owner = owner
 
     def __call__(self, durable: bool) -> None:
-        hold, node = self.hold, self.node
-        if not durable or hold.ended:
+        if not durable or self.hold.ended:
             return  # the owner went away meanwhile, and the session was given back
+        try:
+            self._push()
+        except Exception as error:  # its records cannot be read, or a route is broken
+            self.node.give_up(error)
+
+    def _push(self) -> None:
+        hold, node = self.hold, self.node
         head = node.machine.get(hold.number)
         assert head is not None  # an open hold's session exists
         kind = node.kinds[head.kind]

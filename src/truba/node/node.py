@@ -83,9 +83,9 @@ class Node:
         self.base = store
         self.machine = recover(log, store, self.kinds)
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.sequencer = Sequencer(log, self.machine, self._fail)
+        self.sequencer = Sequencer(log, self.machine, self.give_up)
         self.checkpointer = Checkpointer(
-            self.machine, log, store, self.sequencer, self.limits.checkpoint_bytes, self._fail
+            self.machine, log, store, self.sequencer, self.limits.checkpoint_bytes, self.give_up
         )
         self.dispatcher = Dispatcher(self, routes)
         self.accepting = False
@@ -127,8 +127,8 @@ class Node:
         finally:
             await self.checkpointer.close()
 
-    def _fail(self, error: BaseException) -> None:
-        """Nothing in memory may be trusted any more."""
+    def give_up(self, error: BaseException) -> None:
+        """End the node: stored data is damaged, an invariant is broken, or the log failed. Memory is not trusted."""
         self.accepting = False
         self.dispatcher.pause()
         self._alarm.cancel()
@@ -403,6 +403,12 @@ class Node:
         self._alarm.at(next_ms)
 
     def _tick(self) -> None:
+        try:
+            self._look_at_clocks()
+        except Exception as error:
+            self.give_up(error)
+
+    def _look_at_clocks(self) -> None:
         steady_ms = self._steady_ms()
         for hold in list(self._leases.expired(steady_ms)):
             self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)

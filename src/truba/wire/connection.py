@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 import structlog
 
-from truba.errors import BadRequest, NoAuth, NoPerm, OperationError
+from truba.errors import BadRequest, DataError, NoAuth, NoPerm, OperationError
 from truba.node.node import Node
 from truba.node.owners import Handover, Hold, Owner
 from truba.ports.auth import Authenticator, Principal
@@ -151,6 +151,9 @@ class Connection(asyncio.Protocol):
                     break
             except OperationError as refusal:
                 answer = replies.error(refusal.code, str(refusal))
+            except DataError as error:
+                self.node.give_up(error)  # never served as good, and never passed over
+                return
             out.append(answer)
             if self.quitting:
                 break
