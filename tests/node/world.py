@@ -77,7 +77,7 @@ class World:
 
     async def crash(self) -> Node:
         """kill -9 and start again: what was not durable is gone, nobody was told anything."""
-        self.node.collapse(RuntimeError("killed"))  # it must not act any more
+        self.node.give_up(RuntimeError("killed"))  # it must not act any more
         await self.node.checkpointer.close()
         return await self.start()
 

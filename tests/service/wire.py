@@ -67,6 +67,11 @@ class Wire:
         self.send(request(*words))
         return self.answer()
 
+    def answered(self, data: bytes) -> Any:
+        """Send one request as bytes; its answer, an error as a Refused value."""
+        self.send(data)
+        return self.outcome()
+
     def asked(self, requests: Iterable[bytes]) -> list[Any]:
         """Send requests in one write; their answers, errors as Refused values."""
         sent = list(requests)

@@ -13,6 +13,7 @@ import click
 
 from truba.errors import (
     ConfigError,
+    DataDamaged,
     DataError,
     DataLocked,
     LogPoisoned,
@@ -66,6 +67,8 @@ def as_failure(error: Exception) -> Failure | None:
             return Failure(USAGE, str(error))
         case DataLocked():
             return Failure(DATA, str(error), "stop the process that holds it, or name another directory")
+        case DataDamaged() if "truba log repair" not in str(error):
+            return Failure(DATA, str(error), "restore the data directory from a copy; nothing in it was changed")
         case DataError():
             return Failure(DATA, str(error))
         case LogPoisoned():

@@ -48,6 +48,8 @@ def _cannot_listen(error: OSError) -> Exception:
             next_step = "stop the process that listens there, or give --listen HOST:PORT"
         case errno.EADDRNOTAVAIL | errno.EACCES | errno.EPERM if error.filename is None:
             next_step = "give --listen an address of this machine, and a port above 1023"
+        case _ if error.filename is None and "cannot listen" in str(error):
+            next_step = "give an address or a path that is free to take; the text says why this one is not"
         case _:
             return error
     return Failure(PROBLEM, str(error.strerror), next_step)

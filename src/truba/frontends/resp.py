@@ -44,6 +44,7 @@ class RespFrontend:
         self._connections: set[Connection] = set()
         self._emptied = asyncio.Event()
         self._node: Node | None = None
+        self._socket_made = False
         self.bound: tuple[str, int] | None = None
 
     async def start(self, node: Node) -> None:
@@ -67,6 +68,7 @@ class RespFrontend:
             server = await asyncio.get_running_loop().create_unix_server(self._connection, str(path), backlog=1024)
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {path}: {_plain(error)}") from error
+        self._socket_made = True
         path.chmod(0o600)  # noqa: ASYNC240 - once, at the start
         return server
 
@@ -86,7 +88,7 @@ class RespFrontend:
     async def stop(self) -> None:
         for server in self._servers:
             server.close()
-        if self._listen.unix is not None and self._servers:
+        if self._listen.unix is not None and self._socket_made:  # else it is somebody else's file
             with contextlib.suppress(FileNotFoundError):
                 self._listen.unix.unlink()
         for connection in list(self._connections):

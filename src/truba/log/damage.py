@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from truba.errors import DataDamaged
@@ -19,10 +20,11 @@ class Damage(NamedTuple):
 class LogDamaged(DataDamaged):
     """DataDamaged with its place in `damage`."""
 
-    def __init__(self, damage: Damage) -> None:
+    def __init__(self, damage: Damage, directory: Path | None = None) -> None:
         place = f"{damage.name}, offset {damage.offset}" + (f", seq {damage.seq}" if damage.seq else "")
+        where = directory or "DIR"
         super().__init__(
-            f"the log is damaged at {place}: {damage.reason}. Nothing was changed. "
-            "`truba log verify DIR` shows what is whole; `truba log repair DIR` cuts the log there and keeps the rest"
+            f"the log is damaged at {place}: {damage.reason}. Nothing was changed. `truba log verify {where}` shows"
+            f" what is whole; `truba log repair {where}` cuts the log there and keeps the rest"
         )
         self.damage = damage

@@ -30,6 +30,8 @@ def refusing(path: Path) -> Iterator[None]:
     """Turn an OSError of opening a log into a refusal to use its directory."""
     try:
         yield
+    except LogDamaged as error:
+        raise LogDamaged(error.damage, path) from error
     except (NotADirectoryError, FileExistsError) as error:
         raise DataForeign(f"{path} is not a directory; name a directory that is empty or does not exist yet") from error
     except OSError as error:

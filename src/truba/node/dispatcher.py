@@ -115,7 +115,7 @@ class Dispatcher:
                 self.wake()
             self._node.rearm()
         except Exception as error:  # damage found in the store, or a defect: nothing may be held back in silence
-            self._node.collapse(error)
+            self._node.give_up(error)
 
     def _advance(self, lane: KindLane) -> bool:
         """Hand over what is due in one lane; True when there may be more to do at once."""
@@ -152,9 +152,15 @@ class _Push:
         self.owner = owner
 
     def __call__(self, durable: bool) -> None:
-        hold, node = self.hold, self.node
-        if not durable or hold.ended:
+        if not durable or self.hold.ended:
             return  # the owner went away meanwhile, and the session was given back
+        try:
+            self._push()
+        except Exception as error:  # its records cannot be read, or a route is broken
+            self.node.give_up(error)
+
+    def _push(self) -> None:
+        hold, node = self.hold, self.node
         head = node.machine.get(hold.number)
         assert head is not None  # an open hold's session exists
         kind = node.kinds[head.kind]

@@ -64,9 +64,9 @@ class Node:
         self.base = store
         self.machine = recover(log, store, self.kinds)
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.sequencer = Sequencer(log, self.machine, self.collapse)
+        self.sequencer = Sequencer(log, self.machine, self.give_up)
         self.checkpointer = Checkpointer(
-            self.machine, log, store, self.sequencer, self.limits.checkpoint_bytes, self.collapse
+            self.machine, log, store, self.sequencer, self.limits.checkpoint_bytes, self.give_up
         )
         self.dispatcher = Dispatcher(self, routes)
         self.accepting = False
@@ -109,7 +109,7 @@ class Node:
         finally:
             await self.checkpointer.close()
 
-    def collapse(self, error: BaseException) -> None:
+    def give_up(self, error: BaseException) -> None:
         """Nothing in memory, or nothing on the disk, may be trusted any more: take and give nothing from here on."""
         self.accepting = False
         self.dispatcher.pause()
@@ -396,7 +396,7 @@ class Node:
         try:
             self._expire()
         except Exception as error:  # damage, or a defect: time must not stand still in silence
-            self.collapse(error)
+            self.give_up(error)
 
     def _expire(self) -> None:
         steady_ms = self._steady_ms()

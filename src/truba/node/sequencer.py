@@ -101,7 +101,11 @@ class Sequencer:
         """Apply the event and put it into the gathering batch; its seq. `size`: bytes of payload."""
         if self.failed:
             raise UnknownOutcome("the log has failed; nothing was stored")
-        seq = self._apply(event)
+        try:
+            seq = self._apply(event)
+        except Exception as error:  # half applied, perhaps: damaged data, or a broken invariant
+            self._fail(error)
+            raise UnknownOutcome(f"the pipe stops: {error}; outcome unknown") from error
         batch = self._gathering
         batch.events.append(event)
         batch.bytes += size

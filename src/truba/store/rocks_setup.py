@@ -40,7 +40,10 @@ def claim(directory: Path) -> int:
     if not directory.exists():
         directory.mkdir(mode=0o700, parents=True)
         sync_directory(directory.parent)
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except NotADirectoryError as error:
+        raise DataForeign(f"{directory} is not a directory; give an empty or a new directory") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -79,7 +79,9 @@ class LocalRoute:
         repeat = RepeatData(handover.records, session, hold.kind, handover.attempt, handover.cause)
         try:
             await self._handler(repeat)
-        except Exception as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if hold.ended and isinstance(error, asyncio.CancelledError):
+                raise  # the session was taken away, and this task with it
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"the handler of session {hold.id} failed", "exception": error}
             )

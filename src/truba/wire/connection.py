@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
             except OperationError as refusal:
                 answer = replies.error(refusal.code, str(refusal))
             except DataError as damage:
-                self.node.collapse(damage)
+                self.node.give_up(damage)
                 answer = replies.error("UNAVAILABLE", f"the pipe stops: {damage}")
                 self.quitting = True
             out.append(answer)
