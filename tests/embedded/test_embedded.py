@@ -106,6 +106,19 @@ async def test_restart_finds_what_was_there_whatever_was_checkpointed(tmp_path: 
             assert state_digest(pipe.node.machine) == digest
 
 
+async def test_checkpoints_end_though_nobody_awaits_a_batch(tmp_path: Path) -> None:
+    """As over TCP: answers hang on the batch, and a batch done inline is settled before the checkpoint looks at it."""
+    async with truba.open(tmp_path / "data", kinds=[kind()], limits=Limits(checkpoint_bytes=2000)) as pipe:
+        node = pipe.node
+        owner = node.attach()
+        for number in range(40):
+            node.store(node.new(owner, 7, [b"x" * 100]), 10**6 + number)
+            await asyncio.sleep(0)
+        await asyncio.wait_for(node.checkpointer.wait(), 10)
+        assert node.checkpointer.done >= 1
+        assert node.base.summary.applied.seq > 1
+
+
 async def test_directory_is_held_by_one_pipe(tmp_path: Path) -> None:
     async with truba.open(tmp_path / "data", kinds=[kind()]):
         with pytest.raises(truba.DataLocked):

@@ -64,7 +64,7 @@ class Node:
         self.base = store
         self.machine = recover(log, store, self.kinds)
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self.sequencer = Sequencer(log, self.machine, self.give_up)
+        self.sequencer = Sequencer(log, self.machine, self._ended)
         self.checkpointer = Checkpointer(
             self.machine, log, store, self.sequencer, self.limits.checkpoint_bytes, self.give_up
         )
@@ -110,7 +110,10 @@ class Node:
             await self.checkpointer.close()
 
     def give_up(self, error: BaseException) -> None:
-        """Nothing in memory, or nothing on the disk, may be trusted any more: take and give nothing from here on."""
+        """Nothing in memory, or nothing on the disk, may be trusted any more: take and answer nothing from here on."""
+        self.sequencer.fail(error)
+
+    def _ended(self, error: BaseException) -> None:
         self.accepting = False
         self.dispatcher.pause()
         self._alarm.cancel()

@@ -44,13 +44,14 @@ class _Durable(asyncio.Future[None]):
 class Batch:
     """Events that become durable together, and who waits for that."""
 
-    __slots__ = ("_future", "bytes", "events", "position", "waiters")
+    __slots__ = ("_future", "bytes", "events", "outcome", "position", "waiters")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.waiters: list[Waiter] = []
         self.bytes = 0  # about: payload only
         self.position = ORIGIN  # of its last event, once durable
+        self.outcome: bool | None = None  # durable or unknown, once that is known
         self._future: _Durable | None = None
 
     def durable(self) -> asyncio.Future[None]:
@@ -58,7 +59,10 @@ class Batch:
         future = self._future
         if future is None:
             future = self._future = _Durable()
-            self.waiters.append(partial(_settle, future))
+            if self.outcome is None:
+                self.waiters.append(partial(_settle, future))
+            else:
+                _settle(future, self.outcome)
         return future
 
 
@@ -104,7 +108,7 @@ class Sequencer:
         try:
             seq = self._apply(event)
         except Exception as error:  # half applied, perhaps: damaged data, or a broken invariant
-            self._fail(error)
+            self.fail(error)
             raise UnknownOutcome(f"the pipe stops: {error}; outcome unknown") from error
         batch = self._gathering
         batch.events.append(event)
@@ -145,11 +149,13 @@ class Sequencer:
         try:
             self._log.append(sealed, self._settled)
         except Exception as error:  # whatever it is: the events are applied and not in the log
-            self._fail(error)
+            self.fail(error)
 
     def _settled(self, error: BaseException | None) -> None:
+        if self.failed:
+            return  # whoever waited has been told that nobody knows
         if error is not None:
-            self._fail(error)
+            self.fail(error)
             return
         batch = self._under_way.popleft()
         batch.position = self._log.tail
@@ -160,14 +166,17 @@ class Sequencer:
         if self._gathering.events and not self._scheduled:
             self._seal()  # first the disk, then the answers: they overlap
         while self._to_release:
-            for waiter in self._to_release.popleft().waiters:
+            batch = self._to_release.popleft()
+            batch.outcome = True
+            for waiter in batch.waiters:
                 try:
                     waiter(True)
                 except Exception as trouble:  # damage found on the way to a handler, or a defect: stop loudly
-                    self._fail(trouble)
+                    self.fail(trouble)
         self._releasing = False
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Take and answer nothing from here on: what was under way is unknown. Only the first call counts."""
         if self.failed:
             return
         self.failed = True
@@ -175,6 +184,7 @@ class Sequencer:
         self._under_way.clear()
         self._gathering = Batch()
         for batch in lost:
+            batch.outcome = False
             for waiter in batch.waiters:
                 waiter(False)
         self._on_failure(error)
