@@ -312,6 +312,18 @@ async def test_close_while_things_are_under_way_and_while_away() -> None:
             await asyncio.wait_for(call, 5)
 
 
+async def test_a_cancel_while_closing_is_not_lost() -> None:
+    served = Served([])
+    async with served.running() as url:
+        pipe = await truba.connect(url)
+        closing = asyncio.create_task(pipe.close())
+        await asyncio.sleep(0)  # it waits for the keeper of the connection now
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await pipe.close()
+
+
 async def test_a_refused_name_ends_the_client_with_that_error() -> None:
     served = Served([(None, 200)])
     async with served.running() as url, truba.connect(url) as pipe:

@@ -57,8 +57,9 @@ class DialRoute:
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])  # unlike `await`, this tells a cancel of ours from the task's own
+            if not self._task.cancelled():
+                self._task.result()
         connection = self._connection
         if connection is not None:
             connection.close()
