@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -366,6 +367,22 @@ def test_addresses() -> None:
     for url in ("http://x", "truba://", "truba://x/path", "unix://host/path", "truba://x:99999", []):
         with pytest.raises(truba.ConfigError):
             truba.connect(url)
+
+
+async def test_a_connection_to_itself_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What dialling a port of the ephemeral range ends in, once in some thousand times, while nobody listens."""
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def from_that_very_port(make: Callable[[], asyncio.Protocol], host: str, port: int) -> object:
+        return await connect(make, host, port, local_addr=(host, port))
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setattr(loop, "create_connection", from_that_very_port)
+    with pytest.raises(truba.Unavailable, match="nobody listens there"):
+        await truba.connect(f"truba://127.0.0.1:{port}", connect_timeout_s=0)
 
 
 async def test_nobody_there() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from truba.address import parse_handler
+from truba.address import is_own_echo, parse_handler
 from truba.kinds import Backoff
 from truba.node.node import Node
 from truba.node.owners import Owner
@@ -98,6 +98,10 @@ class DialRoute:
             return f"no connection within {CONNECT_TIMEOUT_S:.0f} s"
         except OSError as error:
             return str(error.strerror or error)
+        if is_own_echo(transport):
+            transport.abort()
+            await self._lost.wait()
+            return "nobody listens there"
         self._connection = connection
         transport.write(replies.push([b"hello", b"truba", b"1", self._secret.encode()]))
         try:
