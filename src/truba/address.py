@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from truba.errors import ConfigError
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport
 
 DEFAULT_PORT = 7433
 _PORT_MAX = 65_535
@@ -52,3 +55,15 @@ def parse_handler(url: str) -> tuple[str, int]:
     if parts.scheme != "truba" or not host or not port or parts.path not in ("", "/") or parts.query or parts.username:
         raise ConfigError(f"{url!r} is no handler address: write truba://host:port")
     return host, port
+
+
+def is_own_echo(transport: BaseTransport) -> bool:
+    """Is the other end of this connection its own beginning?
+
+    Whoever dials a port of this machine that nobody listens on, and that lies among those which the kernel gives to
+    outgoing connections, is given that very port one day (on Linux, for an even port: once in some ten thousand), and
+    TCP connects it to itself. It would then read its own requests as answers, and keep the service that is being
+    restarted from its port.
+    """
+    own: object = transport.get_extra_info("sockname")
+    return bool(own) and own == transport.get_extra_info("peername")

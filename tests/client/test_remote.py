@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -312,6 +313,18 @@ async def test_close_while_things_are_under_way_and_while_away() -> None:
             await asyncio.wait_for(call, 5)
 
 
+async def test_a_cancel_while_closing_is_not_lost() -> None:
+    served = Served([])
+    async with served.running() as url:
+        pipe = await truba.connect(url)
+        closing = asyncio.create_task(pipe.close())
+        await asyncio.sleep(0)  # it waits for the keeper of the connection now
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await pipe.close()
+
+
 async def test_a_refused_name_ends_the_client_with_that_error() -> None:
     served = Served([(None, 200)])
     async with served.running() as url, truba.connect(url) as pipe:
@@ -354,6 +367,22 @@ def test_addresses() -> None:
     for url in ("http://x", "truba://", "truba://x/path", "unix://host/path", "truba://x:99999", []):
         with pytest.raises(truba.ConfigError):
             truba.connect(url)
+
+
+async def test_a_connection_to_itself_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What dialling a port of the ephemeral range ends in, once in some thousand times, while nobody listens."""
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def from_that_very_port(make: Callable[[], asyncio.Protocol], host: str, port: int) -> object:
+        return await connect(make, host, port, local_addr=(host, port))
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setattr(loop, "create_connection", from_that_very_port)
+    with pytest.raises(truba.Unavailable, match="nobody listens there"):
+        await truba.connect(f"truba://127.0.0.1:{port}", connect_timeout_s=0)
 
 
 async def test_nobody_there() -> None:

@@ -141,9 +141,12 @@ class RemotePipe:
         if self._keeper is not None:
             keeper, self._keeper = self._keeper, None
             keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
-            self._link.transport.close()
+            try:
+                await asyncio.wait([keeper])  # unlike `await keeper`, this tells a cancel of ours from the keeper's own
+            finally:
+                self._link.transport.close()
+            if not keeper.cancelled():
+                keeper.result()
 
     async def __aenter__(self) -> RemotePipe:
         return self

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from errno import ECONNREFUSED
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-from truba.address import DEFAULT_PORT
+from truba.address import DEFAULT_PORT, is_own_echo
 from truba.errors import ConfigError
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -30,7 +31,11 @@ class Target:
         loop = asyncio.get_running_loop()
         if self.path:
             return (await loop.create_unix_connection(make, self.path))[1]
-        return (await loop.create_connection(make, self.host, self.port))[1]
+        transport, protocol = await loop.create_connection(make, self.host, self.port)
+        if is_own_echo(transport):
+            transport.abort()
+            raise ConnectionRefusedError(ECONNREFUSED, "nobody listens there")
+        return protocol
 
 
 def parse_target(url: str) -> Target:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from truba.address import parse_handler
+from truba.address import is_own_echo, parse_handler
 from truba.kinds import Backoff
 from truba.node.node import Node
 from truba.node.owners import Owner
@@ -57,8 +57,9 @@ class DialRoute:
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])  # unlike `await`, this tells a cancel of ours from the task's own
+            if not self._task.cancelled():
+                self._task.result()
         connection = self._connection
         if connection is not None:
             connection.close()
@@ -97,6 +98,10 @@ class DialRoute:
             return f"no connection within {CONNECT_TIMEOUT_S:.0f} s"
         except OSError as error:
             return str(error.strerror or error)
+        if is_own_echo(transport):
+            transport.abort()
+            await self._lost.wait()
+            return "nobody listens there"
         self._connection = connection
         transport.write(replies.push([b"hello", b"truba", b"1", self._secret.encode()]))
         try:
