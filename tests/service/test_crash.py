@@ -132,6 +132,28 @@ def test_g1_g2_g5_what_was_acknowledged_survives(pipes: Servers, how: str) -> No
         assert sum(session.gone for session in told.values()) > 0
 
 
+def test_checkpoints_keep_the_log_short(pipes: Servers) -> None:
+    """Under load, with batches that are durable within the turn that sealed them; the stop does not wait for one."""
+    server = pipes.start(node='segment = "256KiB"\ncheckpoint = "256KiB"\n')
+    with Wire.dial(server.address) as client:
+
+        def info(key: str) -> int:
+            return int(client.ask("INFO").decode().partition(f"\r\n{key}:")[2].split()[0])
+
+        for _ in range(40):
+            made = client.ask("NEW", "7", bytes(50_000))
+            assert client.ask("DELETE", made) == b"OK"
+        kept = client.ask("NEW", "7", bytes(50_000))
+        until(lambda: info("checkpoints"), lambda done: done >= 2)
+        assert info("log_bytes") < 2_000_000
+        started_s = time.monotonic()
+        assert server.terminate() == 0
+        assert time.monotonic() - started_s < 5
+    server = pipes.start_again(server.config)
+    with Wire.dial(server.address) as client:
+        assert fields(client.ask("SHOW", kept))["records"] == [bytes(50_000)]
+
+
 def test_sigterm_answers_what_it_was_asked(pipes: Servers) -> None:
     """What arrived before the stop is done and answered; new sessions are refused with a reason, or the end comes."""
     server = pipes.start(kind(recovery_delay="1h"))

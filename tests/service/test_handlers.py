@@ -1,0 +1,288 @@
+"""Handlers over `truba://`: killed, silent, babbling, absent, late, failing; order, limits, and kinds kept apart."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service.process import NOBODY, Child, Server, Servers, environment, kind
+from tests.service.wire import Listener, Refused, Wire, fields, request, until
+
+SECRET = "the route's secret"
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    path = tmp_path / "notes"
+    path.touch()
+    return path
+
+
+def handlers(pipes: Servers, notes: Path, listen: str = "127.0.0.1:0", *secret: str) -> tuple[Child, str]:
+    """The handler service as a process, and its address."""
+    child = pipes.child("handlers", listen, notes, *secret)
+    return child, child.wait_line("listening on ").split()[-1]
+
+
+def lines(notes: Path) -> list[list[str]]:
+    return [line.split() for line in notes.read_text().splitlines()]
+
+
+def leave(server: Server, *records: str, kind: int = 7) -> str:
+    """A session whose client dies."""
+    with Wire.dial(server.address) as client:
+        return str(client.ask("NEW", kind, *records).decode())
+
+
+def shown(server: Server, id_text: str) -> dict[str, Any] | None:
+    """The session, None when it is gone."""
+    with Wire.dial(server.address) as client:
+        (found,) = client.asked([request("SHOW", id_text)])
+        return None if isinstance(found, Refused) else fields(found)
+
+
+def gone(server: Server, id_text: str) -> None:
+    until(lambda: shown(server, id_text), lambda found: found is None)
+
+
+def test_g4_a_handler_that_is_killed_is_followed_by_the_next(pipes: Servers, notes: Path) -> None:
+    """The session comes back with what the first one wrote, attempt 2 and cause lost."""
+    child, address = handlers(pipes, notes)
+    server = pipes.start(kind(handler=f"truba://{address}", backoff={"base": "0s"}))
+    left = leave(server, "a", "twice")
+    until(lambda: shown(server, left), lambda found: found["records"][-1] == b"twice" and len(found["records"]) == 4)
+    child.kill()
+    until(lambda: shown(server, left), lambda found: found["phase"] == b"stored")
+    handlers(pipes, notes, address)
+    gone(server, left)
+    assert lines(notes) == [
+        [left, "1", "lost", "a", "twice"],
+        [left, "2", "lost", "a", "twice", "half", "done", "twice"],
+    ]
+
+
+def test_an_outage_uses_no_attempts_up(pipes: Servers, notes: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    server = pipes.start(kind(handler=f"truba://{address}", max_attempts=1))
+    left = leave(server, "a")
+    until(lambda: shown(server, left), lambda found: found["phase"] == b"stored")
+    time.sleep(0.3)  # several dials
+    found = shown(server, left)
+    assert found is not None
+    assert (found["phase"], found["attempts"]) == (b"stored", 0)
+    handlers(pipes, notes, address)
+    gone(server, left)
+    assert lines(notes) == [[left, "1", "lost", "a"]]
+
+
+@pytest.mark.parametrize("says", [b"", b"\xff\xfe\x00 garbage \r\n" * 100, b"*1\r\n$4000000000\r\n", b"+OK\r\n", None])
+def test_a_service_that_is_no_handler_is_left_and_dialled_again(
+    pipes: Servers, listener: Listener, says: bytes | None
+) -> None:
+    """One that closes at once, babbles, or (None) accepts and is silent; meanwhile the pipe serves its clients."""
+    server = pipes.start(kind(handler=listener.url))
+    first = listener.accept()
+    if says is not None:
+        if says:
+            first.send(says)
+        else:
+            first.close()
+    left = leave(server, "a")
+    if says is None:
+        first.sock.settimeout(15)  # the pipe gives a silent one ten seconds
+        assert first.ended()
+    elif says:
+        assert first.ended()
+    handler = listener.serve(7)
+    assert handler.push()[1:5] == [left.encode(), 1, 7, 1]
+    assert handler.ask("DELETE", left + "@1") == b"OK"
+    assert "unreachable" in "".join(server.lines)
+
+
+def test_a_pipe_with_the_wrong_secret_is_sent_away(pipes: Servers, notes: Path) -> None:
+    _, address = handlers(pipes, notes, "127.0.0.1:0", SECRET)
+    (pipes.directory / "wrong").write_text("something else")
+    (pipes.directory / "right").write_text(SECRET)
+    server = pipes.start(kind(handler=f"truba://{address}", handler_secret_file="wrong"))
+    left = leave(server, "a")
+    server.wait_line("is the secret right?")
+    assert shown(server, left) is not None
+    server.terminate()
+    assert not lines(notes)
+    server = pipes.start(kind(handler=f"truba://{address}", handler_secret_file="right"))
+    gone(server, left)
+    assert len(lines(notes)) == 1
+
+
+def test_a_handler_must_give_the_password_of_the_pipe(pipes: Servers, listener: Listener) -> None:
+    (pipes.directory / "password").write_text("secret")
+    pipes.start(kind(handler=listener.url), node='password_file = "password"')
+    handler = listener.accept()
+    handler.push()
+    refused, admitted, serves = handler.asked([request("KINDS", 7), request("AUTH", "secret"), request("KINDS", 7)])
+    assert refused.code == "NOAUTH"
+    assert (admitted, serves) == (b"OK", b"OK")
+
+
+def test_g8_a_dead_kind_delays_no_other(pipes: Servers, notes: Path) -> None:
+    """A thousand unfinished sessions whose handler is dead, and as many whose handler hangs."""
+    _, address = handlers(pipes, notes)
+    with Listener() as hanging:
+        server = pipes.start(
+            kind(7, "alive", f"truba://{address}") + kind(8, "dead", NOBODY) + kind(9, "hangs", hanging.url)
+        )
+        hung = hanging.serve(9, credit=10)
+        with Wire.dial(server.address) as client:
+            client.asked([request("NEW", number, "x") for number in (8, 9) for _ in range(1_000)])
+        for _ in range(10):
+            assert hung.push()[3] == 9
+        started_s = time.monotonic()
+        for _ in range(20):
+            gone(server, leave(server, "work"))
+        assert time.monotonic() - started_s < 10
+        with Wire.dial(server.address) as client:
+            info = client.ask("INFO").decode()
+        assert "kind_8:name=dead,active=0,stored=1000,repeating=0,parked=0" in info
+        assert "kind_9:name=hangs,active=0,stored=990,repeating=10,parked=0" in info
+
+
+def test_g4_none_is_early_and_each_comes_in_its_turn(pipes: Servers, listener: Listener) -> None:
+    """By due time, then by the order in which they were stored."""
+    server = pipes.start(kind(handler=listener.url))
+    handler = listener.serve(7)
+    due_s: dict[bytes, float] = {}
+    with Wire.dial(server.address) as client:
+        made = [client.ask("NEW", "7", "x") for _ in range(12)]
+        for at, each in enumerate(made):
+            delay_s = 0.9 - 0.05 * at
+            due_s[each] = time.time() + delay_s
+            assert client.ask("STORE", each, f"{delay_s:.3f}") == b"OK"
+        same = [client.ask("NEW", "7", "x") for _ in range(5)]
+        client.asked([request("STORE", each, "1.2") for each in same])  # in one batch
+    came = []
+    for _ in made:
+        push = handler.push()
+        assert time.time() >= due_s[push[1]]
+        came.append(push[1])
+    assert came == made[::-1]  # the later they were created, the earlier they were due
+    assert [handler.push()[1] for _ in same] == same
+
+
+def test_failing_sessions_are_parked_and_an_operator_resumes_them(pipes: Servers, notes: Path) -> None:
+    child, address = handlers(pipes, notes)
+    settings: dict[str, object] = {"max_attempts": 3, "backoff": {"base": "10ms", "cap": "10ms"}}
+    server = pipes.start(kind(handler=f"truba://{address}", **settings))
+    left = leave(server, "a", "raise")
+    found = until(lambda: shown(server, left), lambda found: found["phase"] == b"parked")
+    assert (found["attempts"], found["deliveries"], found["epoch"]) == (3, 3, 3)
+    assert b"3 attempts, max_attempts is 3" in found["detail"]
+    assert b"it was told to" in found["detail"]
+    assert [line[1:3] for line in lines(notes)] == [["1", "lost"], ["2", "failed"], ["3", "failed"]]
+    resumed = truba_resume(server, left)
+    assert resumed.returncode == 0, resumed.stderr
+    until(lambda: lines(notes), lambda found: len(found) == 6)
+    assert lines(notes)[3][1:3] == ["1", "resumed"]
+    found = until(lambda: shown(server, left), lambda found: found["phase"] == b"parked")
+    assert (found["attempts"], found["deliveries"]) == (3, 6)
+    child.kill()
+
+
+def truba_resume(server: Server, id_text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "truba", "resume", "--url", server.url, id_text],
+        env=environment(), capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+def test_g3_a_late_handler_is_fenced(pipes: Servers, listener: Listener) -> None:
+    """It writes nothing more, whether another handler holds the session, or it does so itself once more."""
+    server = pipes.start(kind(handler=listener.url, handler_timeout="400ms", backoff={"base": "0s"}))
+    handler = listener.serve(7)
+    left = leave(server, "a")
+    assert handler.push()[1:6] == [left.encode(), 1, 7, 1, 400]
+    assert handler.ask("APPEND", left + "@1", "in time") == b"OK"
+    assert handler.push() == [b"lost", left.encode(), 1, b"late"]
+    second = handler.push()
+    assert second[1:7] == [left.encode(), 2, 7, 2, 400, b"late"]
+    assert second[7:] == [b"a", b"in time"]
+    for words in (("APPEND", left + "@1", "stale"), ("DELETE", left + "@1"), ("APPEND", left, "stale")):
+        (refusal,) = handler.asked([request(*words)])
+        assert refusal.code == "FENCED"
+    assert handler.ask("APPEND", left + "@2", "mine") == b"OK"
+    found = shown(server, left)
+    assert found is not None
+    assert found["records"] == [b"a", b"in time", b"mine"]
+    assert handler.ask("DELETE", left + "@2") == b"OK"
+
+
+def test_signs_of_life_keep_a_slow_handler(pipes: Servers, listener: Listener) -> None:
+    server = pipes.start(kind(handler=listener.url, handler_timeout="500ms"))
+    handler = listener.serve(7)
+    left = leave(server, "a")
+    handler.push()
+    end_s = time.monotonic() + 1.2
+    while time.monotonic() < end_s:
+        assert handler.ask("TOUCH", left + "@1") == b"OK"
+        time.sleep(0.05)
+    assert handler.ask("DELETE", left + "@1") == b"OK"
+    assert shown(server, left) is None
+
+
+def test_credit_and_concurrency_bound_what_is_out(pipes: Servers, listener: Listener) -> None:
+    server = pipes.start(kind(handler=listener.url, concurrency=3))
+    handler = listener.serve(7, credit=64)
+    with Wire.dial(server.address) as client:
+        client.asked([request("NEW", 7, at) for at in range(9)])
+    held = [handler.push()[1] for _ in range(3)]
+    for _ in range(6):
+        assert not handler.pushed
+        assert handler.ask("DELETE", held.pop(0) + b"@1") == b"OK"
+        held.append(handler.push()[1])
+    assert handler.quiet(0.1)
+    handler.close()
+    again = listener.serve(7, credit=2)
+    assert len({again.push()[1], again.push()[1]}) == 2
+    assert again.quiet(0.2)
+
+
+def test_g5_what_was_deleted_never_comes_again(pipes: Servers, listener: Listener) -> None:
+    """Not after the handler's death, nor after the pipe's."""
+    server = pipes.start(kind(handler=listener.url, backoff={"base": "0s"}))
+    handler = listener.serve(7)
+    done, undone = leave(server, "done"), leave(server, "undone")
+    assert {handler.push()[1], handler.push()[1]} == {done.encode(), undone.encode()}
+    assert handler.ask("DELETE", done + "@1") == b"OK"
+    server.kill()
+    server = pipes.start_again(server.config)
+    again = listener.serve(7)
+    assert again.push()[1:5] == [undone.encode(), 2, 7, 2]
+    again.close()
+    third = listener.serve(7)
+    assert third.push()[1:4] == [undone.encode(), 3, 7]
+    assert third.ask("DELETE", undone + "@3") == b"OK"
+    assert third.quiet(0.2)
+
+
+def test_a_handler_that_does_not_read_is_pushed_no_more_than_fits(pipes: Servers, listener: Listener) -> None:
+    server = pipes.start(kind(handler=listener.url, concurrency=1_000, handler_timeout="1h"))
+    handler = listener.serve(7, credit=1_000)
+    before = server.rss_bytes()
+    with Wire.dial(server.address) as client:
+        for _ in range(100):
+            client.ask("STORE", client.ask("NEW", "7", bytes(1 << 20)), 0)
+        assert client.ask("PING") == b"PONG"
+        until(lambda: client.ask("INFO"), lambda info: b"repeating=" in info)
+    assert server.rss_bytes() - before < 400 << 20  # the sessions themselves are young, and in memory
+    came: list[bytes] = []
+    reader = threading.Thread(target=lambda: came.extend(handler.push()[1] for _ in range(100)))
+    reader.start()
+    reader.join(30)
+    assert len(set(came)) == 100
