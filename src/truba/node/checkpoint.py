@@ -82,12 +82,21 @@ class Checkpointer:
         self._since_bytes = 0
         frozen = self._machine.freeze()
         counts = dict(self._machine.counts)
-        self._task = asyncio.get_running_loop().create_task(self._run(frozen, batch, counts), name="checkpoint")
+        # Asked for here, before the log has the batch: a fast disk is done with it before the task begins to run.
+        durable = None if batch is None else batch.durable()
+        run = self._run(frozen, batch, durable, counts)
+        self._task = asyncio.get_running_loop().create_task(run, name="checkpoint")
         self._task.add_done_callback(self._ended)
 
-    async def _run(self, frozen: Layer, batch: Batch | None, counts: dict[tuple[int, Phase], int]) -> None:
-        if batch is not None:
-            await batch.durable()
+    async def _run(
+        self,
+        frozen: Layer,
+        batch: Batch | None,
+        durable: asyncio.Future[None] | None,
+        counts: dict[tuple[int, Phase], int],
+    ) -> None:
+        if durable is not None:
+            await durable
         position = self._log.tail if batch is None else batch.position
         staged = self._store.stage()
         changes = frozen.changes()
