@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from truba.errors import ConfigError
 from truba.kinds import Kind
 from truba.log.file import FileLog
-from truba.node.node import Limits, Node
+from truba.node.node import Limits, Node, Tell
 from truba.ports.transport import Route, Transport
 from truba.store.rocks import RocksStore
 from truba.transports.local import LocalRoute, local_transport
@@ -94,6 +94,7 @@ def build(
     kinds: Sequence[Kind],
     *,
     name: str = "",
+    tell: Tell | None = None,
     limits: Limits | None = None,
     transports: Mapping[str, Transport] | None = None,
     segment_bytes: int = 32 << 20,
@@ -106,7 +107,7 @@ def build(
     try:
         store = RocksStore.open(data / "store")
         try:
-            node = Node(log, store, kinds, routes, name=name, limits=limits)
+            node = Node(log, store, kinds, routes, name=name, limits=limits, tell=tell)
         except BaseException:
             store.close()
             raise

@@ -10,7 +10,7 @@ from truba.compose import Parts, build
 from truba.errors import OperationError
 from truba.kinds import Kind
 from truba.node.node import Limits
-from truba.node.session import LocalSession
+from truba.node.session import LocalSession, plain
 from truba.opening import Opening
 from truba.types import Index
 
@@ -26,7 +26,7 @@ class EmbeddedPipe:
     async def new(self, kind: int, *records: bytes, tag: int | None = None) -> LocalSession:
         """Open a session. `tag` has no effect: it serves clients that reconnect."""
         node = self.node
-        hold = node.new(self._owner, kind, list(records), -1 if tag is None else tag)
+        hold = node.new(self._owner, kind, [*map(plain, records)], -1 if tag is None else tag)
         batch = node.sequencer.latest
         if batch is not None:
             await batch.durable()

@@ -44,6 +44,7 @@ async def serve(config: Config) -> int:
             config.node.data,
             config.kinds,
             name=config.node.name,
+            tell=log.warning,
             limits=Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint),
             transports=_transports(config, settings),
             segment_bytes=config.node.segment,

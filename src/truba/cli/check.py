@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ def check(config_path: Path, as_json: bool) -> None:
 
     try:
         config = load(config_path)
+        sys.path.insert(0, str(config_path.absolute().parent))
     except ConfigProblems as bad:
         if as_json:
             problems = [asdict(problem) | {"file": str(problem.file)} for problem in bad.problems]

@@ -29,7 +29,7 @@ from truba.errors import (
 
 EXIT_CODES = {
     0: "done, and all is well",
-    1: "a problem was found, or the pipe refused the operation",
+    1: "a problem was found (by `check` in the configuration too), or the pipe refused the operation",
     2: "the command line or the configuration is wrong",
     3: "the pipe cannot be reached, or takes no work now: later",
     4: "there is no such session, file or directory",

@@ -88,8 +88,10 @@ def verify(directory: Path, as_json: bool) -> None:
     with progress() as bar:
         task = bar.add_task("verifying", total=None)
         report = inspect.verify(_log_of(directory), lambda done, of: bar.update(task, completed=done, total=of))
+    ahead = _store_ahead(directory, report.tail)
     document = {
-        "sound": report.sound,
+        "sound": report.sound and ahead is None,
+        "store_ahead": _position(ahead) if ahead else None,
         "segments": report.segments,
         "batches": report.batches,
         "events": report.events,
@@ -112,10 +114,15 @@ def verify(directory: Path, as_json: bool) -> None:
             ("chain hash", report.tail.chain.hex()),
         )
         say_table(("log", str(directory)), shown)
-        if report.torn:
+        if report.torn and not ahead:
             click.echo(f"torn tail: seq {report.torn.first_seq} was never acknowledged; the next start cuts it")
-        click.echo(f"damage: {_place(report.damage)}" if report.damage else "sound")
-    if report.damage:
+        if ahead:
+            click.echo(f"damage: the store holds the state of event {ahead.term}-{ahead.seq}, which the log has lost")
+        elif not report.damage:
+            click.echo("sound")
+        if report.damage:
+            click.echo(f"damage: {_place(report.damage)}")
+    if report.damage or ahead:
         if not as_json:
             click.echo(
                 "  next: restore the directory from a copy; or `truba log repair DIR`, which gives up the rest",
@@ -146,6 +153,13 @@ def repair(directory: Path, yes: bool, as_json: bool) -> None:
             raise click.UsageError("nobody is there to ask; give --yes")
         click.confirm("Give up what comes after the first damage, acknowledged or not?", abort=True, err=True)
     done = inspect.repair(path)
+    if ahead := _store_ahead(directory, done.tail):
+        click.echo(
+            f"the store holds the state of event {ahead.term}-{ahead.seq}, and the log ends before that now: a pipe refuses"
+            " to start on the two together\n  next: move the directory `store` beside the log aside, to go on with what"
+            " the log alone holds",
+            err=True,
+        )
     kept = [str(file) for file in done.kept]
     if as_json:
         cut = done.cut._asdict() if done.cut else None
@@ -218,3 +232,11 @@ def _position(position: Position) -> dict[str, Any]:
 
 def _place(damage: Damage) -> str:
     return f"{damage.name}, offset {damage.offset}, seq {damage.seq}: {damage.reason}"
+
+
+def _store_ahead(directory: Path, tail: Position) -> Position | None:
+    """What the store beside the log says it holds, where the log ends before that."""
+    from truba.store.mark import read_mark
+
+    mark = read_mark(_log_of(directory).parent / "store")
+    return mark if mark is not None and mark.seq > tail.seq else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from pathlib import Path
 
 import click
@@ -29,6 +30,7 @@ def serve(config_path: Path, listen: str | None, data: Path | None, as_json: boo
     from truba import config, logs
 
     loaded = config.load(config_path, listen=listen, data=data)
+    sys.path.insert(0, str(config_path.absolute().parent))  # `local:` handlers and hooks may live beside the file
     logs.configure(loaded.node.log_level, "json" if as_json else loaded.node.log_format)
 
     import uvloop

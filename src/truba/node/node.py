@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from truba.clock import Clock, SystemClock
 from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable
@@ -33,6 +34,16 @@ STAGED_MAX = 4096
 """Events that recovery stages before it waits for them to be durable."""
 
 
+class Tell(Protocol):
+    """Where what operators should hear of goes: a structured logger's `warning`, say. Never records' contents."""
+
+    def __call__(self, event: str, /, **fields: object) -> object: ...
+
+
+def _tell_nobody(event: str, /, **fields: object) -> None:
+    """An embedded pipe's handlers tell for themselves."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of a node that are no kind's."""
@@ -54,11 +65,13 @@ class Node:
         name: str = "",
         limits: Limits | None = None,
         clock: Clock | None = None,
+        tell: Tell | None = None,
     ) -> None:
         self.kinds = {kind.number: kind for kind in kinds}
         self.kind_numbers = {kind.name: kind.number for kind in kinds}
         self.name = name
         self.clock = clock or SystemClock()
+        self.tell = tell or _tell_nobody
         self.limits = limits or Limits()
         self.log = log
         self.base = store
@@ -71,6 +84,7 @@ class Node:
         self.dispatcher = Dispatcher(self, routes)
         self.accepting = False
         self.owner_losses = 0
+        self._space = "plenty"  # as told last
         self._leases = Leases()
         self._away = Away()
         self._present: dict[bytes, Owner] = {}
@@ -305,6 +319,16 @@ class Node:
     def _give_back(self, hold: Hold, cause: Cause, reason: str) -> None:
         event = self.machine.give_back(hold.number, hold.epoch, cause, self.clock.now_ms(), self.clock.chance(), reason)
         self._stage(event)
+        if hold.epoch:
+            parked = type(event) is Parked
+            detail = event.detail if isinstance(event, Parked | Stored) else ""
+            self.tell(
+                "session parked" if parked else "hand-over failed",
+                session=str(hold.id),
+                kind=hold.kind,
+                cause=cause.value,
+                detail=detail,
+            )
         if type(event) is Stored:
             self._due(event.due_ms)
 
@@ -323,6 +347,11 @@ class Node:
             "the disk is nearly full: only Delete, Store and Fail are taken until there is space; nothing was stored"
         )
 
+    def _index(self, number: int) -> Index:
+        head = self.machine.get(number)
+        assert head is not None  # whoever asks has just decided about it
+        return head.id
+
     # -- hand-over -------------------------------------------------------------------------------------------
 
     def grant(self, number: int, owner: Owner, now_ms: int) -> Hold | None:
@@ -332,6 +361,7 @@ class Node:
             return None
         self._stage(event)
         if type(event) is Parked:
+            self.tell("session parked", session=str(self._index(number)), cause=event.cause.value, detail=event.detail)
             return None
         head = self.machine.owned[number]
         hold = Hold(head.id, head.kind, head.epoch, owner)
@@ -407,5 +437,9 @@ class Node:
             self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
         for owner in self._away.expired(steady_ms):
             self._lose(owner, owner.away_cause)
+        space = self.log.space
+        if space != self._space:
+            self._space = space
+            self.tell("disk space", space=space, taken="all" if space == "plenty" else "Delete, Store and Fail only")
         self.dispatcher.wake()
         self.rearm()

@@ -48,11 +48,11 @@ class LocalSession:
     async def append(self, *records: bytes) -> None:
         if not records:
             raise BadRequest("append takes at least one record; nothing was stored")
-        self._node.append(self._hold, [*map(_plain, records)])
+        self._node.append(self._hold, [*map(plain, records)])
         await self._node.sequencer.flush()
 
     async def replace(self, record: bytes) -> None:
-        self._node.replace(self._hold, _plain(record))
+        self._node.replace(self._hold, plain(record))
         await self._node.sequencer.flush()
 
     async def delete(self) -> None:
@@ -73,7 +73,8 @@ class LocalSession:
         self._node.touch(self._hold)
 
 
-def _plain(record: object) -> bytes:
+def plain(record: object) -> bytes:
+    """A record as bytes; TypeError before anything is decided."""
     if type(record) is not bytes:
         if isinstance(record, bytes | bytearray | memoryview):
             return bytes(record)

@@ -62,13 +62,15 @@ def parse_id(text: bytes) -> tuple[Index, int | None]:
 def parse_new(args: Args) -> tuple[KindRef, int, list[bytes]]:
     """`NEW kind [TAG n] [record ...]`: kind, tag (-1: none), first records.
 
-    `TAG` and a decimal number right after the kind are the option; `TAG` before anything else is a record. Whoever
-    must send first records of any content gives an explicit TAG, or sends them with APPEND.
+    `TAG` right after the kind is always the option. Whoever must send it as a first record gives an explicit TAG
+    before, or sends its records with APPEND.
     """
     if len(args) < 2:
         refuse("NEW takes a kind, then TAG and a number if wanted, then records if wanted")
     kind = parse_kind(args[1])
-    if len(args) > 3 and len(args[2]) == 3 and args[2].upper() == b"TAG" and args[3].isdigit():
+    if len(args) > 2 and len(args[2]) == 3 and args[2].upper() == b"TAG":
+        if len(args) == 3:
+            refuse("TAG takes a number")
         return kind, _number(args[3], "TAG takes a number", 0, TAG_MAX), list(args[4:])
     return kind, -1, list(args[2:])
 

@@ -110,6 +110,6 @@ def load_object(path: str) -> Any:
         found: Any = importlib.import_module(module_name)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{path!r} cannot be loaded: {error}") from error
+    except Exception as error:  # whatever the module does when it is imported
+        raise ConfigError(f"{path!r} cannot be loaded: {type(error).__name__}: {error}") from error
     return found

@@ -238,6 +238,10 @@ class Connection(asyncio.Protocol):
         self._pause("closing")
         self.node.when_durable(self._shut)
 
+    def refused(self) -> None:
+        """An authentication failed."""
+        log.warning("wrong user or password", peer=self.peer)
+
     def warn(self, what: str, error: BaseException) -> None:
         log.warning(what, peer=self.peer, error=repr(error))
 

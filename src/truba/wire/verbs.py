@@ -257,6 +257,7 @@ async def _await_verdict(connection: Connection, verdict: Awaitable[Principal | 
 
 def _admit(connection: Connection, principal: Principal | None, answer: bytes) -> bytes:
     if principal is None:
+        connection.refused()
         raise NoAuth("wrong user or password")
     connection.principal = principal
     connection.owner.user = principal.name

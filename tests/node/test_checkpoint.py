@@ -1,0 +1,28 @@
+"""Checkpoints of a node whose log is durable before `append` returns, as a fast disk's is."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.node.world import World, nobody
+from truba.kinds import Kind
+from truba.node.node import Limits
+
+
+@pytest.mark.timeout(30, method="thread")  # a checkpoint that hangs cannot be cancelled
+async def test_checkpoints_follow_each_other_when_nobody_else_awaits_a_batch() -> None:
+    """Connections wait with callbacks, so the checkpoint is the only one that asks for the batch's future."""
+    world = World(Kind(7, "transfer", nobody), limits=Limits(checkpoint_bytes=5_000))
+    node = await world.start()
+    owner = node.attach()
+    for _ in range(100):
+        node.new(owner, 7, [b"x" * 300])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # sealed and durable by now
+        await node.checkpointer.wait()
+    assert node.checkpointer.done >= 10
+    assert world.log.size_bytes < 5_000  # each let the log before it go
+    await node.stop()
+    assert world.store.summary.applied == world.log.tail
