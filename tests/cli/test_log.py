@@ -15,7 +15,8 @@ from truba.codec.batch import encode_batch
 from truba.log.file import FileLog
 from truba.machine.events import Appended, Created, Deleted, Event, Opened, Replaced, Stored
 from truba.ports.log import LogBatch
-from truba.types import Cause
+from truba.store.mark import write_mark
+from truba.types import Cause, Position
 
 EVENTS: list[Event] = [
     Opened(1_700_000_000_000, "truba"),
@@ -146,3 +147,13 @@ def test_a_directory_of_somebody_else(tmp_path: Path) -> None:
     assert result.exit_code == 7
     assert "holiday.jpg" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_verify_sees_that_the_store_knows_more_than_the_log(tmp_path: Path) -> None:
+    FileLog.open(tmp_path / "log", segment_bytes=65_536).close()
+    (tmp_path / "store").mkdir()
+    write_mark(tmp_path / "store", Position(2, 51_382, bytes(16)))
+    result = CliRunner().invoke(main, ["log", "verify", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "damage: the store holds the state of event 2-51382, which the log has lost" in result.output
+    assert "sound" not in result.output

@@ -78,7 +78,7 @@ async def test_block_that_raises_gives_the_session_back_with_its_reason(tmp_path
             pipe.node.look_up(gone.id)
 
 
-async def test_restart_finds_what_was_there_whatever_was_checkpointed(tmp_path: Path) -> None:
+async def test_g6_restart_finds_what_was_there_whatever_was_checkpointed(tmp_path: Path) -> None:
     """Many small checkpoints and restarts; G6."""
     limits = Limits(checkpoint_bytes=50_000)
     before: dict[truba.Index, tuple[object, list[bytes]]] = {}
@@ -135,6 +135,8 @@ async def test_kinds_are_checked_before_anything_is_opened(tmp_path: Path) -> No
 @pytest.mark.parametrize("bad", ["text", 5, None, [b"list"]])
 async def test_records_are_bytes(tmp_path: Path, bad: object) -> None:
     async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        with pytest.raises(TypeError, match="nothing was stored"):
+            await pipe.new(7, b"good", bad)  # type: ignore[arg-type]
         session = await pipe.new(7)
         with pytest.raises(TypeError, match="nothing was stored"):
             await session.append(bad)  # type: ignore[arg-type]

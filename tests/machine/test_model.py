@@ -272,7 +272,7 @@ TestMachineMatchesModel.settings = settings(max_examples=60, stateful_step_count
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_long_walk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_g2_g6_a_long_walk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of steps, so that layers pile up and the queues of due sessions read many pages of the store."""
     monkeypatch.setattr(due, "PAGE", 3)
     dice = random.Random(seed)

@@ -138,3 +138,31 @@ def test_unreachable_is_not_an_attempt_but_lost_is(jump: Jump, clock: JumpClock)
         assert node.look_up(hold.id).deliveries > 2
 
     jump(main())
+
+
+def test_operators_hear_of_failed_hand_overs_parked_sessions_and_a_full_disk(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(max_attempts=2, max_age_s=1000), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        failing, old = node.new(owner, 7, [b"secret"]), node.new(owner, 7, [b"secret"])
+        node.store(failing, 0)
+        node.store(old, 2_000_000)
+        for _ in range(2):
+            await world.pass_time(5)
+            node.fail(world.route(7).given[-1].hold, "no such account")
+        await world.pass_time(3000)
+        assert [event for event, _ in world.told] == ["hand-over failed", "session parked", "session parked"]
+        assert world.told[0][1] == {
+            "session": str(failing.id),
+            "kind": 7,
+            "cause": "failed",
+            "detail": "no such account",
+        }
+        assert world.told[2][1]["session"] == str(old.id)
+        assert "secret" not in str(world.told)
+        world.log.space = "low"
+        await world.pass_time(2)
+        assert world.told[-1][1]["space"] == "low"
+
+    jump(main())

@@ -65,12 +65,19 @@ class World:
         self.shelf = Shelf()
         self.store = MemoryStore()
         self.routes: dict[int, PlayedRoute] = {}
+        self.told: list[tuple[str, dict[str, object]]] = []
 
     async def start(self, kinds: Iterable[Kind] | None = None) -> Node:
         self.log = MemoryLog(self.shelf)
         self.routes = {kind.number: PlayedRoute() for kind in kinds or self.kinds}
         self.node = Node(
-            self.log, self.store, tuple(kinds or self.kinds), dict(self.routes), limits=self.limits, clock=self.clock
+            self.log,
+            self.store,
+            tuple(kinds or self.kinds),
+            dict(self.routes),
+            limits=self.limits,
+            clock=self.clock,
+            tell=self._heard,
         )
         await self.node.start()
         return self.node
@@ -80,6 +87,9 @@ class World:
         self.node.give_up(RuntimeError("killed"))  # it must not act any more
         await self.node.checkpointer.close()
         return await self.start()
+
+    def _heard(self, event: str, /, **fields: object) -> None:
+        self.told.append((event, fields))
 
     async def durable(self) -> None:
         await self.node.sequencer.flush()
