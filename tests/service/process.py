@@ -5,7 +5,6 @@ Nothing here imports the service: what these tests know of it came over a socket
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import signal
@@ -22,8 +21,6 @@ PATIENCE_S = 30.0
 
 NOBODY = "truba://127.0.0.1:1"
 """A handler's address at which nothing listens: port 1 belongs to nobody."""
-
-_names = itertools.count(1)
 
 
 def environment() -> dict[str, str]:
@@ -200,8 +197,3 @@ def _toml(value: object) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     return json.dumps(value)
-
-
-def free_name(prefix: str) -> str:
-    """A file name that was not used before in this run."""
-    return f"{prefix}-{next(_names)}"

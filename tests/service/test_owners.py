@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -191,6 +192,27 @@ def test_who_reads_late_gets_every_answer(pipes: Servers) -> None:
         assert client.answer() == b"OK"
         with pytest.raises(ConnectionError):
             client.next()
+
+
+def test_who_has_said_all_still_hears_the_answers(pipes: Servers) -> None:
+    """A half-closed connection, as `nc` leaves it; also when answers must wait for room, and after a framing error."""
+    server = pipes.start()
+    with Wire.dial(server.address) as client:
+        made = client.ask("NEW", "7", bytes(MIB))
+        client.send(b"".join(request("SHOW", made) for _ in range(20)) + request("DELETE", made) + b"NEW 7 last\r\n")
+        client.sock.shutdown(socket.SHUT_WR)
+        for _ in range(20):
+            assert fields(client.answer())["records"] == [bytes(MIB)]
+        assert client.answer() == b"OK"
+        assert client.answer().startswith(b"1-")
+        assert client.ended()
+    with Wire.dial(server.address) as client:
+        made = client.ask("NEW", "7", bytes(MIB))
+        client.send(b"".join(request("SHOW", made) for _ in range(20)) + b"\x00" + request("PING"))
+        for _ in range(20):
+            assert fields(client.answer())["records"] == [bytes(MIB)]
+        assert code(client.outcome()) == "ERR"
+        assert client.ended()
 
 
 def test_connections_that_are_cut_at_any_byte_leave_nothing_half_done(pipes: Servers) -> None:
