@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from truba.bench.worker import end, quiet_environment
+from truba.bench.worker import end, how, quiet_environment
 from truba.errors import TrubaError
 
 LINES_KEPT = 20
@@ -39,7 +39,7 @@ class Served(NamedTuple):
 
 @contextmanager
 def served(directory: Path, kind: int, record_bytes: int, clients_max: int) -> Iterator[Served]:
-    """A fresh pipe in that directory. TrubaError, with what it said, when it does not start."""
+    """A fresh pipe in that directory. TrubaError when it does not start, or does not stop as it should."""
     config = directory / "truba.toml"
     config.write_text(
         CONFIG.format(
@@ -60,8 +60,11 @@ def served(directory: Path, kind: int, record_bytes: int, clients_max: int) -> I
     try:
         host, port = _ready(process, process.stderr)
         yield Served(host, port, process.pid)
+        if code := end(process):
+            raise TrubaError(f"truba serve was told to stop and ended with {how(code)}, not with exit code 0")
     finally:
-        end(process)
+        if process.poll() is None:
+            end(process)
         process.stderr.close()
 
 

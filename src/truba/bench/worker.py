@@ -128,7 +128,7 @@ class Worker:
             pass  # it has ended; why is told below, as if it had ended after the order
         if not line:
             code = process.wait()
-            raise TrubaError(f"{self._module} (process {process.pid}) ended with {_how(code)} before it had measured")
+            raise TrubaError(f"{self._module} (process {process.pid}) ended with {how(code)} before it had measured")
         result = msgspec.json.decode(line, type=Measure | Trouble)
         if isinstance(result, Trouble):
             raise result.raised()
@@ -143,11 +143,13 @@ def end(process: subprocess.Popen[bytes], *, gently: bool = False) -> int:
                 process.stdin.close()
         if not (gently and process.stdin is not None):
             process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             return process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.terminate()
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
             return process.wait(STOP_S)
+        process.kill()
+        return process.wait()
     finally:
         if process.poll() is None:
             process.kill()
@@ -156,7 +158,7 @@ def end(process: subprocess.Popen[bytes], *, gently: bool = False) -> int:
             process.stdout.close()
 
 
-def _how(code: int) -> str:
+def how(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
