@@ -153,12 +153,8 @@ def test_operators_hear_of_failed_hand_overs_parked_sessions_and_a_full_disk(jum
             node.fail(world.route(7).given[-1].hold, "no such account")
         await world.pass_time(3000)
         assert [event for event, _ in world.told] == ["hand-over failed", "session parked", "session parked"]
-        assert world.told[0][1] == {
-            "session": str(failing.id),
-            "kind": 7,
-            "cause": "failed",
-            "detail": "no such account",
-        }
+        told = world.told[0][1]
+        assert told == {"session": str(failing.id), "kind": 7, "cause": "failed", "detail": "no such account"}
         assert world.told[2][1]["session"] == str(old.id)
         assert "secret" not in str(world.told)
         world.log.space = "low"
