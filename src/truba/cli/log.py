@@ -156,8 +156,8 @@ def repair(directory: Path, yes: bool, as_json: bool) -> None:
     if ahead := _store_ahead(directory, done.tail):
         click.echo(
             f"the store holds the state of event {ahead.term}-{ahead.seq}, and the log ends before that now: a pipe"
-            " refuses to start on the two together\n  next: move the directory `store` beside the log aside, to go on with"
-            " what the log alone holds",
+            " refuses to start on the two together\n"
+            "  next: move the directory `store` beside the log aside, to go on with what the log alone holds",
             err=True,
         )
     kept = [str(file) for file in done.kept]
