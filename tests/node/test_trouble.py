@@ -162,3 +162,20 @@ def test_operators_hear_of_failed_hand_overs_parked_sessions_and_a_full_disk(jum
         assert world.told[-1][1]["space"] == "low"
 
     jump(main())
+
+
+def test_owner_that_held_very_many_is_lost_bit_by_bit_and_wholly(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(recovery_delay_s=1000), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        for _ in range(3000):
+            node.new(owner, 7, [b"a"])
+        await world.durable()
+        node.detach(owner)
+        assert 0 < node.machine.counts[7, Phase.STORED] < 3000
+        await world.pass_time(1)
+        assert node.machine.counts == {(7, Phase.STORED): 3000}
+        assert node.owner_losses == 3000
+
+    jump(main())

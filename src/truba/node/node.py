@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from truba.clock import Clock, SystemClock
@@ -29,6 +30,9 @@ from truba.types import Cause, Index
 
 TICK_MS = 1_000
 """The longest time between two looks at the clocks: a wall clock that jumped is noticed by then."""
+
+LOST_AT_ONCE = 512
+"""Sessions given back in one turn of the loop: a few milliseconds."""
 
 STAGED_MAX = 4096
 """Events that recovery stages before it waits for them to be durable."""
@@ -75,6 +79,7 @@ class Node:
         self.limits = limits or Limits()
         self.log = log
         self.base = store
+        self._loop = asyncio.get_running_loop()
         self.machine = recover(log, store, self.kinds)
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.sequencer = Sequencer(log, self.machine, self._ended)
@@ -224,9 +229,12 @@ class Node:
         return round(self.kinds[hold.kind].handler_timeout_s * 1000)
 
     def _lose(self, owner: Owner, cause: Cause) -> None:
-        for hold in list(owner.holds.values()):
+        """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many."""
+        for hold in list(islice(owner.holds.values(), LOST_AT_ONCE)):
             self.owner_losses += 1
             self.give_back(hold, cause)
+        if owner.holds and not self.sequencer.failed:
+            self._loop.call_soon(self._lose, owner, cause)
 
     # -- operations ------------------------------------------------------------------------------------------
 
