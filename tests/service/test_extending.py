@@ -38,12 +38,12 @@ def test_the_page_runs(pipes: Servers) -> None:
 
     with Wire.dial(server.address) as wire:
         for refused in (("NEW", "7"), ("AUTH", "ann", "wrong")):
-            with pytest.raises(Refused, match="^NOAUTH"):
+            with pytest.raises(Refused, match=r"^NOAUTH"):
                 wire.ask(*refused)
         assert wire.ask("AUTH", "ann", "hush") == b"OK"
         held = wire.ask("NEW", "7", "a")
         assert wire.ask("APPEND", held, "b") == b"OK"
-        with pytest.raises(Refused, match="^NOPERM user 'ann' may not STORE on kind 7"):
+        with pytest.raises(Refused, match=r"^NOPERM user 'ann' may not STORE on kind 7"):
             wire.ask("STORE", held, "5")
         assert wire.ask("DELETE", held) == b"OK"
     assert server.terminate() == 0
