@@ -27,9 +27,7 @@ class EmbeddedPipe:
         """Open a session. `tag` has no effect: it serves clients that reconnect."""
         node = self.node
         hold = node.new(self._owner, kind, [*map(plain, records)], -1 if tag is None else tag)
-        batch = node.sequencer.latest
-        if batch is not None:
-            await batch.durable()
+        await node.sequencer.flush()
         return LocalSession(node, hold)
 
     @asynccontextmanager

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ class Backoff:
     cap_s: float = 600.0
 
     def __post_init__(self) -> None:
-        if not (self.base_s >= 0 and self.factor >= 1 and self.cap_s >= 0):
+        if not (0 <= self.base_s < math.inf and 1 <= self.factor < math.inf and 0 <= self.cap_s < math.inf):
             raise ConfigError(f"backoff needs base >= 0, factor >= 1, cap >= 0: {self}")
 
     def delay_s(self, tries: int, chance: float) -> float:
@@ -81,6 +82,9 @@ class Kind:
             raise refuse(f"number must be a whole number from 0 to {KIND_MAX}, not {self.number!r}")
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name.isdecimal():
             raise refuse("a name is made of letters, digits, '-', '_' and '.', and is not a number")
+        for what in ("recovery_delay_s", "jitter_s", "max_age_s", "handler_timeout_s", "idle_timeout_s"):
+            if not math.isfinite(getattr(self, what)):
+                raise refuse(f"{what} must be finite")
         for what in ("recovery_delay_s", "jitter_s", "max_attempts", "max_age_s"):
             if getattr(self, what) < 0:
                 raise refuse(f"{what} must not be negative")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -113,10 +114,42 @@ async def test_checkpoints_end_though_nobody_awaits_a_batch(tmp_path: Path) -> N
         owner = node.attach()
         for number in range(40):
             node.store(node.new(owner, 7, [b"x" * 100]), 10**6 + number)
-            await asyncio.sleep(0)
+            answered = asyncio.Event()
+            node.when_durable(lambda _, answered=answered: answered.set())
+            await answered.wait()
         await asyncio.wait_for(node.checkpointer.wait(), 10)
         assert node.checkpointer.done >= 1
         assert node.base.summary.applied.seq > 1
+
+
+async def test_close_under_load_leaves_a_state_that_the_log_leads_to(tmp_path: Path) -> None:
+    """What is written while the last checkpoint begins is in it, or after it; never both, never neither."""
+    for round_number in range(12):
+        told: list[truba.Index] = []
+        pipe = await truba.open(tmp_path / "data", kinds=[kind()])
+        before = sum(pipe.node.machine.counts.values())
+
+        async def work(pipe: truba.Pipe, told: list[truba.Index]) -> None:
+            with contextlib.suppress(truba.OperationError):
+                while True:
+                    session = await pipe.new(7, b"a")
+                    await session.append(b"b")
+                    await session.store(10**6)
+                    told.append(session.id)
+
+        tasks = [asyncio.create_task(work(pipe, told)) for _ in range(8)]
+        for _ in range(20 + 3 * round_number):
+            await asyncio.sleep(0)
+        await pipe.close()
+        await asyncio.gather(*tasks)
+        async with truba.open(tmp_path / "data", kinds=[kind()]) as again:
+            for session_id in told:
+                head = again.node.look_up(session_id)
+                assert again.node.machine.records(head.number) == [b"a", b"b"]
+            stored = again.node.machine.counts[7, truba.Phase.STORED]
+            assert stored >= before + len(told)
+            for head in list(again.node.scan(None)):
+                await again.remove(head.id)
 
 
 async def test_directory_is_held_by_one_pipe(tmp_path: Path) -> None:

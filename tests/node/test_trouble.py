@@ -10,7 +10,6 @@ import pytest
 from tests.node.test_life import TOKEN, kind
 from tests.node.world import World
 from truba.errors import BadRequest, DataDamaged, Fenced
-from truba.node.sequencer import BATCH_EVENTS_MAX
 from truba.node.session import LocalSession
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
@@ -87,7 +86,7 @@ def test_more_than_a_batch_in_one_turn(jump: Jump, clock: JumpClock) -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
         owner = node.attach()
-        sessions = [LocalSession(node, node.new(owner, 7, [])) for _ in range(BATCH_EVENTS_MAX + 10)]
+        sessions = [LocalSession(node, node.new(owner, 7, [])) for _ in range(10_000)]
         await asyncio.gather(*(session.append(b"a") for session in sessions))
         assert node.machine.counts[7, Phase.ACTIVE] == len(sessions)
 

@@ -111,7 +111,7 @@ class Machine:
         if head is None or head.epoch != epoch:
             self._refuse(number)
         kind = self.kinds[head.kind]
-        detail = detail[:DETAIL_CHARS_MAX]
+        detail = detail[:DETAIL_CHARS_MAX].encode("utf-8", "replace").decode()
         if head.phase is _ACTIVE:
             if head.next == head.first:
                 return Deleted(number)  # nothing to recover from

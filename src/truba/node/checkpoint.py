@@ -19,7 +19,7 @@ from truba.machine.machine import Machine
 from truba.node.sequencer import Batch, Sequencer
 from truba.ports.log import Log
 from truba.ports.store import Store, Summary
-from truba.types import Phase
+from truba.types import Phase, Position
 
 SLICE = 128
 """Sessions staged between two turns of the loop: about half a millisecond."""
@@ -57,9 +57,11 @@ class Checkpointer:
         return self._task is not None and not self._task.done()
 
     async def now(self) -> None:
-        """Take a checkpoint of the state as it is and wait for it. Only when no event is waiting to be sealed."""
-        await self.wait()
-        await self._sequencer.flush()
+        """Take a checkpoint of the state as it is, once all of it is durable, and wait for it."""
+        while self.running or self._sequencer.latest is not None:
+            await self.wait()
+            await self._sequencer.flush()
+        # No turn of the loop between here and the freeze: the state is exactly that of the log's tail.
         if self._machine.seq > self._store.summary.applied.seq:
             self._begin(None)
             await self.wait()
@@ -84,7 +86,7 @@ class Checkpointer:
         counts = dict(self._machine.counts)
         # Asked for here, while the batch is being sealed: by the time the task runs it may be durable, and told nobody.
         durable = None if batch is None else batch.durable()
-        run = self._run(frozen, batch, durable, counts)
+        run = self._run(frozen, batch, self._log.tail, durable, counts)
         self._task = asyncio.get_running_loop().create_task(run, name="checkpoint")
         self._task.add_done_callback(self._ended)
 
@@ -92,12 +94,13 @@ class Checkpointer:
         self,
         frozen: Layer,
         batch: Batch | None,
+        tail: Position,
         durable: asyncio.Future[None] | None,
         counts: dict[tuple[int, Phase], int],
     ) -> None:
         if durable is not None:
             await durable
-        position = self._log.tail if batch is None else batch.position
+        position = tail if batch is None else batch.position
         staged = self._store.stage()
         changes = frozen.changes()
         while part := list(islice(changes, SLICE)):

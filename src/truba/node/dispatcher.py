@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from truba.kinds import Kind
-from truba.node.owners import Handover, Hold, Owner
+from truba.node.owners import Handover, Hold
 from truba.ports.transport import Route
 from truba.types import Cause
 
@@ -52,6 +52,7 @@ class Dispatcher:
         self._routes: Iterable[Route] = tuple(dict.fromkeys(routes.values()))
         self._scheduled = False
         self._running = False
+        self._first = 0  # the lane that begins the next turn
         self._emptied = asyncio.Event()
         self.deliveries = 0
 
@@ -110,46 +111,58 @@ class Dispatcher:
         if not self._running:
             return
         try:
-            more = [lane for lane in self.lanes.values() if self._advance(lane)]
-            if more:
-                self.wake()
+            self._hand_over()
             self._node.rearm()
         except Exception as error:  # damage found in the store, or a defect: nothing may be held back in silence
             self._node.give_up(error)
 
-    def _advance(self, lane: KindLane) -> bool:
-        """Hand over what is due in one lane; True when there may be more to do at once."""
+    def _hand_over(self) -> None:
+        """One session of each lane in turn, so that kinds which share a handler share its seats too."""
+        lanes = list(self.lanes.values())
+        self._first = (self._first + 1) % len(lanes) if lanes else 0
+        lanes = lanes[self._first :] + lanes[: self._first]
+        now_ms = self._node.clock.now_ms()
+        for _ in range(ROUND):
+            lanes = [lane for lane in lanes if self._advance(lane, now_ms)]
+            if not lanes:
+                return
+        self.wake()
+
+    def _advance(self, lane: KindLane, now_ms: int) -> bool:
+        """Hand over the next session of a lane; False when there is none, or nobody to take it."""
         node = self._node
         kind = lane.kind
-        queue = node.machine.queue(kind.number)
-        now_ms = node.clock.now_ms()
-        for _ in range(ROUND):
-            if lane.out >= kind.concurrency:
-                return False
-            key = queue.peek()
-            if key is None or key.due_ms > now_ms:
-                return False
-            owner = lane.route.seat(kind.number)
-            if owner is None:
-                return False
-            hold = node.grant(key.number, owner, now_ms)
-            if hold is not None:
-                hold.lane = lane
-                lane.out += 1
-                self.deliveries += 1
-                node.when_durable(_Push(node, hold, owner))
+        if lane.out >= kind.concurrency:
+            return False
+        key = node.machine.queue(kind.number).peek()
+        if key is None or key.due_ms > now_ms:
+            return False
+        owner = lane.route.seat(kind.number)
+        if owner is None:
+            return False
+        hold = node.grant(key.number, owner, now_ms)
+        if hold is not None:
+            self.count(hold)
+            self.deliveries += 1
+            node.when_durable(_Push(node, hold))
         return True
+
+    def count(self, hold: Hold) -> None:
+        """A hold of a handler takes up room in its lane until it ends."""
+        lane = self.lanes.get(hold.kind)
+        if lane is not None:
+            hold.lane = lane
+            lane.out += 1
 
 
 class _Push:
     """The second half of a hand-over, once its Repeated is durable."""
 
-    __slots__ = ("hold", "node", "owner")
+    __slots__ = ("hold", "node")
 
-    def __init__(self, node: Node, hold: Hold, owner: Owner) -> None:
+    def __init__(self, node: Node, hold: Hold) -> None:
         self.node = node
         self.hold = hold
-        self.owner = owner
 
     def __call__(self, durable: bool) -> None:
         if not durable or self.hold.ended:
@@ -171,7 +184,7 @@ class _Push:
             head.cause,
             node.machine.records(hold.number),
         )
-        receiver = self.owner.receiver
-        assert receiver is not None  # only owners with a receiver offer seats
-        if not receiver.repeat(handover):
+        receiver = hold.owner.receiver
+        hold.pushed = receiver is not None and receiver.repeat(handover)
+        if not hold.pushed and not hold.ended:
             node.give_back(hold, Cause.UNREACHABLE)

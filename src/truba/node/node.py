@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
 from truba.clock import Clock, SystemClock
-from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable
+from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.machine.events import Opened, Parked, Stored
 from truba.node.alarm import Alarm
@@ -121,10 +122,13 @@ class Node:
         await self.dispatcher.stop()
         self._alarm.cancel()
         try:
-            if not self.failed.done():
-                await self.sequencer.flush()
-                if self.log.space == "plenty":  # else the next start replays a little more
-                    await self.checkpointer.now()
+            with suppress(UnknownOutcome):  # the log failed just now: `failed` tells
+                if not self.failed.done():
+                    if self.log.space == "plenty":  # else the next start replays a little more
+                        await self.checkpointer.now()
+                    while self.sequencer.latest is not None:
+                        await self.sequencer.flush()
+            self.sequencer.close()
         finally:
             await self.checkpointer.close()
 
@@ -151,7 +155,11 @@ class Node:
                     owner.digest = head.owner
                     owner.away_cause = Cause.RESTART
                 owner.grace_ms = max(owner.grace_ms, head.grace_ms)
-                owner.take_up(Hold(head.id, head.kind, head.epoch, owner, head.tag))
+                hold = Hold(head.id, head.kind, head.epoch, owner, head.tag)
+                hold.pushed = True
+                if hold.epoch:
+                    self.dispatcher.count(hold)
+                owner.take_up(hold)
             else:
                 self.owner_losses += 1
                 event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
@@ -177,8 +185,10 @@ class Node:
             return  # nothing can be logged any more; the next start finds these sessions without an owner
         if owner.holds and owner.digest and owner.grace_ms:
             now_ms = self._steady_ms()
-            for hold in owner.holds.values():
+            for hold in list(owner.holds.values()):
                 self._leases.end(hold)
+                if hold.epoch and not hold.pushed:
+                    self.give_back(hold, Cause.UNREACHABLE)
             self._away.leave(owner, now_ms)
             self._alarm.at(now_ms + owner.grace_ms)
         else:
@@ -214,11 +224,15 @@ class Node:
         now_ms = self._steady_ms()
         for hold in list(before.holds.values()):
             self._leases.end(hold)
+            if hold.epoch and not hold.pushed:
+                self.give_back(hold, Cause.UNREACHABLE)  # its push is still to come, and would go to the old connection
+                continue
             before.let_go(hold, "taken")
             if before.receiver is not None:
                 before.receiver.released(hold)
             moved = Hold(hold.id, hold.kind, hold.epoch, owner, hold.tag)
             moved.lane, hold.lane = hold.lane, None
+            moved.pushed = True
             owner.take_up(moved)
             self._leases.begin(moved, self._limit_ms(moved), now_ms)
 
@@ -254,6 +268,8 @@ class Node:
         """Open a session; a tag that this owner already uses for an open one answers that one."""
         if not self.accepting:
             raise Unavailable("the pipe is starting or stopping and takes no new sessions; nothing was stored")
+        if not -1 <= tag < 2**63:
+            raise BadRequest(f"a tag is a number from 0 to 2^63-1, not {tag}; nothing was stored")
         if owner.superseded:
             raise Fenced("a newer connection has taken over this owner; nothing was stored")
         if tag >= 0 and owner.digest and (known := owner.tags.get(tag)) is not None:
@@ -318,6 +334,8 @@ class Node:
         """The pipe itself ends a hold: the owner was lost, idle, late or could not be reached."""
         if hold.ended:
             return
+        if hold.epoch and not hold.pushed:
+            cause = Cause.UNREACHABLE  # whatever ended it: no handler has seen it
         self._give_back(hold, cause, "")
         owner = hold.owner
         self._end(hold, "taken")

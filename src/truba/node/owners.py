@@ -61,6 +61,7 @@ class Hold:
         "lease",
         "number",
         "owner",
+        "pushed",
         "strict",
         "tag",
         "touched_ms",
@@ -75,6 +76,7 @@ class Hold:
         self.owner = owner
         self.tag = tag
         self.ended: Literal["", "closed", "taken"] = ""
+        self.pushed = False  # handed over: the handler has been told
         self.strict = False  # an id without epoch is ambiguous on this connection
         self.touched_ms = 0  # steady clock
         self.lease: Lease | None = None

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 
 from truba.codec.batch import encode_batch
-from truba.errors import UnknownOutcome
+from truba.errors import Unavailable, UnknownOutcome
 from truba.machine.events import Event
 from truba.machine.machine import Machine
 from truba.ports.log import Log, LogBatch
@@ -24,10 +24,6 @@ from truba.types import ORIGIN
 
 Waiter = Callable[[bool], None]
 """Called with True once the batch is durable, with False when its outcome is unknown."""
-
-BATCH_EVENTS_MAX = 8192
-BATCH_BYTES_MAX = 8 << 20
-"""A batch is one write: it should not keep the first of its clients waiting for the last."""
 
 
 class _Durable(asyncio.Future[None]):
@@ -87,6 +83,7 @@ class Sequencer:
         self._under_way: deque[Batch] = deque()
         self._scheduled = False
         self.failed = False
+        self._closed = False
         self._to_release: deque[Batch] = deque()
         self._releasing = False
         self.on_seal: Callable[[Batch, int], None] | None = None
@@ -105,6 +102,8 @@ class Sequencer:
         """Apply the event and put it into the gathering batch; its seq. `size`: bytes of payload."""
         if self.failed:
             raise UnknownOutcome("the log has failed; nothing was stored")
+        if self._closed:
+            raise Unavailable("the pipe has stopped; nothing was stored")
         try:
             seq = self._apply(event)
         except Exception as error:  # half applied, perhaps: damaged data, or a broken invariant
@@ -116,9 +115,11 @@ class Sequencer:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
-        elif len(batch.events) >= BATCH_EVENTS_MAX or batch.bytes >= BATCH_BYTES_MAX:
-            self._seal()
         return seq
+
+    def close(self) -> None:
+        """Take nothing from here on; what was staged is durable."""
+        self._closed = True
 
     async def flush(self) -> None:
         """Wait until everything staged so far is durable; UnknownOutcome when the log failed."""
@@ -142,12 +143,12 @@ class Sequencer:
         self._under_way.append(batch)
         self.batches += 1
         self.events += len(events)
-        body = encode_batch(events)
-        sealed = LogBatch(self._machine.term, last_seq - len(events) + 1, len(events), body)
-        if self.on_seal is not None:
-            self.on_seal(batch, len(body))
         try:
-            self._log.append(sealed, self._settled)
+            body = encode_batch(events)
+            if self.on_seal is not None:
+                self.on_seal(batch, len(body))
+            first_seq = last_seq - len(events) + 1
+            self._log.append(LogBatch(self._machine.term, first_seq, len(events), body), self._settled)
         except Exception as error:  # whatever it is: the events are applied and not in the log
             self.fail(error)
 

@@ -96,8 +96,8 @@ class DialRoute:
                 transport, connection = await loop.create_connection(make, self._host, self._port)
         except TimeoutError:
             return f"no connection within {CONNECT_TIMEOUT_S:.0f} s"
-        except OSError as error:
-            return str(error.strerror or error)
+        except (OSError, ValueError) as error:  # ValueError: a host that is no name
+            return str(getattr(error, "strerror", None) or error)
         if is_own_echo(transport):
             transport.abort()
             await self._lost.wait()

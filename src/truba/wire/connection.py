@@ -27,6 +27,9 @@ log = structlog.get_logger("truba.wire")
 
 BEFORE_AUTH = frozenset({b"AUTH", b"HELLO", b"QUIT"})
 
+FAREWELL_S = 5.0
+"""How long a peer may take to read its last answers."""
+
 PENDING_BYTES_MAX = 4 << 20
 """Request bytes of one connection whose answers have not left: beyond it reading stops until half is answered."""
 
@@ -253,6 +256,7 @@ class Connection(asyncio.Protocol):
     def _shut(self, durable: bool) -> None:
         if self.transport is not None:
             self.transport.close()  # after its buffer has been sent
+            asyncio.get_running_loop().call_later(FAREWELL_S, self.transport.abort)  # to a peer that does not read
 
     def _pause(self, reason: str) -> None:
         if not self._paused_for and self.transport is not None:
@@ -270,7 +274,7 @@ class Connection(asyncio.Protocol):
     def has_seat(self, kind: int) -> bool:
         """Would the handler at the other end take one more session of this kind?"""
         owner = self.owner
-        able = not owner.superseded and "output" not in self._paused_for
+        able = not (owner.superseded or self._closing or self.transport is None or "output" in self._paused_for)
         return able and kind in self.kinds and owner.out < self.credit
 
     def serve_kinds(self, kinds: frozenset[int], credit: int) -> None:
