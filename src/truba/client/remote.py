@@ -193,7 +193,7 @@ class RemotePipe:
                 asked_s = time.monotonic()
                 if self._token is not None:
                     answer = await link.handshake(b"OWNER", self._token, b"GRACE", b"%.3f" % self._grace_s)
-                    held = [Held(entry) for entry in answer]
+                    held = _held(answer)
             except BaseException:
                 link.transport.abort()
                 raise
@@ -267,6 +267,14 @@ class RemotePipe:
                 await asyncio.sleep(min(1.0, self._timeout_s / 4))
 
         return asyncio.create_task(expire(), name="truba client: timeouts")
+
+
+def _held(answer: Any) -> list[Held]:
+    """The answer to OWNER. ConnectionError: whatever answers there is no pipe, or not yet one."""
+    try:
+        return [Held(entry) for entry in answer]
+    except (TypeError, ValueError) as error:
+        raise ConnectionError(f"what answers is no pipe: it says {str(answer)[:64]!r} to OWNER") from error
 
 
 def _words(error: BaseException) -> str:
