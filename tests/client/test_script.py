@@ -109,3 +109,17 @@ async def test_whatever_answers_after_a_break_is_no_pipe_and_is_left(nonsense: b
         peer.cut()
         await client.new(7)
         assert peer.connections == 3
+
+
+async def test_a_fault_of_the_client_itself_is_told_to_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def faulty() -> None:
+        raise ZeroDivisionError
+
+    async with Scripted(pleased) as peer:
+        client = await truba.connect(peer.url)
+        monkeypatch.setattr(client, "_dial", faulty)
+        peer.cut()
+        with pytest.raises(truba.OperationError, match="ZeroDivisionError"):
+            await client.new(7)
+        with pytest.raises(ZeroDivisionError):
+            await client.close()

@@ -216,16 +216,22 @@ class RemotePipe:
 
     async def _keep(self) -> None:
         """For the life of the client: notice a broken connection, dial again, keep an idle one known to be alive."""
-        while True:
-            await self._watch()
-            expiry = self._expire_now_and_then()
-            try:
-                dialled = await self._redial()
-            finally:
-                expiry.cancel()
-            if dialled is None:
-                return
-            self._go_live(*dialled)
+        try:
+            while True:
+                await self._watch()
+                expiry = self._expire_now_and_then()
+                try:
+                    dialled = await self._redial()
+                finally:
+                    expiry.cancel()
+                if dialled is None:
+                    return
+                self._go_live(*dialled)
+        except (
+            Exception
+        ) as error:  # a fault of ours: `close` raises it, and until then nobody may wait for a connection
+            self._calls.end(Unavailable(f"this client has failed: {error!r}; nothing was sent"))
+            raise
 
     async def _redial(self) -> tuple[Link, list[Held], float] | None:
         """A new connection, however long it takes. None: there will be none."""
