@@ -14,31 +14,40 @@ import asyncio
 import concurrent.futures
 import contextlib
 import inspect
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from truba import session as contracts
-from truba.errors import Unavailable, UnknownOutcome
+from truba.errors import BadRequest, Unavailable, UnknownOutcome
 from truba.kinds import AsyncHandler, Handler, Kind
 from truba.types import Cause, Index
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a session lives: another thread's event loop, in this process."""
+
+    loop: asyncio.AbstractEventLoop
+    process: int = field(default_factory=os.getpid)
+
+
 class Session:
     """See `truba.session.Session`; each method returns when its effect is on stable storage."""
 
-    __slots__ = ("_loop", "_session")
+    __slots__ = ("_home", "_session")
 
-    def __init__(self, session: contracts.Session, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, session: contracts.Session, home: Home) -> None:
         self._session = session
-        self._loop = loop
+        self._home = home
 
     def __repr__(self) -> str:
         return repr(self._session)
@@ -61,22 +70,22 @@ class Session:
         return self._session.ended
 
     def append(self, *records: bytes) -> None:
-        _wait(self._session.append(*records), self._loop)
+        _wait(self._session.append(*records), self._home)
 
     def replace(self, record: bytes) -> None:
-        _wait(self._session.replace(record), self._loop)
+        _wait(self._session.replace(record), self._home)
 
     def delete(self) -> None:
-        _wait(self._session.delete(), self._loop)
+        _wait(self._session.delete(), self._home)
 
     def store(self, seconds: float) -> None:
-        _wait(self._session.store(seconds), self._loop)
+        _wait(self._session.store(seconds), self._home)
 
     def fail(self, reason: str = "") -> None:
-        _wait(self._session.fail(reason), self._loop)
+        _wait(self._session.fail(reason), self._home)
 
     def touch(self) -> None:
-        _wait(self._session.touch(), self._loop)
+        _wait(self._session.touch(), self._home)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +99,9 @@ class RepeatData:
     cause: Cause
 
 
-def plain_repeat(repeat: contracts.RepeatData, loop: asyncio.AbstractEventLoop) -> RepeatData:
-    """The plain twin of a repeat whose session lives on `loop`."""
-    return RepeatData(repeat.records, Session(repeat.session, loop), repeat.kind, repeat.attempt, repeat.cause)
+def plain_repeat(repeat: contracts.RepeatData, home: Home) -> RepeatData:
+    """The plain twin of a repeat whose session lives at `home`."""
+    return RepeatData(repeat.records, Session(repeat.session, home), repeat.kind, repeat.attempt, repeat.cause)
 
 
 def as_coroutine(handler: Handler) -> AsyncHandler:
@@ -107,7 +116,7 @@ def as_coroutine(handler: Handler) -> AsyncHandler:
         ended: asyncio.Future[None] = loop.create_future()
         # A thread for each, not a pool: how many work at once is bounded by the kind's concurrency or the credit, and
         # a pool with fewer threads would let sessions wait while their handler_timeout runs.
-        run = partial(_run_plain, plain_handler, plain_repeat(repeat, loop), ended, loop)
+        run = partial(_run_plain, plain_handler, plain_repeat(repeat, Home(loop)), ended, loop)
         threading.Thread(target=run, name=f"truba handler {repeat.session.id}", daemon=True).start()
         await ended
 
@@ -143,37 +152,40 @@ class Pipe:
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._loop = asyncio.new_event_loop()
+        self._home = Home(self._loop)
         self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="truba-sync", daemon=True)
         self._thread.start()
         try:
-            self._pipe: Any = _wait(_entered(make), self._loop)
+            self._pipe: Any = _wait(_entered(make), self._home)
         except BaseException:
             self._end_loop()
             raise
 
     def new(self, kind: int, *records: bytes, tag: int | None = None) -> Session:
         """Open a session, with first records if given."""
-        return Session(_wait(self._pipe.new(kind, *records, tag=tag), self._loop), self._loop)
+        return Session(_wait(self._pipe.new(kind, *records, tag=tag), self._home), self._home)
 
     @contextmanager
     def session(self, kind: int, *records: bytes) -> Iterator[Session]:
         """Delete on success; on an exception give back by the kind's policy and raise it again."""
         block = self._pipe.session(kind, *records)
-        session = Session(_wait(block.__aenter__(), self._loop), self._loop)
+        session = Session(_wait(block.__aenter__(), self._home), self._home)
         try:
             yield session
         except BaseException as error:
-            _wait(_leave(block, error), self._loop)
+            _wait(_leave(block, error), self._home)
             raise
-        _wait(_leave(block, None), self._loop)
+        _wait(_leave(block, None), self._home)
 
     def close(self) -> None:
         """Calls of other threads that are under way end with an error."""
+        if self._home.process != os.getpid():
+            return  # the parent's; and its lock may be held here for ever
         with self._closing:
             if self._thread.is_alive():
                 try:
-                    _wait(self._pipe.close(), self._loop)
+                    _wait(self._pipe.close(), self._home)
                 finally:
                     self._end_loop()
 
@@ -235,21 +247,36 @@ LOOK_S = 0.5
 """How often a waiting thread looks whether the loop that it waits for still runs."""
 
 
-def _wait(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
-    """Run on the pipe's loop, wait here. An interrupt leaves at once; what was sent may still happen."""
+def _wait(coroutine: Coroutine[Any, Any, T], home: Home) -> T:
+    """Run at home, wait here. An interrupt leaves at once; what was sent may still happen."""
     try:
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-    except RuntimeError as error:
+        _check(home)
+        future = asyncio.run_coroutine_threadsafe(coroutine, home.loop)
+    except BaseException:
         coroutine.close()
-        raise Unavailable("this pipe is closed; nothing was sent") from error
-    while True:
-        try:
-            return future.result(LOOK_S)
-        except TimeoutError:
-            if future.done():
-                raise  # the coroutine's own
-            if loop.is_closed():
-                coroutine.close()
+        raise
+    try:
+        while True:
+            try:
+                return future.result(LOOK_S)
+            except TimeoutError:
+                if future.done():
+                    raise  # the coroutine's own
+                if home.loop.is_closed():
+                    coroutine.close()
+                    raise UnknownOutcome("the pipe was closed meanwhile; outcome unknown") from None
+            except concurrent.futures.CancelledError:
                 raise UnknownOutcome("the pipe was closed meanwhile; outcome unknown") from None
-        except concurrent.futures.CancelledError:
-            raise UnknownOutcome("the pipe was closed meanwhile; outcome unknown") from None
+    finally:
+        future.cancel()  # interrupted: nobody waits any more, and a session that is being opened is given back
+
+
+def _check(home: Home) -> None:
+    """Would anybody wake us?"""
+    if home.process != os.getpid():
+        raise Unavailable("this pipe was opened before the fork, in another process: open one here; nothing was sent")
+    if home.loop.is_closed():
+        raise Unavailable("this pipe is closed; nothing was sent")
+    with contextlib.suppress(RuntimeError):
+        if asyncio.get_running_loop() is home.loop:
+            raise BadRequest("a plain call on the pipe's own loop would wait for itself: use the async one")

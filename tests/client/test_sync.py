@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -122,3 +123,36 @@ def test_an_interrupt_ends_a_call_that_waits_for_a_pipe_that_is_away(pipe_proces
     _, err = process.communicate(timeout=20)
     assert process.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in err
+
+
+def test_the_child_of_a_fork_is_told_to_open_its_own(pipe_process: MakePipe) -> None:
+    with truba.sync.connect(pipe_process().url) as pipe:
+        session = pipe.new(7)
+        child = os.fork()
+        if child == 0:
+            try:
+                session.append(b"x")
+            except truba.Unavailable as error:
+                pipe.close()  # not ours: nothing happens
+                os._exit(0 if "fork" in str(error) else 2)
+            finally:
+                os._exit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        session.append(b"y")
+
+
+def test_a_plain_call_on_the_own_loop_is_refused(tmp_path: Path) -> None:
+    raised: list[BaseException] = []
+    told = threading.Event()
+
+    async def finish(repeat: truba.RepeatData) -> None:
+        try:
+            pipe.new(7)
+        except truba.BadRequest as error:
+            raised.append(error)
+        told.set()
+
+    with truba.sync.open(tmp_path / "data", kinds=[truba.Kind(7, "seven", finish)]) as pipe:
+        pipe.new(7, b"r").store(0)
+        assert told.wait(10)
+    assert "wait for itself" in str(raised[0])

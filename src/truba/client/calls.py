@@ -77,9 +77,12 @@ class Held:
 
     __slots__ = ("applied", "id_text", "key", "kind", "tag")
 
-    def __init__(self, entry: list[Any]) -> None:
-        self.id_text, self.kind, self.tag, self.applied = entry
-        self.key = self.tag if self.tag >= 0 else -Index.parse(self.id_text).seq  # without a tag: by its number
+    def __init__(self, entry: Any) -> None:
+        """TypeError, ValueError when it is none: everything that is settled after a break stands on it."""
+        id_text, kind, tag, applied = entry
+        index = Index.parse(bytes(id_text))
+        self.id_text, self.kind, self.tag, self.applied = bytes(id_text), int(kind), int(tag), int(applied)
+        self.key = self.tag if self.tag >= 0 else -index.seq  # without a tag: by its number
 
 
 class Calls:
@@ -96,6 +99,7 @@ class Calls:
         self._under_way = 0
         self._under_way_bytes = 0
         self._room: deque[asyncio.Future[None]] = deque()
+        self._woken = False  # one that waited for room has it, and comes in this turn of the loop
         self._ended: OperationError | None = None  # why nothing more is taken
         self.sent: deque[Call] = deque()
         self.holds: dict[int, RemoteHold] = {}  # by tag: those being opened or held
@@ -127,18 +131,27 @@ class Calls:
 
     @property
     def full(self) -> bool:
+        """Must a caller wait for `room`? Also while others do: a session's operations take effect in the order sent."""
+        return self._woken or bool(self._room) or self._over()
+
+    def _over(self) -> bool:
         return self._under_way >= UNDER_WAY_MAX or self._under_way_bytes >= UNDER_WAY_BYTES_MAX
 
     async def room(self) -> None:
-        """Until there is room for a call."""
-        while self.full and self._ended is None:
+        """Until there is room for a call, which is to be submitted in the same turn of the loop."""
+        wait, queue = self.full, self._room.append
+        while wait and self._ended is None:
             waiter: asyncio.Future[None] = self._loop.create_future()
-            self._room.append(waiter)
+            queue(waiter)
             try:
                 await waiter
             except asyncio.CancelledError:
+                if not waiter.cancelled():
+                    self._woken = False
                 self._make_room()  # whoever was woken and does not come passes it on
                 raise
+            self._woken = False
+            wait, queue = self._over(), self._room.appendleft
         self._make_room()  # one answer may make room for many
 
     def give_back(self, hold: RemoteHold, reason: str) -> asyncio.Future[Any] | None:
@@ -254,11 +267,11 @@ class Calls:
             self._make_room()
 
     def _make_room(self) -> None:
-        while self._room and (not self.full or self._ended is not None):
+        while self._room and not self._woken and (self._ended is not None or not self._over()):
             waiter = self._room.popleft()
             if not waiter.done():
                 waiter.set_result(None)
-                return  # it wakes the next one
+                self._woken = True  # it wakes the next one
 
     # -- connections come and go -------------------------------------------------------------------------------------
 

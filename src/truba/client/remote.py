@@ -193,7 +193,7 @@ class RemotePipe:
                 asked_s = time.monotonic()
                 if self._token is not None:
                     answer = await link.handshake(b"OWNER", self._token, b"GRACE", b"%.3f" % self._grace_s)
-                    held = [Held(entry) for entry in answer]
+                    held = _held(answer)
             except BaseException:
                 link.transport.abort()
                 raise
@@ -216,16 +216,22 @@ class RemotePipe:
 
     async def _keep(self) -> None:
         """For the life of the client: notice a broken connection, dial again, keep an idle one known to be alive."""
-        while True:
-            await self._watch()
-            expiry = self._expire_now_and_then()
-            try:
-                dialled = await self._redial()
-            finally:
-                expiry.cancel()
-            if dialled is None:
-                return
-            self._go_live(*dialled)
+        try:
+            while True:
+                await self._watch()
+                expiry = self._expire_now_and_then()
+                try:
+                    dialled = await self._redial()
+                finally:
+                    expiry.cancel()
+                if dialled is None:
+                    return
+                self._go_live(*dialled)
+        except (
+            Exception
+        ) as error:  # a fault of ours: `close` raises it, and until then nobody may wait for a connection
+            self._calls.end(Unavailable(f"this client has failed: {error!r}; nothing was sent"))
+            raise
 
     async def _redial(self) -> tuple[Link, list[Held], float] | None:
         """A new connection, however long it takes. None: there will be none."""
@@ -267,6 +273,14 @@ class RemotePipe:
                 await asyncio.sleep(min(1.0, self._timeout_s / 4))
 
         return asyncio.create_task(expire(), name="truba client: timeouts")
+
+
+def _held(answer: Any) -> list[Held]:
+    """The answer to OWNER. ConnectionError: whatever answers there is no pipe, or not yet one."""
+    try:
+        return [Held(entry) for entry in answer]
+    except (TypeError, ValueError) as error:
+        raise ConnectionError(f"what answers is no pipe: it says {str(answer)[:64]!r} to OWNER") from error
 
 
 def _words(error: BaseException) -> str:
