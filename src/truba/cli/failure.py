@@ -6,6 +6,7 @@ is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import IO, Any
 
@@ -80,10 +81,12 @@ def as_failure(error: Exception) -> Failure | None:
             return None  # whoever read our output has gone: click ends quietly
         case ConnectionError() | TimeoutError():
             return Failure(UNREACHABLE, str(error) or type(error).__name__)
-        case FileNotFoundError():
+        case FileNotFoundError() if error.filename is not None:
             return Failure(MISSING, f"{error.filename}: there is no such file or directory")
         case OSError() if error.filename is not None:
             return Failure(PROBLEM, f"{error.filename}: {error.strerror}")
+        case OSError() if error.errno == errno.ENOSPC:
+            return Failure(PROBLEM, "the output could not be written: no space left where it goes")
         case _:
             return None
 

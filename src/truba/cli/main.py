@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -44,6 +47,8 @@ class Commands(click.Group):
             formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
 
     def invoke(self, ctx: click.Context) -> object:
+        if sys.stdout is None:  # closed by whoever started us: there is nobody to tell, the exit code still tells
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the life of the process
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
