@@ -9,8 +9,9 @@ An error of an operation answers two questions: did it happen (`happened`: "no" 
         NoAuth  NoPerm  BadRequest
       ConfigError             the configuration cannot be used
       DataError               the data directory cannot be used
-        DataLocked  DataDamaged  DataNewer  DataForeign  DataUnwritable
+        DataLocked  DataDamaged  DataNewer  DataForeign  DataUnwritable  LogRegression
       LogPoisoned             an I/O error of the log: nothing in memory may be trusted any more
+      Deposed                 another node of the cluster leads now: what was under way is unknown
 """
 
 from __future__ import annotations
@@ -160,3 +161,11 @@ class DataUnwritable(DataError):
 
 class LogPoisoned(TrubaError):
     """A write, sync or rename of the log failed. What was under way is unknown; the process must end and recover."""
+
+
+class LogRegression(DataError):
+    """LOG_REGRESSION: the cluster's stream has lost or changed what was acknowledged. `truba cluster reseed` mends it."""
+
+
+class Deposed(TrubaError):
+    """This node does not lead any more. Its disk is as good as before; its memory is ahead of it and must go."""

@@ -181,6 +181,11 @@ class FileLog:
         self._done = done
         self._work.put(batch)
 
+    def confirm(self, done: Done) -> None:
+        """At once: the directory is locked, nobody else can write."""
+        self._usable()
+        done(None)
+
     def read(self, after_seq: int) -> Iterator[tuple[LogBatch, Position]]:
         self._usable()
         through = self._tail.seq

@@ -85,6 +85,10 @@ class MemoryLog:
         for _, done in under_way:
             done(self._poisoned())
 
+    def confirm(self, done: Done) -> None:
+        self._usable()
+        done(None)
+
     def read(self, after_seq: int) -> Iterator[tuple[LogBatch, Position]]:
         self._usable()
         if after_seq < self.shelf.begin.seq:

@@ -62,6 +62,13 @@ class Log(Protocol):
         `batch.term` never falls. Breaking either is a ValueError and nothing was written.
         """
 
+    def confirm(self, done: Done) -> None:
+        """Call `done` once it is proved that nobody else had appended anything when `confirm` was called.
+
+        What is read from the state before that may be out of date where several nodes share a log. A log that only
+        one process can open calls `done` before this returns. Anything else than None: as with `append`.
+        """
+
     def read(self, after_seq: int) -> Iterator[tuple[LogBatch, Position]]:
         """Durable batches whose events come after `after_seq`, in order, each with the position it leads to.
 

@@ -145,6 +145,15 @@ class LogSuite:
         log.close()
 
     @_in_loop
+    async def test_the_only_writer_is_told_so(self, opener: Opener) -> None:
+        log = opener()
+        await commit(log, batch(1))
+        confirmed: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        log.confirm(confirmed.set_result)
+        assert await asyncio.wait_for(confirmed, 30) is None
+        log.close()
+
+    @_in_loop
     async def test_reading_from_the_middle(self, opener: Opener) -> None:
         log = opener()
         await commit(log, batch(1, 3), batch(4, 2), batch(6))
@@ -250,6 +259,8 @@ class LogSuite:
             log.append(batch(3), lambda error: None)
         with pytest.raises(LogPoisoned):
             log.position_at(2)
+        with pytest.raises(LogPoisoned):
+            log.confirm(lambda error: None)
         with pytest.raises(LogPoisoned):
             log.trim(1)
         with pytest.raises(LogPoisoned):
