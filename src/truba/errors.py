@@ -164,7 +164,7 @@ class LogPoisoned(TrubaError):
 
 
 class LogRegression(DataError):
-    """LOG_REGRESSION: the cluster's stream has lost or changed what was acknowledged. `truba cluster reseed` mends it."""
+    """LOG_REGRESSION: the cluster's stream lost or changed what was acknowledged. `truba cluster reseed` mends it."""
 
 
 class Deposed(TrubaError):

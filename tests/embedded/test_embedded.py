@@ -103,7 +103,7 @@ async def test_g6_restart_finds_what_was_there_whatever_was_checkpointed(tmp_pat
             before = sessions(pipe)
             assert len(before) == 300 * round_number
             digest = state_digest(pipe.node.machine)
-            await pipe.node.checkpointer.now()
+            await pipe.node.checkpoint()
             assert state_digest(pipe.node.machine) == digest
 
 

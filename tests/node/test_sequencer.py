@@ -116,7 +116,7 @@ def test_checkpoint_under_way_when_the_pipe_is_killed_loses_nothing(jump: Jump, 
             node.store(node.new(owner, 7, [b"%d" % number]), 10**6 + number)
         await world.durable()
         for turns in range(8):
-            checkpoint = asyncio.create_task(node.checkpointer.now())
+            checkpoint = asyncio.create_task(node.checkpoint())
             for _ in range(turns):
                 await asyncio.sleep(0)
             checkpoint.cancel()

@@ -65,7 +65,7 @@ def test_damage_found_on_the_way_to_a_handler_stops_the_node(jump: Jump, clock: 
         owner = node.attach()
         node.store(node.new(owner, 7, [b"a"]), 1000)
         await world.durable()
-        await node.checkpointer.now()
+        await node.checkpoint()
         world.store.chunk = _damaged  # type: ignore[method-assign]
         bystander = LocalSession(node, node.new(owner, 7, []))
         await world.pass_time(3)

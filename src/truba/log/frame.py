@@ -11,10 +11,10 @@ A frame is built so that three things can be told apart by looking at it alone:
 from __future__ import annotations
 
 import struct
-from hashlib import sha256
 from typing import Literal, NamedTuple
 from zlib import crc32
 
+from truba.codec.chain import LINK, Chain
 from truba.errors import DataNewer
 from truba.ports.log import LogBatch
 from truba.types import Position
@@ -44,8 +44,7 @@ from truba.types import Position
 #
 # body length   stands twice, so that nothing is allocated or skipped on the word of a flipped bit.
 # zero sectors  how many sectors of this frame are all zeros because its body is; see "torn" above.
-# chain hash    the first 16 bytes of sha256(log id, bytes 28..72 of the header, body): what the batch is and what it
-#               follows, but not where it lies, so that copies of one log agree whatever their segments are.
+# chain hash    of the log id, bytes 28..72 of the header and the body: see truba.codec.chain.
 # checksum      crc32 of bytes 0..88, seeded with the log id: a header of another log, or one that a client put into
 #               a record, is not a header here. It makes a header usable before its body is read.
 SECTOR = 512
@@ -56,7 +55,6 @@ _MAGIC = b"TRBF"
 _MARK = b"HEAD"
 _END = b"TRUBAEND"
 _PLACE = struct.Struct("<4sBBHIIQI")
-_LINK = struct.Struct("<IQQQ16s")
 _SEAL = struct.Struct("<I4s")
 _HEAD = struct.Struct("<4sBBHIIQIIQQQ16s16sI4s")
 _SEALED_BYTES = HEAD_BYTES - _SEAL.size
@@ -115,22 +113,14 @@ def frame_bytes(body_bytes: int) -> int:
     return (HEAD_BYTES + body_bytes + len(_END) + SECTOR - 1) // SECTOR * SECTOR
 
 
-class Framing:
+class Framing(Chain):
     """Encodes and decodes the frames of the log with this id (16 bytes)."""
 
-    __slots__ = ("_crc_seed", "_hash_seed", "log_id")
+    __slots__ = ("_crc_seed",)
 
     def __init__(self, log_id: bytes) -> None:
-        self.log_id = log_id
-        self._hash_seed = sha256(log_id)
+        super().__init__(log_id)
         self._crc_seed = crc32(log_id)
-
-    def chain(self, after: Position, batch: LogBatch) -> bytes:
-        """The chain hash through `batch` when it follows `after`."""
-        digest = self._hash_seed.copy()
-        digest.update(_LINK.pack(batch.count, batch.term, batch.first_seq, after.term, after.chain))
-        digest.update(batch.body)
-        return digest.digest()[:16]
 
     def encode(self, segment: int, after: Position, batch: LogBatch) -> Encoded:
         body = batch.body
@@ -140,7 +130,7 @@ class Framing:
         zero_sectors = 0
         if _ZERO_RUN in body:
             zero_sectors = count_zero_sectors(_MAGIC.ljust(HEAD_BYTES, b"\0") + body + pad)
-        link = _LINK.pack(batch.count, batch.term, batch.first_seq, after.term, after.chain)
+        link = LINK.pack(batch.count, batch.term, batch.first_seq, after.term, after.chain)
         digest = self._hash_seed.copy()
         digest.update(link)
         digest.update(body)

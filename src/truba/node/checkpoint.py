@@ -1,7 +1,7 @@
 """Checkpoints: the young layer goes into the store, then the log before it may go.
 
-    wanted -> (a batch is sealed) freeze -> that batch is durable -> stage in slices on the loop -> commit on a thread
-           -> settle, trim the log
+    enough log -> freeze at the end of a batch -> that batch is durable -> stage in slices on the loop
+               -> commit on a thread -> settle, trim the log
 
 Nobody waits for it: staging yields to the loop every few hundred sessions, and the commit runs beside it. What is
 frozen is written only once the log holds it durably, so the store never knows more than the log.
@@ -16,7 +16,7 @@ from itertools import islice
 
 from truba.machine.layers import Layer
 from truba.machine.machine import Machine
-from truba.node.sequencer import Batch, Sequencer
+from truba.node.sequencer import Batch
 from truba.ports.log import Log
 from truba.ports.store import Store, Summary
 from truba.types import Phase, Position
@@ -29,56 +29,50 @@ FRAME_BYTES = 512
 
 
 class Checkpointer:
-    """One per node. `done` counts finished checkpoints."""
+    """One for each machine. `done` counts finished checkpoints. What goes wrong is told to `on_failure`."""
 
     def __init__(
         self,
         machine: Machine,
         log: Log,
         store: Store,
-        sequencer: Sequencer,
         log_bytes: int,
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self._machine = machine
         self._log = log
         self._store = store
-        self._sequencer = sequencer
         self._log_bytes = log_bytes
-        self._on_failure = on_failure
+        self.on_failure = on_failure
         self._since_bytes = log.size_bytes  # of log since the last checkpoint began
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "truba-checkpoint")
         self.done = 0
-        sequencer.on_seal = self._sealed
 
     @property
     def running(self) -> bool:
         return self._task is not None and not self._task.done()
 
+    def sealed(self, batch: Batch | None, size: int) -> None:
+        """The state is that of the log through a batch of `size` bytes: `batch`, or one that is durable already."""
+        self._since_bytes += size + FRAME_BYTES
+        if self._since_bytes >= self._log_bytes and not self.running:
+            self._begin(batch)
+
     async def now(self) -> None:
-        """Take a checkpoint of the state as it is, once all of it is durable, and wait for it."""
-        while self.running or self._sequencer.latest is not None:
-            await self.wait()
-            await self._sequencer.flush()
-        # No turn of the loop between here and the freeze: the state is exactly that of the log's tail.
+        """Take a checkpoint of the state as it is, which must be exactly that of the log's tail, and wait for it."""
         if self._machine.seq > self._store.summary.applied.seq:
             self._begin(None)
             await self.wait()
 
     async def wait(self) -> None:
-        """Wait for a checkpoint under way. What went wrong with it is told to `on_failure`, not here."""
+        """Wait for a checkpoint under way."""
         if self._task is not None:
             await asyncio.wait([self._task])
 
     async def close(self) -> None:
         await self.wait()
         self._thread.shutdown()
-
-    def _sealed(self, batch: Batch, size: int) -> None:
-        self._since_bytes += size + FRAME_BYTES
-        if self._since_bytes >= self._log_bytes and not self.running:
-            self._begin(batch)
 
     def _begin(self, batch: Batch | None) -> None:
         self._since_bytes = 0
@@ -116,4 +110,4 @@ class Checkpointer:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._on_failure(error)
+            self.on_failure(error)

@@ -18,6 +18,7 @@ from truba.clock import Clock, SystemClock
 from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.machine.events import Opened, Parked, Stored
+from truba.machine.machine import Machine
 from truba.node.alarm import Alarm
 from truba.node.checkpoint import Checkpointer
 from truba.node.dispatcher import Dispatcher
@@ -71,7 +72,10 @@ class Node:
         limits: Limits | None = None,
         clock: Clock | None = None,
         tell: Tell | None = None,
+        machine: Machine | None = None,
+        checkpointer: Checkpointer | None = None,
     ) -> None:
+        """`machine`, with its `checkpointer`: the state of the log as it is, for who has it already; else recovered."""
         self.kinds = {kind.number: kind for kind in kinds}
         self.kind_numbers = {kind.name: kind.number for kind in kinds}
         self.name = name
@@ -81,12 +85,14 @@ class Node:
         self.log = log
         self.base = store
         self._loop = asyncio.get_running_loop()
-        self.machine = recover(log, store, self.kinds)
+        self.machine = machine or recover(log, store, self.kinds)
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.sequencer = Sequencer(log, self.machine, self._ended)
-        self.checkpointer = Checkpointer(
-            self.machine, log, store, self.sequencer, self.limits.checkpoint_bytes, self.give_up
+        self.checkpointer = checkpointer or Checkpointer(
+            self.machine, log, store, self.limits.checkpoint_bytes, self.give_up
         )
+        self.checkpointer.on_failure = self.give_up
+        self.sequencer.on_seal = self.checkpointer.sealed
         self.dispatcher = Dispatcher(self, routes)
         self.accepting = False
         self.owner_losses = 0
@@ -101,11 +107,12 @@ class Node:
 
     # -- life ------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Open a new term, give back what nobody can come back for, begin to hand over."""
-        self.machine.begin(self.machine.term + 1)
-        self._stage(Opened(self.clock.now_ms(), self.name))
-        await self.sequencer.flush()
+    async def start(self, *, open_term: bool = True) -> None:
+        """Open a new term (unless it is open), give back what nobody can come back for, begin to hand over."""
+        if open_term:
+            self.machine.begin(self.machine.term + 1)
+            self._stage(Opened(self.clock.now_ms(), self.name))
+            await self.sequencer.flush()
         await self._find_owners()
         self.accepting = True
         self.dispatcher.start()
@@ -116,21 +123,32 @@ class Node:
         self.accepting = False
         self.dispatcher.pause()
 
-    async def stop(self) -> None:
-        """After the frontends have closed: what is staged becomes durable, a checkpoint makes the next start quick."""
+    async def retire(self) -> None:
+        """After the frontends have closed: what is staged becomes durable, nothing more is taken."""
         self.drain()
         await self.dispatcher.stop()
         self._alarm.cancel()
+        with suppress(UnknownOutcome):  # the log failed just now: `failed` tells
+            while self.sequencer.latest is not None:
+                await self.sequencer.flush()
+        self.sequencer.close()
+
+    async def stop(self) -> None:
+        """Retire, and take a checkpoint, which makes the next start quick."""
         try:
-            with suppress(UnknownOutcome):  # the log failed just now: `failed` tells
-                if not self.failed.done():
-                    if self.log.space == "plenty":  # else the next start replays a little more
-                        await self.checkpointer.now()
-                    while self.sequencer.latest is not None:
-                        await self.sequencer.flush()
-            self.sequencer.close()
+            await self.retire()
+            if not self.failed.done() and self.log.space == "plenty":  # else the next start replays a little more
+                await self.checkpoint()
         finally:
             await self.checkpointer.close()
+
+    async def checkpoint(self) -> None:
+        """Take a checkpoint of the state as it is, once all of it is durable. UnknownOutcome when the log failed."""
+        while self.checkpointer.running or self.sequencer.latest is not None:
+            await self.checkpointer.wait()
+            await self.sequencer.flush()
+        # No turn of the loop between here and the freeze: the state is exactly that of the log's tail.
+        await self.checkpointer.now()
 
     def give_up(self, error: BaseException) -> None:
         """Nothing in memory, or nothing on the disk, may be trusted any more: take and answer nothing from here on."""

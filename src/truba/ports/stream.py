@@ -30,7 +30,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Whoever answered says that the stream does not end with the expected number. Not a fact: it may be out of date."""
+    """Whoever answered says that the stream does not end with the expected number. It may be out of date."""
 
     reason: str
 

@@ -1,0 +1,363 @@
+"""The log of a leader: each batch is an entry of the cluster's stream first, then a frame of the node's own log.
+
+    append -> sent (up to `window` at once) -> stored, and all before it too -> copied to the own log -> done
+
+An answer that is not exactly the expected one is no fact about the stream. Whatever was sent is then *unsure*: nothing
+more is sent, the stream is read from the last sure entry on, and by the one rule of all readers each entry under way
+is found there, or is sent again, byte for byte the same, behind what was found. A valid OPEN of another node ends it:
+Deposed. Nothing here reads a clock to decide what is true; clocks decide only when to try and when to give up trying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+
+from truba.cluster.entry import Entry, EntryKind, encode, of_batch, without_events
+from truba.cluster.rule import Broken, Cursor, Valid, Void, judge
+from truba.codec.chain import Chain
+from truba.errors import Deposed, LogPoisoned, LogRegression, TrubaError
+from truba.ports.log import Done, Log, LogBatch, Space
+from truba.ports.stream import Outcome, Stored, Stream, StreamDown, StreamGone
+from truba.types import Position
+
+BEAT_S = 1.0
+"""An idle leader says so this often; followers wait for at least twice as long before one of them takes over."""
+
+STUCK_S = 15.0
+"""A leader that has had no entry stored for so long lets its clients go elsewhere: longer than the engine takes to
+elect a leader of its own (4 to 11 s measured)."""
+
+READ_AGAIN_S = (0.02, 0.5)
+"""The first and the longest pause before the stream is read for what became of unsure entries."""
+
+
+class _Sent:
+    """An entry under way."""
+
+    __slots__ = ("batch", "cursor", "data", "done", "entry", "expected", "stored")
+
+    def __init__(self, entry: Entry, data: bytes, batch: LogBatch | None, done: Done | None) -> None:
+        self.entry = entry
+        self.data = data
+        self.batch = batch
+        self.done = done
+        self.expected = 0
+        self.stored = False
+        self.cursor = Cursor()  # what it led to, once stored
+
+
+class ReplicatedLog:
+    """Stands on a stream and on the node's own log, which it does not own: `close` leaves both open.
+
+    `cursor`: how far this node has judged the stream; its own log must be there too. `voids` counts messages that were
+    void. The batch that begins a new term is the OPEN: as long as it is not done, nobody leads.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        own: Log,
+        cluster: Chain,
+        cursor: Cursor,
+        writer: str,
+        *,
+        window: int = 8,
+        beat_s: float = BEAT_S,
+        stuck_s: float = STUCK_S,
+    ) -> None:
+        if own.tail != cursor.position:
+            raise ValueError(f"the own log ends with {own.tail}, the stream was read through {cursor.position}")
+        self._stream = stream
+        self._own = own
+        self._cluster = cluster
+        self._writer = writer
+        self._window = window
+        self._beat_s = beat_s
+        self._stuck_s = stuck_s
+        self._loop = asyncio.get_running_loop()
+        self._sure = cursor  # of the last entry known to be stored
+        self.copied = cursor  # of the last entry that is in the own log too
+        self._head = cursor.position  # of the last entry appended
+        self._next = cursor.stream_seq  # what the stream should end with when the next entry arrives
+        self._sent: deque[_Sent] = deque()
+        self._copies: deque[_Sent] = deque()  # stored, not yet in the own log
+        self._copying = False
+        self._batches = 0  # under way: sent or being copied
+        self._generation = 0  # answers to what was sent before the last doubt are not listened to
+        self._settling: asyncio.Task[None] | None = None
+        self._doubts = 0  # since the last entry stored
+        self._progress_s = self._loop.time()
+        self._idle = False  # since the last beat
+        self._beat_timer: asyncio.TimerHandle | None = None
+        self._confirms: list[Done] = []
+        self._failure: TrubaError | None = None
+        self._closed = False
+        self.voids = 0
+
+    # -- the port --------------------------------------------------------------------------------------------
+
+    @property
+    def tail(self) -> Position:
+        return self._own.tail
+
+    @property
+    def window(self) -> int:
+        return self._window
+
+    @property
+    def space(self) -> Space:
+        return self._own.space
+
+    @property
+    def size_bytes(self) -> int:
+        return self._own.size_bytes
+
+    @property
+    def stream_seq(self) -> int:
+        """The number of the last message known to be stored."""
+        return self._sure.stream_seq
+
+    def append(self, batch: LogBatch, done: Done) -> None:
+        self._usable()
+        head = self._head
+        if batch.first_seq != head.seq + 1 or batch.term < head.term or batch.count < 1:
+            raise ValueError(
+                f"a batch of term {batch.term} with {batch.count} events from seq {batch.first_seq} "
+                f"cannot follow {head.term}-{head.seq}"
+            )
+        if self._batches >= self._window:
+            raise ValueError(f"{self._window} batches are under way already: that is the log's window")
+        self._batches += 1
+        self._send(of_batch(self._cluster, batch, head, self._writer, self._sure.position.seq), batch, done)
+
+    def confirm(self, done: Done) -> None:
+        """A BEAT that is stored was sent by whoever leads, after this was asked."""
+        self._usable()
+        if not self._confirms:
+            self._loop.call_soon(self._send_confirm)
+        self._confirms.append(done)
+
+    def read(self, after_seq: int) -> Iterator[tuple[LogBatch, Position]]:
+        self._usable()
+        return self._own.read(after_seq)
+
+    def position_at(self, seq: int) -> Position | None:
+        self._usable()
+        return self._own.position_at(seq)
+
+    def trim(self, through_seq: int) -> None:
+        """Of the own log. What the stream may forget depends on the other nodes."""
+        self._usable()
+        self._own.trim(through_seq)
+
+    def close(self) -> None:
+        """What is under way may be stored or not: its `done` hears that. Whoever wants to know waits before."""
+        if not self._closed:
+            self._closed = True
+            self._fail(Deposed("the log was closed while this was under way; outcome unknown"))
+
+    # -- leading ---------------------------------------------------------------------------------------------
+
+    def start_beating(self) -> None:
+        """From now on say now and then that this node leads."""
+        self._idle = True
+        self._beat_timer = self._loop.call_later(self._beat_s, self._beat)
+
+    async def resign(self, successor: str = "") -> None:
+        """Tell everybody that this node leads no more, after all that is under way; `successor`: who should be next."""
+        self._usable()
+        resigned: asyncio.Future[None] = self._loop.create_future()
+
+        def done(error: BaseException | None) -> None:
+            if resigned.done():
+                return
+            if error is None:
+                resigned.set_result(None)
+            else:
+                resigned.set_exception(error)
+
+        self._send(self._say(EntryKind.RESIGN, successor), None, done)
+        await resigned
+
+    def _beat(self) -> None:
+        if self._failure is not None:
+            return
+        self._beat_timer = self._loop.call_later(self._beat_s, self._beat)
+        if not self._sent:
+            if self._idle:
+                self._send(self._say(EntryKind.BEAT), None, None)
+            self._idle = True
+
+    def _send_confirm(self) -> None:
+        if self._failure is not None:
+            return
+        confirms, self._confirms = self._confirms, []
+
+        def done(error: BaseException | None) -> None:
+            for each in confirms:
+                each(error)
+
+        self._send(self._say(EntryKind.BEAT), None, done)
+
+    def _say(self, kind: EntryKind, text: str = "") -> Entry:
+        """Something without events, behind whatever is under way."""
+        return without_events(kind, self._head, self._writer, self._sure.position.seq, text.encode())
+
+    # -- sending ---------------------------------------------------------------------------------------------
+
+    def _send(self, entry: Entry, batch: LogBatch | None, done: Done | None) -> None:
+        sent = _Sent(entry, encode(self._cluster, entry), batch, done)
+        if not self._sent:
+            self._progress_s = self._loop.time()
+        self._sent.append(sent)
+        self._head = entry.position
+        self._idle = False
+        if self._settling is None:
+            self._publish(sent)
+
+    def _publish(self, sent: _Sent) -> None:
+        sent.expected = self._next
+        self._next += 1
+        self._stream.publish(sent.data, sent.expected, partial(self._answered, sent, self._generation))
+
+    def _answered(self, sent: _Sent, generation: int, outcome: Outcome) -> None:
+        if generation != self._generation or self._failure is not None:
+            return
+        if isinstance(outcome, Stored) and outcome.seq == sent.expected + 1:
+            sent.stored = True
+            while self._sent and self._sent[0].stored:
+                self._stored(self._sent[0].expected + 1)
+        else:
+            self._doubt()
+
+    def _stored(self, stream_seq: int) -> None:
+        """The oldest entry under way is in the stream, with that number."""
+        sent = self._sent.popleft()
+        sent.cursor = self._sure = Cursor(stream_seq, sent.entry.position, self._writer)
+        self._doubts = 0
+        self._progress_s = self._loop.time()
+        if sent.batch is not None:
+            self._copies.append(sent)
+            self._copy()
+        else:
+            if not self._copies:
+                self.copied = sent.cursor
+            if sent.done is not None:
+                sent.done(None)
+
+    def _copy(self) -> None:
+        if self._copying or not self._copies:
+            return
+        batch = self._copies[0].batch
+        assert batch is not None  # only batches are copied
+        self._copying = True
+        try:
+            self._own.append(batch, self._copied)
+        except LogPoisoned as error:
+            self._copying = False
+            self._fail(error)
+
+    def _copied(self, error: BaseException | None) -> None:
+        self._copying = False
+        if self._failure is not None:
+            return  # whoever waited has been told that nobody knows
+        if error is not None:
+            self._fail(error if isinstance(error, TrubaError) else LogPoisoned(str(error)))
+            return
+        sent = self._copies.popleft()
+        self._batches -= 1
+        self.copied = sent.cursor
+        if sent.done is not None:
+            sent.done(None)
+        self._copy()
+
+    # -- doubt -----------------------------------------------------------------------------------------------
+
+    def _doubt(self) -> None:
+        self._generation += 1
+        if self._settling is None:
+            self._settling = self._loop.create_task(self._settle(), name="unsure entries")
+            self._settling.add_done_callback(self._settled)
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error if isinstance(error, TrubaError) else LogPoisoned(f"a defect: {error!r}"))
+
+    async def _settle(self) -> None:
+        """Until every entry under way was found in the stream, or has been sent again behind all that is there."""
+        first_s, longest_s = READ_AGAIN_S
+        while True:
+            if self._loop.time() - self._progress_s > self._stuck_s:
+                raise Deposed(f"no entry was stored in the stream for {self._stuck_s:g} s: this node leads no more")
+            await asyncio.sleep(min(longest_s, first_s * 2 ** min(self._doubts, 10)))
+            self._doubts += 1
+            try:
+                await self._read_back()
+            except StreamDown:
+                continue
+            except StreamGone as error:
+                raise LogRegression(
+                    f"LOG_REGRESSION: the stream is gone ({error}); see truba cluster reseed"
+                ) from error
+            break
+        self._settling = None
+        self._next = self._sure.stream_seq
+        for sent in self._sent:
+            sent.stored = False
+            self._publish(sent)
+
+    async def _read_back(self) -> None:
+        """Judge what the stream holds behind the last sure entry."""
+        last = (await self._stream.bounds()).last
+        while self._sure.stream_seq < last:
+            seq = self._sure.stream_seq + 1
+            message = await self._stream.get(seq)
+            if message is None:
+                raise LogRegression(f"LOG_REGRESSION: message {seq} of the stream is missing, {last} is there")
+            verdict = judge(self._cluster, self._sure, message)
+            match verdict:
+                case Void():
+                    self.voids += 1
+                    self._sure = verdict.cursor
+                case Broken():
+                    raise LogRegression(f"LOG_REGRESSION: {verdict.reason}")
+                case Valid():
+                    if not self._sent or message.data != self._sent[0].data:
+                        raise _deposed(verdict.entry)
+                    self._stored(seq)
+
+    # -- failure ---------------------------------------------------------------------------------------------
+
+    def _fail(self, error: TrubaError) -> None:
+        """Take nothing from here on. What is under way: nobody knows."""
+        if self._failure is not None:
+            return
+        self._failure = error
+        self._generation += 1
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+        if self._settling is not None:
+            self._settling.cancel()
+        waiting = [sent.done for sent in (*self._copies, *self._sent) if sent.done is not None] + self._confirms
+        self._copies.clear()
+        self._sent.clear()
+        self._confirms = []
+        for done in waiting:
+            done(error)
+
+    def _usable(self) -> None:
+        if self._closed:
+            raise ValueError("the log is closed")
+        if self._failure is not None:
+            error = LogPoisoned(f"this node does not write to the log any more: {self._failure}")
+            error.__cause__ = self._failure
+            raise error
+
+
+def _deposed(entry: Entry) -> TrubaError:
+    if entry.kind is EntryKind.OPEN:
+        return Deposed(f"{entry.writer!r} leads since term {entry.term}")
+    return Deposed(f"{entry.writer!r} leads in term {entry.term}, and writes")

@@ -1,0 +1,1 @@
+"""Adapters of the stream that a cluster shares."""
