@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 import selectors
-from collections.abc import Coroutine
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class JumpClock:
@@ -43,13 +45,16 @@ class JumpClock:
 
 
 class _JumpSelector(selectors.SelectSelector):
-    """Instead of waiting, moves the clock."""
+    """Instead of waiting, moves the clock. For a thread it waits: what threads do takes no time here."""
 
     def __init__(self, clock: JumpClock) -> None:
         super().__init__()
         self._clock = clock
+        self.threads = 0  # at work
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.threads and (timeout is None or timeout > 0):
+            return super().select(None)
         if timeout is None:
             raise RuntimeError("nothing is left to do and no timer is set: this would wait for ever")
         if timeout > 0:
@@ -61,8 +66,20 @@ class JumpLoop(asyncio.SelectorEventLoop):
     """An event loop that lives in the time of a `JumpClock`."""
 
     def __init__(self, clock: JumpClock) -> None:
-        super().__init__(_JumpSelector(clock))
+        self._jumps = _JumpSelector(clock)
+        super().__init__(self._jumps)
         self._clock = clock
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        future = super().run_in_executor(executor, func, *args)
+        self._jumps.threads += 1
+        future.add_done_callback(self._thread_done)
+        return future
+
+    def _thread_done(self, _: object) -> None:
+        self._jumps.threads -= 1
 
     def time(self) -> float:
         return self._clock.steady_s

@@ -1,0 +1,364 @@
+"""A member of the cluster: one node, from start to end, in whatever role the stream gives it.
+
+    follow -> quiet, or named -> OPEN is stored -> lead -> deposed, or asked to step down -> follow
+              somebody else's is -> follow
+
+A leader that is deposed has a memory that is ahead of its disk: it is thrown away and built anew from the disk, which
+holds nothing but what is in the stream. What cannot be mended by following (a disk that fails, a stream that went
+back) ends the member loudly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Literal, Protocol
+
+from truba.clock import Clock
+from truba.cluster.follower import Behind, Follower
+from truba.cluster.log import ReplicatedLog
+from truba.cluster.marks import Marks
+from truba.cluster.rule import Cursor
+from truba.cluster.trimmer import Trimmer
+from truba.codec.batch import encode_batch
+from truba.codec.chain import Chain
+from truba.errors import Deposed, TrubaError, Unavailable
+from truba.kinds import Kind
+from truba.machine.events import Opened
+from truba.machine.machine import Machine
+from truba.node.checkpoint import Checkpointer
+from truba.node.node import Node, Tell
+from truba.node.recovery import recover
+from truba.ports.log import Log, LogBatch
+from truba.ports.store import Store
+from truba.ports.stream import Stream
+
+Role = Literal["starting", "follower", "candidate", "leader", "stopped"]
+
+
+class Storage(Protocol):
+    """What a node keeps on its own disk."""
+
+    @property
+    def log(self) -> Log: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    async def replace(self) -> None:
+        """Put a peer's checkpoint in the place of what is there, opened. TrubaError: no peer can give one now."""
+
+
+class Doors(Protocol):
+    """How clients are let in."""
+
+    def follow(self, leader: str) -> None:
+        """This node follows; `leader` is the name of the node that leads, or empty."""
+
+    async def lead(self, node: Node) -> None:
+        """This node leads: clients are served by `node`."""
+
+    async def leave(self) -> None:
+        """It leads no more: answers that are durable leave, connections end."""
+
+
+MakeNode = Callable[[Log, Store, Machine, Checkpointer], Node]
+
+
+class Member:
+    """`run` it once. `role`, `leader`, `follower`, `log` and `node` tell where it stands; `trouble`, if not empty, what
+    people should look at."""
+
+    def __init__(
+        self,
+        name: str,
+        stream: Stream,
+        cluster: Chain,
+        storage: Storage,
+        kinds: Sequence[Kind],
+        make_node: MakeNode,
+        doors: Doors,
+        *,
+        clock: Clock,
+        tell: Tell,
+        checkpoint_bytes: int = 64 << 20,
+        stop_timeout_s: float = 10.0,
+        tails: Callable[[], Awaitable[Mapping[str, int]]],
+        keep_bytes: int = 1 << 30,
+    ) -> None:
+        """`tails`: asks every node of the cluster for the last event in its own log; who does not answer is at 0."""
+        self.name = name
+        self.role: Role = "starting"
+        self.leader = ""
+        self.trouble = ""
+        self.term_since_ms = clock.now_ms()
+        self.follower: Follower | None = None
+        self.log: ReplicatedLog | None = None
+        self.node: Node | None = None
+        self.machine: Machine | None = None
+        self.storage = storage
+        self.stream = stream
+        self._cluster = cluster
+        self._kinds = {kind.number: kind for kind in kinds}
+        self._make_node = make_node
+        self._doors = doors
+        self._clock = clock
+        self._tell = tell
+        self._checkpoint_bytes = checkpoint_bytes
+        self._stop_timeout_s = stop_timeout_s
+        self._tails = tails
+        self._keep_bytes = keep_bytes
+        self._checkpointer: Checkpointer | None = None
+        self._checkpoint_failed: BaseException | None = None
+        self._cursor: Cursor | None = None
+        self._marks = Marks()
+        self._voids = 0
+        self._stopping = asyncio.Event()
+        self._resigning: asyncio.Future[str] | None = None
+        self._resigned: asyncio.Future[None] | None = None
+
+    @property
+    def voids(self) -> int:
+        """Messages of the stream that were void for this node, since it started."""
+        return self._voids + sum(reader.voids for reader in (self.follower, self.log) if reader is not None)
+
+    @property
+    def stream_seq(self) -> int:
+        """The last message of the stream that this node has judged."""
+        if self.log is not None:
+            return self.log.stream_seq
+        return self.follower.cursor.stream_seq if self.follower is not None else 0
+
+    def stop(self) -> None:
+        """End `run` cleanly."""
+        self._stopping.set()
+
+    async def step_down(self, successor: str = "") -> None:
+        """Have another node lead: `successor`, or whoever comes first. Returns once this one has resigned.
+
+        Unavailable: it does not lead.
+        """
+        resigning = self._resigning
+        if self.role != "leader" or resigning is None or resigning.done():
+            raise Unavailable(f"{self.name} does not lead; nothing was changed")
+        self._resigned = asyncio.get_running_loop().create_future()
+        resigning.set_result(successor)
+        await self._resigned
+
+    async def run(self) -> None:
+        """Until `stop`. TrubaError or OSError: this node cannot go on."""
+        try:
+            while not self._stopping.is_set():
+                self._doors.follow("")
+                self._restore()
+                try:
+                    if not await self._until_stopped(self._follow()):
+                        break
+                    await self._take_over()
+                except Behind as behind:
+                    await self._replace(behind)
+            await self._last_checkpoint()
+        finally:
+            self.role = "stopped"
+            await self._close_checkpointer()
+
+    async def _last_checkpoint(self) -> None:
+        """It makes the next start quick."""
+        machine, checkpointer = self.machine, self._checkpointer
+        if machine is None or checkpointer is None or self._checkpoint_failed is not None:
+            return
+        await checkpointer.wait()
+        if machine.seq == self.storage.log.tail.seq and self.storage.log.space == "plenty":
+            await checkpointer.now()
+
+    # -- following -------------------------------------------------------------------------------------------
+
+    def _restore(self) -> None:
+        """The state, from the disk, if it is not there."""
+        if self.machine is None:
+            storage = self.storage
+            self.machine = recover(storage.log, storage.store, self._kinds)
+            self._checkpointer = Checkpointer(
+                self.machine, storage.log, storage.store, self._checkpoint_bytes, self._checkpoint_broke
+            )
+
+    async def _follow(self) -> None:
+        assert self.machine is not None
+        assert self._checkpointer is not None
+        self._checkpointer.on_failure = self._checkpoint_broke
+        self._become("follower")
+        follower = self.follower = Follower(
+            self.stream,
+            self._cluster,
+            self.storage.log,
+            self.machine,
+            self._checkpointer,
+            self._marks,
+            name=self.name,
+            clock=self._clock,
+            on_leader=self._led_by,
+            cursor=self._cursor,
+        )
+        try:
+            await follower.run()
+        finally:
+            self._cursor = follower.cursor if follower.at_end else None
+            self._voids += follower.voids
+            self.follower = None
+
+    def _checkpoint_broke(self, error: BaseException) -> None:
+        self._checkpoint_failed = error
+        self._tell("a checkpoint failed", error=str(error))
+        self._stopping.set()
+
+    def _led_by(self, leader: str) -> None:
+        self.leader = leader
+        self._doors.follow(leader)
+
+    async def _replace(self, behind: Behind) -> None:
+        self.trouble = f"{behind}; taking a checkpoint from a peer"
+        self._tell("behind the stream", why=str(behind), next="a checkpoint is taken from a peer")
+        await self._close_checkpointer()
+        self.machine = self._cursor = None
+        while not self._stopping.is_set():
+            try:
+                await self.storage.replace()
+            except TrubaError as error:
+                self.trouble = f"{behind}; no peer has given a checkpoint yet: {error}"
+                self._tell("no checkpoint yet", error=str(error))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), 2.0)
+            else:
+                self.trouble = ""
+                self._tell("checkpoint taken from a peer", seq=self.storage.log.tail.seq)
+                return
+
+    # -- leading -----------------------------------------------------------------------------------------------
+
+    async def _take_over(self) -> None:
+        """OPEN; when it is stored, lead until that ends."""
+        machine = self.machine
+        assert machine is not None
+        assert self._cursor is not None
+        self._become("candidate")
+        log = self.log = ReplicatedLog(self.stream, self.storage.log, self._cluster, self._cursor, self.name)
+        try:
+            opened = [Opened(self._clock.now_ms(), self.name)]
+            batch = LogBatch(machine.term + 1, machine.seq + 1, 1, encode_batch(opened))
+            try:
+                await _appended(log, batch)
+            except Deposed as other:
+                self._tell("another node leads", why=str(other))
+            else:
+                machine.replay(batch.term, list(opened))
+                await self._lead(log, machine)
+        finally:
+            log.close()
+            self._cursor = log.copied
+            self._voids += log.voids
+            self.log = None
+
+    async def _lead(self, log: ReplicatedLog, machine: Machine) -> None:
+        assert self._checkpointer is not None
+        loop = asyncio.get_running_loop()
+        self._resigning = loop.create_future()
+        log.start_beating()
+        node = self.node = self._make_node(log, self.storage.store, machine, self._checkpointer)
+        trimmer = Trimmer(self.stream, log, self._marks, self._tails, self._keep_bytes, self._purged, loop)
+        self.leader = self.name
+        self._become("leader")
+        self._tell("leading", term=machine.term, seq=machine.seq)
+        try:
+            with suppress(TrubaError):  # deposed already: `failed` tells
+                await node.start(open_term=False)
+                await self._doors.lead(node)
+            trimmer.start()
+            stopping = loop.create_task(self._stopping.wait())
+            ends: list[asyncio.Future[Any]] = [node.failed, stopping, self._resigning]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not node.failed.done():
+                node.drain()
+                if self._stopping.is_set():
+                    await node.dispatcher.finish(self._stop_timeout_s)
+        finally:
+            await trimmer.stop()
+            self.leader = ""
+            await self._doors.leave()
+            await node.retire()
+            self.node = None
+        await self._hand_on(log, node)
+
+    async def _hand_on(self, log: ReplicatedLog, node: Node) -> None:
+        """The state is good and another node may begin at once; or it is not, and must go."""
+        assert self._resigning is not None
+        successor = self._resigning.result() if self._resigning.done() else ""
+        if not node.failed.done():
+            try:
+                await log.resign(successor)
+            except Deposed as other:
+                self._tell("resigned unheard", why=str(other))
+            if self._resigned is not None and not self._resigned.done():
+                self._resigned.set_result(None)
+            self._tell("resigned", term=node.machine.term, seq=node.machine.seq, successor=successor)
+            return
+        error = node.failed.result()
+        if self._resigned is not None and not self._resigned.done():
+            self._resigned.set_exception(Unavailable(f"{self.name} was deposed meanwhile: {error}"))
+        if not isinstance(error, Deposed):
+            raise error
+        self._tell("deposed", why=str(error), outcome="unknown for what was not acknowledged")
+        await self._close_checkpointer()
+        self.machine = None
+
+    def _purged(self, first: int, trimmed: int) -> None:
+        self.trouble = (
+            f"the stream begins with message {first}, and was trimmed to {trimmed} only: somebody purged it. Nothing is"
+            " lost while the nodes have their copies; truba cluster reseed makes the stream whole"
+        )
+        self._tell("the stream was purged by somebody else", first=first, trimmed=trimmed)
+
+    # -- the rest ----------------------------------------------------------------------------------------------
+
+    def _become(self, role: Role) -> None:
+        if role != self.role:
+            self.role = role
+            self.term_since_ms = self._clock.now_ms()
+
+    async def _until_stopped(self, work: Awaitable[None]) -> bool:
+        """Whether it came to its end by itself."""
+        task = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        if self._checkpoint_failed is not None:
+            raise self._checkpoint_failed
+        if task.cancelled():
+            return False
+        task.result()
+        return not self._stopping.is_set()
+
+    async def _close_checkpointer(self) -> None:
+        checkpointer, self._checkpointer = self._checkpointer, None
+        if checkpointer is not None:
+            await checkpointer.close()
+
+
+async def _appended(log: Log, batch: LogBatch) -> None:
+    """Until the batch is done; raises what went wrong."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(error: BaseException | None) -> None:
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    log.append(batch, tell)
+    await done

@@ -1,0 +1,81 @@
+"""The leader keeps the stream short: what every node has on its own disk may go, what a majority has goes in the end.
+
+A node that needs more than the stream holds takes a checkpoint from a peer, so trimming never loses anything; it only
+decides which of the two ways a node that was away comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+
+from truba.cluster.log import ReplicatedLog
+from truba.cluster.marks import Marks
+from truba.ports.stream import Bounds, Stream, StreamDown, StreamGone
+
+LOOK_S = 5.0
+SLACK = 8
+"""The stream is left alone while it holds less than one part in so many of what may be kept."""
+
+
+class Trimmer:
+    """`purged` is called with the first message and the one trimmed to, when somebody else has dropped more."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        log: ReplicatedLog,
+        marks: Marks,
+        tails: Callable[[], Awaitable[Mapping[str, int]]],
+        keep_bytes: int,
+        purged: Callable[[int, int], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._stream = stream
+        self._log = log
+        self._marks = marks
+        self._tails = tails
+        self._keep_bytes = keep_bytes
+        self._purged = purged
+        self._loop = loop
+        self._first = 0  # what the stream begins with, as far as this leader knows
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = self._loop.create_task(self._run(), name="trimmer")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            if not self._task.cancelled():
+                self._task.result()
+
+    async def _run(self) -> None:
+        while True:
+            with suppress(StreamDown, StreamGone):  # the log itself will notice, and knows what to do
+                await self._look()
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        self._marks.add(self._log.copied, self._loop.time())
+        bounds = await self._stream.bounds()
+        if self._first and bounds.first > self._first:
+            self._purged(bounds.first, self._first)
+        self._first = max(self._first, bounds.first)
+        if bounds.bytes * SLACK < self._keep_bytes:
+            return
+        before = self._marks.before(through(list((await self._tails()).values()), bounds, self._keep_bytes))
+        if before > bounds.first:
+            self._first = before
+            await self._stream.trim(before)
+            self._marks.forget(before)
+
+
+def through(tails: list[int], bounds: Bounds, keep_bytes: int) -> int:
+    """The event through which the stream is not needed any more."""
+    ascending = sorted(tails)
+    if bounds.bytes > keep_bytes:
+        return ascending[(len(ascending) - 1) // 2]  # a majority has it, this node among them
+    return ascending[0]

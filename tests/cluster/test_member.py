@@ -1,0 +1,254 @@
+"""Members of a cluster in jumping time: who leads, what survives, what ends a node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from tests.cluster.world import Cluster
+from truba.errors import LogRegression, UnknownOutcome
+from truba.kinds import Kind
+from truba.node.node import Node
+from truba.testing.jump import JumpClock
+from truba.types import Index
+
+KIND = Kind(7, "transfer", handler="played:", recovery_delay_s=1.0, jitter_s=0.0)
+Jump = Callable[[Coroutine[object, object, None]], None]
+
+
+async def write(node: Node, *records: bytes) -> Index:
+    """A session of its own, acknowledged."""
+    owner = node.attach()
+    hold = node.new(owner, 7, list(records))
+    await node.sequencer.flush()
+    return hold.id
+
+
+def test_one_leads_and_the_others_have_all_of_it(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        node = leader.doors.node
+        assert node is not None
+        for n in range(50):
+            await write(node, b"%d" % n)
+        digest = await cluster.agree()
+        assert digest
+        for seat in cluster.seats.values():
+            assert seat.disk.log.tail.seq == 51
+            assert seat.member.leader == leader.name
+        assert [seat.member.role for seat in cluster.seats.values()].count("leader") == 1
+        await cluster.close()
+
+    jump(main())
+
+
+def test_g1_the_leader_dies_and_another_goes_on_with_all_that_was_acknowledged(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        known: set[Index] = set()
+        for round_ in range(6):
+            leader = await cluster.leader()
+            assert leader.doors.node is not None
+            for n in range(10):
+                known.add(await write(leader.doors.node, b"%d %d" % (round_, n)))
+            started_s = asyncio.get_running_loop().time()
+            await leader.kill()
+            successor = await cluster.leader()
+            assert asyncio.get_running_loop().time() - started_s < 6
+            assert successor is not leader
+            leader.start()
+            await cluster.agree()
+            machine = successor.member.machine
+            assert machine is not None
+            assert {head.id for head in machine.scan()} == known
+        await cluster.close()
+
+    jump(main())
+
+
+def test_g3_a_leader_that_is_cut_off_acknowledges_nothing_more(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        old = await cluster.leader()
+        node = old.doors.node
+        assert node is not None
+        await write(node, b"before")
+        old.stream.connected = False
+        late = asyncio.create_task(write(node, b"late"))
+        new = await cluster.leader()
+        assert new is not old
+        assert new.doors.node is not None
+        during = await write(new.doors.node, b"during")
+        old.stream.connected = True
+        with pytest.raises(UnknownOutcome):
+            await late
+        digest = await cluster.agree()
+        assert digest
+        assert old.member.role == "follower"
+        assert old.member.machine is not None
+        assert old.member.machine.get(during.seq) is not None
+        assert old.member.machine.records(during.seq) == [b"during"]
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_planned_step_down_takes_less_than_a_second(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        loop = asyncio.get_running_loop()
+        for _ in range(4):
+            old = await cluster.leader()
+            assert old.doors.node is not None
+            await write(old.doors.node, b"x")
+            successor = next(name for name in cluster.seats if name != old.name)
+            started_s = loop.time()
+            await old.member.step_down(successor)
+            new = await cluster.leader()
+            assert new.name == successor
+            assert loop.time() - started_s < 1
+            await cluster.agree()
+        await cluster.close()
+
+    jump(main())
+
+
+def test_the_stream_is_down_for_a_while_and_nobody_is_deposed_for_it(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        node = leader.doors.node
+        assert node is not None
+        cluster.sea.up = False
+        waiting = asyncio.create_task(write(node, b"through the outage"))
+        await asyncio.sleep(10)
+        assert not waiting.done()
+        cluster.sea.up = True
+        await asyncio.wait_for(waiting, 2)
+        await asyncio.sleep(5)
+        assert leader.doors.node is node
+        await cluster.agree()
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_node_that_was_away_catches_up_from_the_stream(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        away = next(seat for seat in cluster.seats.values() if seat is not leader)
+        await away.kill()
+        for n in range(100):
+            await write(leader.doors.node, b"%d" % n)
+        away.start()
+        await cluster.agree()
+        assert away.disk.replaced == 0
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_node_that_was_away_for_too_long_takes_a_checkpoint_from_a_peer(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, checkpoint_bytes=20_000, keep_bytes=50_000)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        away = next(seat for seat in cluster.seats.values() if seat is not leader)
+        await write(leader.doors.node, b"seen by all")
+        await cluster.agree()
+        await away.kill()
+        for n in range(300):
+            await write(leader.doors.node, b"%d" % n * 200)
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(10)
+        assert cluster.sea.first > 100
+        away.start()
+        await cluster.agree()
+        assert away.disk.replaced == 1
+        assert away.member.trouble == ""
+        await cluster.close()
+
+    jump(main())
+
+
+def test_what_others_publish_is_void_and_counted(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        for n in range(20):
+            cluster.sea.store(b"what is this? %d" % n, None)
+            await write(leader.doors.node, b"%d" % n)
+        await cluster.agree()
+        assert all(seat.member.voids >= 20 for seat in cluster.seats.values())
+        assert leader.doors.node is not None
+        await cluster.close()
+
+    jump(main())
+
+
+def test_g7_a_stream_that_went_back_stops_a_node_loudly(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        for n in range(20):
+            await write(leader.doors.node, b"%d" % n)
+        await cluster.agree()
+        for seat in cluster.seats.values():
+            await seat.kill()
+        sea = cluster.sea
+        for seq in range(sea.last - 5, sea.last + 1):
+            del sea.messages[seq]
+        sea.last -= 6
+        cluster.start()
+        results = await asyncio.gather(
+            *(seat.task for seat in cluster.seats.values() if seat.task), return_exceptions=True
+        )
+        assert all(isinstance(result, LogRegression) for result in results), results
+
+    jump(main())
+
+
+@pytest.mark.parametrize("which", ["hole", "flipped"])
+def test_g7_a_message_that_is_missing_or_changed_stops_a_node_that_needs_it(
+    jump: Jump, clock: JumpClock, which: str
+) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        away = next(seat for seat in cluster.seats.values() if seat is not leader)
+        await away.kill()
+        for n in range(20):
+            await write(leader.doors.node, b"%d" % n)
+        seq = cluster.sea.last - 5
+        if which == "hole":
+            del cluster.sea.messages[seq]
+        else:
+            data = bytearray(cluster.sea.messages[seq])
+            data[len(data) // 2] ^= 1
+            cluster.sea.messages[seq] = bytes(data)
+        away.start()
+        assert away.task is not None
+        with pytest.raises(LogRegression, match=f"message {seq} of the stream"):
+            await away.task
+        await write(leader.doors.node, b"the others go on")
+        await cluster.close()
+
+    jump(main())

@@ -1,0 +1,188 @@
+"""A whole cluster in memory and in jumping time: a sea, members on it, disks that survive them."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+from tests.node.world import PlayedRoute
+from truba.cluster.member import Member
+from truba.errors import TrubaError
+from truba.kinds import Kind
+from truba.log.memory import MemoryLog, Shelf
+from truba.machine.digest import state_digest
+from truba.machine.machine import Machine
+from truba.node.checkpoint import Checkpointer
+from truba.node.node import Node
+from truba.ports.log import Log
+from truba.ports.store import Store
+from truba.store.memory import MemoryStore
+from truba.streams.memory import MemoryStream, Sea
+from truba.testing.jump import JumpClock
+
+CLUSTER = bytes(range(16))
+
+
+class Disk:
+    """What a node keeps; survives it. `peer`: whose checkpoint a `replace` takes."""
+
+    def __init__(self) -> None:
+        self.shelf = Shelf(CLUSTER)
+        self.store: Store = MemoryStore()
+        self.log: MemoryLog = MemoryLog(self.shelf)
+        self.peers: list[Disk] = []
+        self.replaced = 0
+
+    def reopen(self) -> None:
+        self.log = MemoryLog(self.shelf)
+
+    async def replace(self) -> None:
+        peer = max(self.peers, key=lambda disk: disk.store.summary.applied.seq)
+        if peer.store.summary.applied.seq <= self.log.tail.seq:
+            raise TrubaError("no peer has a later checkpoint")
+        position = peer.store.summary.applied
+        self.store = copy.deepcopy(peer.store)
+        self.shelf = Shelf(CLUSTER)
+        self.shelf.begin = position
+        self.reopen()
+        self.replaced += 1
+
+
+class HeardDoors:
+    """Remembers who was let in by whom."""
+
+    def __init__(self) -> None:
+        self.leaders: list[str] = []
+        self.node: Node | None = None
+
+    def follow(self, leader: str) -> None:
+        if not self.leaders or self.leaders[-1] != leader:
+            self.leaders.append(leader)
+
+    async def lead(self, node: Node) -> None:
+        self.node = node
+
+    async def leave(self) -> None:
+        self.node = None
+
+
+class Seat:
+    """One node of the cluster, alive or dead."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.disk = Disk()
+        self.routes: dict[int, PlayedRoute] = {}
+        self.told: list[tuple[str, dict[str, object]]] = []
+        self.task: asyncio.Task[None] | None = None
+        self.member: Member
+        self.stream: MemoryStream
+        self.doors: HeardDoors
+
+    def start(self) -> None:
+        cluster = self.cluster
+        self.disk.reopen()
+        self.stream = MemoryStream(cluster.sea, delays=cluster.delays)
+        self.doors = HeardDoors()
+        self.member = Member(
+            self.name,
+            self.stream,
+            self.disk.shelf.framing,
+            self.disk,
+            cluster.kinds,
+            self._make_node,
+            self.doors,
+            clock=cluster.clock,
+            tell=lambda event, /, **fields: self.told.append((event, fields)),
+            tails=cluster.tails,
+            checkpoint_bytes=cluster.checkpoint_bytes,
+            keep_bytes=cluster.keep_bytes,
+        )
+        self.task = asyncio.create_task(self.member.run(), name=self.name)
+
+    def _make_node(self, log: Log, store: Store, machine: Machine, checkpointer: Checkpointer) -> Node:
+        self.routes = {kind.number: PlayedRoute() for kind in self.cluster.kinds}
+        return Node(
+            log, store, self.cluster.kinds, dict(self.routes), name=self.name, clock=self.cluster.clock,
+            machine=machine, checkpointer=checkpointer,
+        )  # fmt: skip
+
+    @property
+    def alive(self) -> bool:
+        return self.task is not None and not self.task.done()
+
+    async def kill(self) -> None:
+        """As kill -9 does: what is not on the disk is gone, what it has sent may still arrive."""
+        assert self.task is not None
+        self.stream.connected = False
+        if self.member.log is not None:
+            self.member.log.close()
+        self.disk.log.fail(OSError("killed"))
+        self.task.cancel()
+        with suppress(asyncio.CancelledError, TrubaError, OSError):
+            await self.task
+
+    async def stop(self) -> None:
+        assert self.task is not None
+        self.member.stop()
+        await self.task
+
+
+class Cluster:
+    def __init__(
+        self,
+        clock: JumpClock,
+        *kinds: Kind,
+        names: Iterable[str] = ("a", "b", "c"),
+        delays: Callable[[], tuple[float | None, float | None]] = lambda: (0.001, 0.001),
+        checkpoint_bytes: int = 64 << 20,
+        keep_bytes: int = 1 << 30,
+    ) -> None:
+        self.clock = clock
+        self.kinds = kinds
+        self.delays = delays
+        self.checkpoint_bytes = checkpoint_bytes
+        self.keep_bytes = keep_bytes
+        self.sea = Sea()
+        self.seats = {name: Seat(self, name) for name in names}
+        for seat in self.seats.values():
+            seat.disk.peers = [other.disk for other in self.seats.values() if other is not seat]
+
+    async def tails(self) -> Mapping[str, int]:
+        return {name: seat.disk.log.tail.seq if seat.alive else 0 for name, seat in self.seats.items()}
+
+    def start(self) -> None:
+        for seat in self.seats.values():
+            seat.start()
+
+    async def leader(self, within_s: float = 30.0) -> Seat:
+        """The one seat that leads, as soon as it lets clients in."""
+        async with asyncio.timeout(within_s):
+            while True:
+                for seat in self.seats.values():
+                    if seat.alive and seat.doors.node is not None and seat.stream.connected:
+                        return seat
+                await asyncio.sleep(0.05)
+
+    async def agree(self) -> str:
+        """Wait until all living nodes are at the same Index; their one digest."""
+        async with asyncio.timeout(60):
+            while True:
+                living = [seat for seat in self.seats.values() if seat.alive]
+                machines = [seat.member.machine for seat in living]
+                places = {(m.term, m.seq) if m is not None else None for m in machines}
+                tails = {seat.disk.log.tail for seat in living}
+                if len(places) == 1 and None not in places and len(tails) == 1:
+                    break
+                await asyncio.sleep(0.1)
+        digests = {state_digest(machine) for machine in machines if machine is not None}
+        assert len(digests) == 1
+        return digests.pop()
+
+    async def close(self) -> None:
+        for seat in self.seats.values():
+            if seat.alive:
+                await seat.stop()
