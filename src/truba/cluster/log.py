@@ -37,15 +37,15 @@ READ_AGAIN_S = (0.02, 0.5)
 class _Sent:
     """An entry under way."""
 
-    __slots__ = ("batch", "cursor", "data", "done", "entry", "expected", "stored")
+    __slots__ = ("batch", "cursor", "data", "done", "entry", "expected", "stored_as")
 
     def __init__(self, entry: Entry, data: bytes, batch: LogBatch | None, done: Done | None) -> None:
         self.entry = entry
         self.data = data
         self.batch = batch
         self.done = done
-        self.expected = 0
-        self.stored = False
+        self.expected: int | None = None  # what the stream should end with when it arrives; None: to be sent
+        self.stored_as = 0  # its number in the stream, once that is known
         self.cursor = Cursor()  # what it led to, once stored
 
 
@@ -216,20 +216,29 @@ class ReplicatedLog:
         self._head = entry.position
         self._idle = False
         if self._settling is None:
-            self._publish(sent)
+            self._publish()
 
-    def _publish(self, sent: _Sent) -> None:
-        sent.expected = self._next
-        self._next += 1
-        self._stream.publish(sent.data, sent.expected, partial(self._answered, sent, self._generation))
+    def _publish(self) -> None:
+        """Send what was not sent yet. An OPEN goes alone: who reads it knows that its writer had seen all before it."""
+        for sent in self._sent if self._sent[-1].expected is None else ():
+            if sent is not self._sent[0] and EntryKind.OPEN in (sent.entry.kind, self._sent[0].entry.kind):
+                break
+            if sent.expected is None:
+                sent.expected = self._next
+                self._next += 1
+                answered = partial(self._answered, sent, sent.expected + 1, self._generation)
+                self._stream.publish(sent.data, sent.expected, answered)
 
-    def _answered(self, sent: _Sent, generation: int, outcome: Outcome) -> None:
+    def _answered(self, sent: _Sent, predicted: int, generation: int, outcome: Outcome) -> None:
         if generation != self._generation or self._failure is not None:
             return
-        if isinstance(outcome, Stored) and outcome.seq == sent.expected + 1:
-            sent.stored = True
-            while self._sent and self._sent[0].stored:
-                self._stored(self._sent[0].expected + 1)
+        if isinstance(outcome, Stored) and outcome.seq == predicted:
+            sent.stored_as = predicted
+            opened = sent.entry.kind is EntryKind.OPEN
+            while self._sent and self._sent[0].stored_as:
+                self._stored(self._sent[0].stored_as)
+            if self._sent and (opened or self._sent[0].entry.kind is EntryKind.OPEN):
+                self._publish()
         else:
             self._doubt()
 
@@ -306,8 +315,10 @@ class ReplicatedLog:
         self._settling = None
         self._next = self._sure.stream_seq
         for sent in self._sent:
-            sent.stored = False
-            self._publish(sent)
+            sent.expected = None
+            sent.stored_as = 0
+        if self._sent:
+            self._publish()
 
     async def _read_back(self) -> None:
         """Judge what the stream holds behind the last sure entry."""
