@@ -92,7 +92,7 @@ class Member:
         self.role: Role = "starting"
         self.leader = ""
         self.trouble = ""
-        self.term_since_ms = clock.now_ms()
+        self.since_ms = clock.now_ms()
         self.follower: Follower | None = None
         self.log: ReplicatedLog | None = None
         self.node: Node | None = None
@@ -113,6 +113,7 @@ class Member:
         self._checkpoint_failed: BaseException | None = None
         self._cursor: Cursor | None = None
         self._marks = Marks()
+        self._trimmer: Trimmer | None = None
         self._voids = 0
         self._stopping = asyncio.Event()
         self._resigning: asyncio.Future[str] | None = None
@@ -129,6 +130,24 @@ class Member:
         if self.log is not None:
             return self.log.stream_seq
         return self.follower.cursor.stream_seq if self.follower is not None else 0
+
+    @property
+    def stream_first(self) -> int:
+        """What the stream began with when this node last looked; 0: it has not."""
+        return self._trimmer.first if self._trimmer is not None else 0
+
+    async def checkpoint(self) -> None:
+        """Have the state as it is in the store. Unavailable: there is no state just now."""
+        if self.node is not None:
+            await self.node.checkpoint()
+            return
+        machine, checkpointer = self.machine, self._checkpointer
+        if machine is None or checkpointer is None:
+            raise Unavailable(f"{self.name} has no state just now; ask another node")
+        while checkpointer.running or machine.seq != self.storage.log.tail.seq:
+            await checkpointer.wait()
+            await asyncio.sleep(0)
+        await checkpointer.now()
 
     def stop(self) -> None:
         """End `run` cleanly."""
@@ -265,7 +284,7 @@ class Member:
         self._resigning = loop.create_future()
         log.start_beating()
         node = self.node = self._make_node(log, self.storage.store, machine, self._checkpointer)
-        trimmer = Trimmer(self.stream, log, self._marks, self._tails, self._keep_bytes, self._purged, loop)
+        trimmer = self._trimmer = Trimmer(self.stream, log, self._marks, self._tails, self._keep_bytes, self._purged, loop)
         self.leader = self.name
         self._become("leader")
         self._tell("leading", term=machine.term, seq=machine.seq)
@@ -284,6 +303,7 @@ class Member:
                     await node.dispatcher.finish(self._stop_timeout_s)
         finally:
             await trimmer.stop()
+            self._trimmer = None
             self.leader = ""
             await self._doors.leave()
             await node.retire()
@@ -324,7 +344,7 @@ class Member:
     def _become(self, role: Role) -> None:
         if role != self.role:
             self.role = role
-            self.term_since_ms = self._clock.now_ms()
+            self.since_ms = self._clock.now_ms()
 
     async def _until_stopped(self, work: Awaitable[None]) -> bool:
         """Whether it came to its end by itself."""

@@ -39,7 +39,7 @@ class Trimmer:
         self._keep_bytes = keep_bytes
         self._purged = purged
         self._loop = loop
-        self._first = 0  # what the stream begins with, as far as this leader knows
+        self.first = 0  # what the stream begins with, as far as this leader knows
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -61,14 +61,14 @@ class Trimmer:
     async def _look(self) -> None:
         self._marks.add(self._log.copied, self._loop.time())
         bounds = await self._stream.bounds()
-        if self._first and bounds.first > self._first:
-            self._purged(bounds.first, self._first)
-        self._first = max(self._first, bounds.first)
+        if self.first and bounds.first > self.first:
+            self._purged(bounds.first, self.first)
+        self.first = max(self.first, bounds.first)
         if bounds.bytes * SLACK < self._keep_bytes:
             return
         before = self._marks.before(through(list((await self._tails()).values()), bounds, self._keep_bytes))
         if before > bounds.first:
-            self._first = before
+            self.first = before
             await self._stream.trim(before)
             self._marks.forget(before)
 

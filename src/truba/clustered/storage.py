@@ -1,0 +1,129 @@
+"""What a node of a cluster keeps on its own disk: the same directory that a pipe by itself has.
+
+`replace` puts a peer's checkpoint in its place. Opened before the member runs, closed after it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from truba.address import Address
+from truba.cluster.peers import Peer
+from truba.cluster.words import Status
+from truba.errors import DataDamaged, DataError, OperationError, Unavailable
+from truba.install import Arrival, settle
+from truba.log.file import FileLog
+from truba.store.rocks import RocksStore
+
+log = structlog.get_logger("truba.storage")
+
+
+def has_log(data: Path) -> bool:
+    """Whether anything was ever logged or installed there."""
+    settle(data)
+    return any((data / "log").glob("segment-*.log"))
+
+
+class NodeStorage:
+    """`log` and `store` are others after a `replace`: ask for them anew."""
+
+    def __init__(
+        self,
+        data: Path,
+        log_id: bytes,
+        peers: Mapping[str, Address],
+        secret: bytes,
+        *,
+        segment_bytes: int = 32 << 20,
+        reserve_bytes: int = 256 << 20,
+    ) -> None:
+        """Opens both. `peers`: the peer doors of the other nodes. DataError; DataForeign: it is another cluster's."""
+        self._data = data
+        self._log_id = log_id
+        self._peers = peers
+        self._secret = secret
+        self._segment_bytes = segment_bytes
+        self._reserve_bytes = reserve_bytes
+        settle(data)
+        self._open()
+
+    def _open(self) -> None:
+        self.log = FileLog.open(
+            self._data / "log",
+            segment_bytes=self._segment_bytes,
+            reserve_bytes=self._reserve_bytes,
+            log_id=self._log_id,
+        )
+        try:
+            self.store = RocksStore.open(self._data / "store")
+        except BaseException:
+            self.log.close()
+            raise
+
+    def close(self) -> None:
+        try:
+            self.log.close()
+        finally:
+            self.store.close()
+
+    async def replace(self) -> None:
+        """A checkpoint of the peer whose log is the longest. Unavailable: nobody has a longer one, or gives it now."""
+        asked = await ask_all(self._peers, self._secret)
+        own = self.log.tail.seq
+        ahead = sorted((status.seq, name) for name, status in asked.items() if status.seq > own)
+        for _, name in reversed(ahead):
+            try:
+                await self._take(name)
+            except (OperationError, DataDamaged) as error:
+                log.warning("no checkpoint from this peer", peer=name, error=str(error))
+            else:
+                return
+        silent = sorted(self._peers.keys() - asked.keys())
+        raise Unavailable(
+            f"no peer gives a checkpoint beyond event {own} now (asked {', '.join(sorted(asked)) or 'nobody'};"
+            f" without an answer: {', '.join(silent) or 'nobody'})"
+        )
+
+    async def _take(self, name: str) -> None:
+        arrival = await asyncio.to_thread(Arrival, self._data)
+        try:
+            peer = await Peer.connect(self._peers[name], self._secret)
+            try:
+                exported = await peer.fetch(arrival.store)
+            finally:
+                await peer.close()
+            if exported.cluster != self._log_id:
+                raise DataDamaged(f"{name} gives a checkpoint of another cluster, {exported.cluster.hex()}")
+            self.close()
+            try:
+                await asyncio.to_thread(
+                    arrival.install, self._log_id, exported.position, segment_bytes=self._segment_bytes
+                )
+            finally:
+                self._open()
+        finally:
+            arrival.close()
+        log.info("checkpoint installed", peer=name, term=exported.position.term, seq=exported.position.seq)
+
+
+async def ask_all(peers: Mapping[str, Address], secret: bytes, timeout_s: float = 2.0) -> dict[str, Status]:
+    """What each node says of itself; who does not answer in time is not in it."""
+
+    async def ask(name: str, where: Address) -> tuple[str, Status] | None:
+        try:
+            peer = await Peer.connect(where, secret, timeout_s)
+        except (OperationError, DataError):
+            return None
+        try:
+            return name, await peer.status()
+        except OperationError:
+            return None
+        finally:
+            await peer.close()
+
+    answers = await asyncio.gather(*(ask(name, where) for name, where in peers.items()))
+    return dict(answer for answer in answers if answer is not None)
