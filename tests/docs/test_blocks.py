@@ -137,7 +137,7 @@ def test_nats_server_conf(block: Block, tmp_path: Path) -> None:
     make_certificates(tmp_path)
     text = block.text.replace("/etc/nats/tls", str(tmp_path)).replace("/var/lib/nats", str(tmp_path / "store"))
     (tmp_path / "nats-server.conf").write_text(text)
-    (tmp_path / "passwords.conf").write_text('TRUBA_PASSWORD: "ta"\nSYS_PASSWORD: "sb"\nROUTE_PASSWORD: "rc"\n')
+    (tmp_path / "passwords.conf").write_text('TRUBA_PASSWORD: "ta"\nSYS_PASSWORD: "sb"\n')
 
     def judged() -> subprocess.CompletedProcess[str]:
         command = [server, "-t", "-c", "nats-server.conf"]

@@ -37,7 +37,7 @@ EXIT_CODES = {
     5: "not allowed: authenticate, or ask for the right",
     6: "the outcome is unknown: look with `truba show` before doing it again",
     7: "the data directory cannot be used",
-    8: "the cluster is degraded: no leader, a node that does not answer or does not follow, or trouble that it tells of",
+    8: "the cluster is degraded: no leader, or a node that does not answer, does not follow, or tells of trouble",
     70: "the pipe stopped itself because its log failed; what it acknowledged is stored",
     130: "interrupted",
 }
