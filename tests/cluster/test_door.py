@@ -22,7 +22,7 @@ async def said(door: Door, *pieces: bytes) -> bytes:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(2):
             return await reader.read()
     finally:
         writer.close()
