@@ -143,3 +143,33 @@ def test_objects_that_the_file_names(tmp_path: Path) -> None:
 def test_a_file_in_place_of_the_data_directory(tmp_path: Path, data: str) -> None:
     text = f'[node]\ndata = "{data}"\n[kinds.a]\nnumber = 1\nhandler = "local:asyncio:sleep"'
     assert findings(check(tmp_path, text, "--json"))["data"]
+
+
+CLUSTER = """[node]
+name = "a"
+[cluster]
+servers = ["tls://h"]
+secret_file = "secret"
+tls_cert_file = "cert.pem"
+tls_key_file = "key.pem"
+[cluster.nodes]
+a = { clients = "h:1", peers = "h:2" }
+b = { clients = "h:3", peers = "h:4" }
+[kinds.transfer]
+number = 7
+handler = "local:builtins:print"
+"""
+
+
+def test_a_cluster_and_its_certificates(tmp_path: Path) -> None:
+    for name in ("secret", "cert.pem", "key.pem"):
+        (tmp_path / name).write_text("no certificate\n")
+    result = check(tmp_path, CLUSTER, "--json")
+    found = findings(result)
+    assert (result.exit_code, found["cluster"]) == (1, "")
+    assert "PEM" in found["cluster tls"]
+    result = check(tmp_path, CLUSTER.replace("tls_cert_file", "#").replace("tls_key_file", "#"))
+    assert result.exit_code == 0
+    assert "nodes: a (this one), b; peers are served on h:2" in result.stdout
+    (tmp_path / "secret").unlink()
+    assert "cluster.secret_file" in check(tmp_path, CLUSTER).stdout

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from truba.config import Frontend, KindTable, Node, load
-from truba.config.model import Table
+from truba.config import Cluster, ClusterNode, Frontend, KindTable, Node, load
+from truba.config.table import Table
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 
@@ -26,13 +26,29 @@ def documented(title: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("title", "model"), [("[node]", Node), ("[[node.frontends]]", Frontend), ("[kinds.NAME]", KindTable)]
+    ("title", "model"),
+    [
+        ("[node]", Node),
+        ("[[node.frontends]]", Frontend),
+        ("[cluster]", Cluster),
+        ("[cluster.nodes]", ClusterNode),
+        ("[kinds.NAME]", KindTable),
+    ],
 )
 def test_the_tables_have_every_key_and_its_default(title: str, model: type[Table]) -> None:
     table = documented(title)
     assert list(table) == list(model.model_fields)
     must = {name: field for name, field in model.model_fields.items() if field.is_required()}
-    given = {"number": 1, "handler": "local:a:b", "factory": "a:b"}
+    given = {
+        "number": 1,
+        "handler": "local:a:b",
+        "factory": "a:b",
+        "servers": ["nats://h"],
+        "secret_file": "s",
+        "nodes": {"a": {"clients": "h:1", "peers": "h:2"}},
+        "clients": "h:1",
+        "peers": "h:2",
+    }
     by_default: BaseModel = model.model_validate({name: given[name] for name in must})
     said = tomllib.loads("\n".join(f"{key} = {text}" for key, text in table.items() if text))
     by_page = model.model_validate({name: given[name] for name in must} | said)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,7 +103,8 @@ def test_commands(block: Block) -> None:
             case ["make", target, *_]:
                 assert target in targets
             case ["truba", name, *arguments]:
-                usage = CliRunner().invoke(main, [name, "--help"])
+                inner = arguments[:1] if name in ("cluster", "log") else []
+                usage = CliRunner().invoke(main, [name, *inner, "--help"])
                 assert usage.exit_code == 0
                 for option in (argument for argument in arguments if argument.startswith("--")):
                     assert option in usage.output
@@ -111,8 +114,44 @@ def test_commands(block: Block) -> None:
                 pytest.fail(f"who runs {other}?")
 
 
+def openssl(directory: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=directory, capture_output=True, timeout=60, check=True)
+
+
+def make_certificates(directory: Path) -> None:
+    """An authority and a server's certificate, for this test only."""
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl(directory, "req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority")
+    openssl(directory, "req", *curve, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=a")
+    (directory / "names").write_text("subjectAltName=IP:10.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
+    signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names"]
+    openssl(directory, "x509", "-req", "-in", "server.csr", *signed, "-out", "server.pem")
+
+
+@pytest.mark.parametrize("block", named("conf"))
+def test_nats_server_conf(block: Block, tmp_path: Path) -> None:
+    """By the server itself, with throw-away certificates in the place of those that the page names."""
+    server = shutil.which("nats-server", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if server is None or shutil.which("openssl") is None:
+        pytest.skip("needs nats-server and openssl, and one of them is not installed")
+    make_certificates(tmp_path)
+    text = block.text.replace("/etc/nats/tls", str(tmp_path)).replace("/var/lib/nats", str(tmp_path / "store"))
+    (tmp_path / "nats-server.conf").write_text(text)
+    (tmp_path / "passwords.conf").write_text('TRUBA_PASSWORD: "ta"\nSYS_PASSWORD: "sb"\n')
+
+    def judged() -> subprocess.CompletedProcess[str]:
+        command = [server, "-t", "-c", "nats-server.conf"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+
+    done = judged()
+    assert done.returncode == 0, done.stderr
+    assert "is valid" in done.stderr
+    (tmp_path / "server.pem").unlink()  # it does look at the certificates
+    assert judged().returncode != 0
+
+
 def test_every_language_of_a_block_has_its_test() -> None:
-    assert {block.language for block in BLOCKS} <= {"python", "toml", "sh"}
+    assert {block.language for block in BLOCKS} <= {"python", "toml", "sh", "conf"}
 
 
 def test_the_table_of_errors_is_the_tree() -> None:

@@ -74,6 +74,7 @@ async def _look(config: Config, path: Path) -> list[Finding]:
     kinds = ", ".join(f"{kind.number} {kind.name}" for kind in config.kinds)
     findings = [Finding("configuration", f"{path} (kinds: {kinds})"), _data(config)]
     findings += _objects(config)
+    findings += _cluster(config)
     findings += [finding async for finding in _handlers(config)]
     return findings
 
@@ -129,6 +130,27 @@ def _objects(config: Config) -> Iterator[Finding]:
             yield Finding(what, path, str(error))
         else:
             yield Finding(what, path)
+
+
+def _cluster(config: Config) -> Iterator[Finding]:
+    """What can be told without the servers: who this is, and that certificates and key fit together."""
+    cluster = config.cluster
+    if cluster is None:
+        return
+    nodes = ", ".join(f"{name} (this one)" if name == config.node.name else name for name in cluster.nodes)
+    yield Finding("cluster", f"nodes: {nodes}; peers are served on {cluster.door(config.node.name)}")
+    if cluster.tls_ca_file or cluster.tls_cert_file:
+        import ssl
+
+        files = ", ".join(path.name for key, path in cluster.files.items() if key.startswith("tls_"))
+        try:
+            context = ssl.create_default_context(cafile=cluster.tls_ca_file)
+            if cluster.tls_cert_file:
+                context.load_cert_chain(cluster.tls_cert_file, cluster.tls_key_file)
+        except (ssl.SSLError, OSError) as error:
+            yield Finding("cluster tls", files, str(error))
+        else:
+            yield Finding("cluster tls", files)
 
 
 async def _handlers(config: Config) -> AsyncIterator[Finding]:

@@ -37,11 +37,12 @@ EXIT_CODES = {
     5: "not allowed: authenticate, or ask for the right",
     6: "the outcome is unknown: look with `truba show` before doing it again",
     7: "the data directory cannot be used",
+    8: "the cluster is degraded: no leader, or a node that does not answer, does not follow, or tells of trouble",
     70: "the pipe stopped itself because its log failed; what it acknowledged is stored",
     130: "interrupted",
 }
 
-PROBLEM, USAGE, UNREACHABLE, MISSING, NOT_ALLOWED, UNKNOWN, DATA = 1, 2, 3, 4, 5, 6, 7
+PROBLEM, USAGE, UNREACHABLE, MISSING, NOT_ALLOWED, UNKNOWN, DATA, DEGRADED = 1, 2, 3, 4, 5, 6, 7, 8
 
 
 class Failure(click.ClickException):

@@ -9,22 +9,27 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from truba.config.cluster import SECRET_BYTES_MAX, Cluster, ClusterNode
 from truba.config.locate import Lines
 from truba.config.locate import Path as Place
-from truba.config.model import ROUTES, Config, Frontend, KindTable, Node, Table
+from truba.config.model import ROUTES, Config, Frontend, KindTable, Node
 from truba.config.problems import ConfigProblems, Problem
+from truba.config.table import Table
 from truba.config.units import size_text
 from truba.errors import ConfigError
 
 FILE_BYTES_MAX = 4 << 20  # a configuration is written by hand; whatever is larger was named by mistake
 
 _QUOTES = 'sizes, times and addresses are written in quotes: "64MiB", "30s", "127.0.0.1:7433"'
+_CLUSTER_SECRET = 'write secret_file = "cluster.secret", a file with the same secret on every node'
+_CLUSTER_NODES = 'write [cluster.nodes] with a = { clients = "host:7433", peers = "host:7434" } for each'
 _FIRST_KIND = """write a table such as [kinds.transfer] with number = 7 and handler = "truba://127.0.0.1:7434\""""
 
 
@@ -51,6 +56,7 @@ def load(path: Path, *, listen: str | None = None, data: Path | None = None) -> 
     found += _across(document, lines)
     if config is not None:
         found += _secrets(config)
+        found += _clustered(config)
         found += _unsendable(config)
         found += _torn_secrets(config)
     if found or config is None:
@@ -104,7 +110,9 @@ def _resolved(config: Config, directory: Path) -> Config:
         return {name: directory / value for name, value in table if isinstance(value, Path)}
 
     kinds = {name: table.model_copy(update=paths(table)) for name, table in config.kind_tables.items()}
-    return config.model_copy(update={"node": config.node.model_copy(update=paths(config.node)), "kind_tables": kinds})
+    node = config.node.model_copy(update=paths(config.node))
+    cluster = config.cluster and config.cluster.model_copy(update=paths(config.cluster))
+    return config.model_copy(update={"node": node, "cluster": cluster, "kind_tables": kinds})
 
 
 def _explained(error: Mapping[str, Any]) -> tuple[Place, str, str]:
@@ -121,8 +129,22 @@ def _explained(error: Mapping[str, Any]) -> tuple[Place, str, str]:
             return place, "unknown key", f'write "{close[0]}"' if close else f"the keys here are: {', '.join(known)}"
         case "missing" if place == ("kinds",):
             return place, "there is no kind", _FIRST_KIND
-        case "too_short":
+        case "too_short" if place == ("kinds",):
             return place, "there is no kind", _FIRST_KIND
+        case "too_short":
+            return place, f"there are no {place[-1]}", "name at least one"
+        case "too_long":
+            return (
+                place,
+                f"there are too many {place[-1]}",
+                f"name at most {context['max_length']}",
+            )
+        case "missing" if place == ("cluster", "secret_file"):
+            return place[:-1], "secret_file is missing", _CLUSTER_SECRET
+        case "missing" if place == ("cluster", "nodes"):
+            return place[:-1], "there are no nodes", _CLUSTER_NODES
+        case "missing" if place == ("cluster", "servers"):
+            return place[:-1], "there are no servers", 'write servers = ["nats://host:4222", ...]'
         case "missing" if place[-1] == "handler":
             routes = " or ".join(f'handler = "{route}"' for route in ROUTES.values())
             return place[:-1], "this kind has no handler", f"write {routes}"
@@ -142,6 +164,10 @@ def _explained(error: Mapping[str, Any]) -> tuple[Place, str, str]:
             return place, f"{written} will not do", f"write {context['expected'].replace(chr(39), chr(34))}"
         case "model_type" | "dict_type":
             return place, f"{written} is not a table", f"write a table: [{'.'.join(map(str, place))}]"
+        case "bool_type":
+            return place, f"{written} is neither true nor false", "write one of them, without quotes"
+        case "list_type" if place == ("cluster", "servers"):
+            return place, f"{written} is not a list", 'write servers = ["nats://host:4222", ...]'
         case "list_type":
             return place, f"{written} is not a list of tables", f"write [[{'.'.join(map(str, place))}]] for each"
         case _:
@@ -160,6 +186,10 @@ def _keys_of(place: Place) -> Iterator[str]:
             model = Node
         case ("node", "frontends", _):
             model = Frontend
+        case ("cluster",):
+            model = Cluster
+        case ("cluster", "nodes", _):
+            model = ClusterNode
     return (field.alias or name for name, field in model.model_fields.items())
 
 
@@ -195,12 +225,41 @@ def _secrets(config: Config) -> Iterator[tuple[Place, str, str]]:
     files: dict[Place, Path | None] = {("node", "password_file"): config.node.password_file}
     for name, table in config.kind_tables.items():
         files["kinds", name, "handler_secret_file"] = table.handler_secret_file
+    if config.cluster is not None:
+        files |= {("cluster", key): path for key, path in config.cluster.secret_files.items()}
     for place, path in files.items():
         if path is not None:
             try:
                 read_secret(path)
             except ConfigError as bad:
                 yield place, str(bad), ""
+
+
+def _clustered(config: Config) -> Iterator[tuple[Place, str, str]]:
+    """What [cluster] asks of the rest of the file, and of the files that it names."""
+    cluster, node = config.cluster, config.node
+    if cluster is None:
+        return
+    if node.name not in cluster.nodes:
+        known = " or ".join(f'name = "{name}"' for name in cluster.nodes)
+        yield ("node", "name"), f"[cluster.nodes] has no {node.name!r}", f"write {known} in [node]"
+    elif cluster.door(node.name) == node.listen:
+        what = f"{node.listen} is what clients are served on"
+        yield ("cluster", "peers_listen"), what, "give the peers an address of their own"
+    if node.listen is None:
+        what = "the other nodes relay clients to this one over TCP"
+        yield ("node", "listen"), what, 'give it an address, such as "0.0.0.0:7433"'
+    for key, path in cluster.files.items():
+        if key not in cluster.secret_files:
+            try:
+                with path.open("rb") as file:
+                    file.read(1)
+            except OSError as bad:
+                yield ("cluster", key), f"{path} cannot be read: {bad.strerror}", ""
+    with suppress(ConfigError):  # a secret that cannot be read was told of already
+        if (size := len(read_secret(cluster.secret_file))) > SECRET_BYTES_MAX:
+            what = f"{cluster.secret_file} has {size} bytes"
+            yield ("cluster", "secret_file"), what, f"write a secret of at most {SECRET_BYTES_MAX}"
 
 
 def _unsendable(config: Config) -> Iterator[tuple[Place, str, str]]:

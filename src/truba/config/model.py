@@ -1,67 +1,45 @@
 """The configuration as values: what a file may say, in which units, and what holds where it says nothing.
 
-Every key has a default but a kind's number and handler. The models are strict and frozen and judge one key, or one
-table, at a time; what needs the whole file (two kinds with one number, the schemes of routes) is judged in
-`truba.config.load`, which also resolves paths against the file's directory. Nothing here does I/O.
+Every key has a default but a kind's number and handler, and a few of `[cluster]` (`truba.config.cluster`). The models
+are strict and frozen and judge one key, or one table, at a time; what needs the whole file (two kinds with one number,
+the schemes of routes) is judged in `truba.config.load`, which also resolves paths against the file's directory. Nothing
+here does I/O.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from truba.address import Address, address
-from truba.config.units import seconds, size_bytes, size_text, time_text
+from truba.config.cluster import Cluster
+from truba.config.table import (
+    MODULE_OBJECT,
+    Count,
+    FilePath,
+    LogSize,
+    NodeName,
+    ObjectPath,
+    Size,
+    Table,
+    Time,
+    TimeAboveZero,
+    reader,
+    refusal,
+)
+from truba.config.units import size_bytes, size_text
 from truba.kinds import KIND_MAX, Backoff, Kind
 
 MIB = 2**20
-MODULE_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 ROUTES = {
     "local": "local:package.module:function",
     "truba": "truba://host:port",
 }
 """Schemes of handler routes that need no entry in [transports], each with how it is written."""
-
-
-def refusal(what: str, instead: str, key: str = "") -> PydanticCustomError:
-    """What pydantic collects as an error of a value, or with `key` of that key of a table."""
-    return PydanticCustomError("truba", "{what}", {"what": what, "instead": instead, "key": key})
-
-
-def _reader(read: Callable[[object], Any], least: float = 0, show: Callable[[Any], str] = str) -> PlainValidator:
-    def check(value: object) -> Any:
-        try:
-            result = read(value)
-        except ValueError as bad:
-            what, wanted = bad.args
-            raise refusal(what, f"write {wanted}") from bad
-        if least and result < least:
-            raise refusal(f"{value!r} is too small", f'write "{show(least)}" or more')
-        return result
-
-    return PlainValidator(check)
-
-
-def _text(what: str, pattern: str) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        if isinstance(value, str) and re.fullmatch(pattern, value):
-            return value
-        raise ValueError(f"{value!r} will not do", what)
-
-    return read
-
-
-def _path(value: object) -> Path:
-    if isinstance(value, str) and value and "\0" not in value:
-        return Path(value)
-    raise ValueError(f"{value!r} is not a path", 'a path in quotes, such as "data"')
 
 
 def _address_or_none(value: object) -> Address | None:
@@ -85,39 +63,26 @@ def _route(value: object) -> str:
     raise ValueError(f"{value!r} is not the route of a handler", " or ".join(f'"{ROUTES[s]}"' for s in ROUTES))
 
 
-Size = Annotated[int, _reader(size_bytes, 1, size_text)]
-LogSize = Annotated[int, _reader(size_bytes, 64 * 1024, size_text)]
-Time = Annotated[float, _reader(seconds)]
-TimeAboveZero = Annotated[float, _reader(seconds, 0.001, time_text)]
-FilePath = Annotated[Path, _reader(_path)]
-Count = Annotated[int, Field(ge=1)]
-ObjectPath = Annotated[str, _reader(_text('"package.module:object"', MODULE_OBJECT.pattern))]
-
-
-class Table(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
 class Frontend(Table):
     """A client protocol of the user's own."""
 
     factory: ObjectPath
     """`factory(options)` makes a `truba.ports.frontend.Frontend`."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
     """Handed to the factory as they are."""
 
 
 class Node(Table):
     data: FilePath = Path("data")
-    listen: Annotated[Address | None, _reader(_address_or_none)] = Address("127.0.0.1", 7433)
+    listen: Annotated[Address | None, reader(_address_or_none)] = Address("127.0.0.1", 7433)
     """None (written ""): no TCP port; then `unix` must be given."""
     unix: FilePath | None = None
     password_file: FilePath | None = None
-    name: Annotated[str, _reader(_text('a name of letters, digits, "-", "_" and "."', r"[\w.-]+"))] = "truba"
+    name: NodeName = "truba"
     grace_max: Time = 300.0
     checkpoint: LogSize = 64 * MIB
     segment: LogSize = 32 * MIB
-    reserve: Annotated[int, _reader(size_bytes)] = 256 * MIB
+    reserve: Annotated[int, reader(size_bytes)] = 256 * MIB
     connections_max: Count = 10_000
     request_bytes_max: LogSize = 64 * MIB
     output_bytes_max: LogSize = MIB
@@ -125,7 +90,7 @@ class Node(Table):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
     authenticator: ObjectPath | None = None
-    frontends: list[Frontend] = []
+    frontends: list[Frontend] = Field(default=[])
 
     @model_validator(mode="after")
     def _reachable(self) -> Node:
@@ -154,7 +119,7 @@ class KindTable(Table):
     """`[kinds.NAME]`; the defaults are those of `truba.Kind`."""
 
     number: Annotated[int, Field(ge=0, le=KIND_MAX)]
-    handler: Annotated[str, _reader(_route)]
+    handler: Annotated[str, reader(_route)]
     handler_secret_file: FilePath | None = None
     recovery_delay: Time = _KIND["recovery_delay_s"]
     jitter: Time = _KIND["jitter_s"]
@@ -200,7 +165,9 @@ class Config(Table):
     """A whole configuration, ready for `truba.service.serve`."""
 
     node: Node = Node()
-    transports: dict[str, ObjectPath] = {}
+    cluster: Cluster | None = None
+    """None: a single node."""
+    transports: dict[str, ObjectPath] = Field(default={})
     """Scheme of a route -> `truba.ports.transport.Transport`."""
     kind_tables: dict[str, KindTable] = Field(alias="kinds", min_length=1)
 

@@ -1,0 +1,152 @@
+"""`[cluster]`: how a node finds its stream and its peers. Values only, one table at a time; nothing here does I/O.
+
+What needs the whole file (this node's own name, what it listens on) is judged in `truba.config.load`; what the servers
+say of themselves is judged at the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from truba.address import Address, address
+from truba.config.table import NAME, FilePath, LogSize, Table, reader, refusal, text
+
+NATS_PORT = 4222
+SECRET_BYTES_MAX = 1024
+"""Of the secret that nodes show each other: the door reads no more from a stranger."""
+NODES_MAX = 7
+"""More copies make nothing safer: the stream itself has `replicas`."""
+
+
+def _server(value: object) -> str:
+    wanted = '"nats://host:4222" or "tls://host:4222"'
+    try:
+        parts = urlsplit(value) if isinstance(value, str) else None
+        port = parts.port if parts else None
+    except ValueError:
+        parts = port = None
+    if parts is None or parts.scheme not in ("nats", "tls") or not parts.hostname:
+        raise ValueError(f"{value!r} is not the address of a NATS server", wanted)
+    if parts.username is not None:
+        raise ValueError("a server's address holds no user", f"{wanted}, and give user and password_file")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or port == 0:
+        raise ValueError(f"{value!r} is not the address of a NATS server", wanted)
+    return f"{parts.scheme}://{Address(parts.hostname, port or NATS_PORT)}"
+
+
+def _dialled(value: object) -> Address:
+    """An address that others can connect to."""
+    found = address(value)
+    if not found.port:
+        raise ValueError(f"{value!r} has no port that others could connect to", "the port that is really used")
+    try:
+        wildcard = ip_address(found.host).is_unspecified
+    except ValueError:  # a name
+        wildcard = found.host == "*"
+    if wildcard:
+        what = f"{value!r} is where to listen, not where others can connect"
+        raise ValueError(what, "the address that the other nodes reach; what to bind is said by listen, peers_listen")
+    return found
+
+
+def _bound(value: object) -> Address:
+    found = address(value)
+    if not found.port:
+        raise ValueError(f"{value!r} has no port", "the port that the other nodes connect to")
+    return found
+
+
+Reached = Annotated[Address, reader(_dialled)]
+
+
+class ClusterNode(Table):
+    """One node, as the others reach it."""
+
+    clients: Reached
+    """Its ordinary address of clients: the others relay to it while it leads."""
+    peers: Reached
+    """Its peer door."""
+
+
+class Cluster(Table):
+    servers: Annotated[list[Annotated[str, reader(_server)]], Field(min_length=1)]
+    stream: Annotated[str, reader(text('a name of letters, digits, "-" and "_"', r"[A-Za-z0-9_-]{1,64}"))] = "truba"
+    replicas: Annotated[int, Field(ge=1, le=5)] = 3
+    user: Annotated[str | None, reader(text("a name without white space", r"\S+"))] = None
+    password_file: FilePath | None = None
+    credentials_file: FilePath | None = None
+    tls_ca_file: FilePath | None = None
+    tls_cert_file: FilePath | None = None
+    tls_key_file: FilePath | None = None
+    system_user: Annotated[str | None, reader(text("a name without white space", r"\S+"))] = None
+    system_password_file: FilePath | None = None
+    trust_servers: bool = False
+    secret_file: FilePath
+    peers_listen: Annotated[Address | None, reader(_bound)] = None
+    keep: LogSize = 2**30
+    nodes: Annotated[dict[str, ClusterNode], Field(min_length=1, max_length=NODES_MAX)]
+
+    def door(self, name: str) -> Address:
+        """What node `name` binds for its peers."""
+        return self.peers_listen or self.nodes[name].peers
+
+    @property
+    def subject(self) -> str:
+        """The one subject of the stream."""
+        return f"{self.stream}.log"
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Cluster:
+        for one, other in (
+            ("user", "password_file"),
+            ("system_user", "system_password_file"),
+            ("tls_cert_file", "tls_key_file"),
+        ):
+            for given, missing in ((one, other), (other, one)):
+                if getattr(self, given) is not None and getattr(self, missing) is None:
+                    raise refusal(f"there is no {missing} beside it", f"write {missing} too, or remove {given}", given)
+        if self.user is not None and self.credentials_file is not None:
+            raise refusal("there is a user too", "keep one of the two", "credentials_file")
+        return self
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Cluster:
+        if len(set(self.servers)) < len(self.servers):
+            raise refusal("one server is named twice", "name each once", "servers")
+        taken: dict[Address, str] = {}
+        for whose, where in self._addresses():
+            first = taken.setdefault(where, whose)
+            if first != whose:
+                raise refusal(f"{where} is both {first} and {whose}", "give each an address of its own", "nodes")
+        return self
+
+    def _addresses(self) -> Iterator[tuple[str, Address]]:
+        for name, node in self.nodes.items():
+            yield f"{name}.clients", node.clients
+            yield f"{name}.peers", node.peers
+
+    @model_validator(mode="after")
+    def _named(self) -> Cluster:
+        for name in self.nodes:
+            if not NAME.fullmatch(name):
+                raise refusal(f"{name!r} is no name for a node", 'use letters, digits, "-", "_" and "."', "nodes")
+        return self
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Key -> file, of those that are given."""
+        return {key: value for key, value in self if isinstance(value, Path)}
+
+    @property
+    def secret_files(self) -> dict[str, Path]:
+        """Those of `files` that hold nothing but a secret; see `read_secret`."""
+        return {key: path for key, path in self.files.items() if key in SECRETS}
+
+
+SECRETS = frozenset({"password_file", "system_password_file", "secret_file"})

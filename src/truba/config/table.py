@@ -1,0 +1,68 @@
+"""What every table of the configuration is made of: strict frozen models, values as people write them, refusals.
+
+Nothing here names a key, and nothing does I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from truba.config.units import seconds, size_bytes, size_text, time_text
+
+NAME = re.compile(r"[\w.-]+")
+"""Of a node."""
+MODULE_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def refusal(what: str, instead: str, key: str = "") -> PydanticCustomError:
+    """What pydantic collects as an error of a value, or with `key` of that key of a table."""
+    return PydanticCustomError("truba", "{what}", {"what": what, "instead": instead, "key": key})
+
+
+def reader(read: Callable[[object], Any], least: float = 0, show: Callable[[Any], str] = str) -> PlainValidator:
+    def check(value: object) -> Any:
+        try:
+            result = read(value)
+        except ValueError as bad:
+            what, wanted = bad.args
+            raise refusal(what, f"write {wanted}") from bad
+        if least and result < least:
+            raise refusal(f"{value!r} is too small", f'write "{show(least)}" or more')
+        return result
+
+    return PlainValidator(check)
+
+
+def text(what: str, pattern: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        raise ValueError(f"{value!r} will not do", what)
+
+    return read
+
+
+def _path(value: object) -> Path:
+    if isinstance(value, str) and value and "\0" not in value:
+        return Path(value)
+    raise ValueError(f"{value!r} is not a path", 'a path in quotes, such as "data"')
+
+
+Size = Annotated[int, reader(size_bytes, 1, size_text)]
+LogSize = Annotated[int, reader(size_bytes, 64 * 1024, size_text)]
+Time = Annotated[float, reader(seconds)]
+TimeAboveZero = Annotated[float, reader(seconds, 0.001, time_text)]
+FilePath = Annotated[Path, reader(_path)]
+Count = Annotated[int, Field(ge=1)]
+NodeName = Annotated[str, reader(text('a name of letters, digits, "-", "_" and "."', NAME.pattern))]
+ObjectPath = Annotated[str, reader(text('"package.module:object"', MODULE_OBJECT.pattern))]
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
