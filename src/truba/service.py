@@ -14,7 +14,8 @@ from truba import __version__
 from truba.auth import SharedPassword
 from truba.compose import Parts, build, default_transports
 from truba.config import Config, read_secret
-from truba.frontends.resp import Listen, RespFrontend
+from truba.frontends.listening import Listen, Listening, bind
+from truba.frontends.resp import RespFrontend
 from truba.node.node import Limits
 from truba.ports.auth import Authenticator
 from truba.ports.frontend import Frontend
@@ -39,7 +40,7 @@ async def serve(config: Config) -> int:
         loop.add_signal_handler(signum, stop.set)
     try:
         settings = _settings(config)
-        frontends = _frontends(config, settings)
+        own: list[Frontend] = [load_object(table.factory)(table.options) for table in config.node.frontends]
         parts = build(
             config.node.data,
             config.kinds,
@@ -57,7 +58,7 @@ async def serve(config: Config) -> int:
                 kept=str(parts.log.cut_kept),
             )
         try:
-            return await _run(parts, frontends, stop, config, started)
+            return await _run(parts, own, settings, stop, config, started)
         finally:
             parts.release()
     finally:
@@ -65,15 +66,22 @@ async def serve(config: Config) -> int:
             loop.remove_signal_handler(signum)
 
 
-async def _run(parts: Parts, frontends: list[Frontend], stop: asyncio.Event, config: Config, started: float) -> int:
+async def _run(
+    parts: Parts, own: list[Frontend], settings: WireSettings, stop: asyncio.Event, config: Config, started: float
+) -> int:
     node = parts.node
+    listening: Listening | None = None
     under_way: list[Frontend] = []
     try:
         await node.start()
-        for frontend in frontends:
+        if config.node.listen is not None or config.node.unix is not None:
+            # Not before the node is ready: until then clients are refused and know it, they do not hang.
+            listening = await bind(_listen(config))
+            own = [RespFrontend(listening, settings), *own]
+        for frontend in own:
             under_way.append(frontend)
             await frontend.start(node)
-        bound = next((f.bound for f in frontends if isinstance(f, RespFrontend)), None)
+        bound = None if listening is None else listening.bound
         log.info(
             "ready",
             version=__version__,
@@ -92,6 +100,8 @@ async def _run(parts: Parts, frontends: list[Frontend], stop: asyncio.Event, con
             node.drain()
             await node.dispatcher.finish(config.node.stop_timeout)
     finally:
+        if listening is not None:
+            listening.close()  # first, so that whoever comes now is refused and does not wait
         for frontend in under_way:
             await frontend.stop()
         await node.stop()
@@ -121,16 +131,12 @@ def _settings(config: Config) -> WireSettings:
     )
 
 
-def _frontends(config: Config, settings: WireSettings) -> list[Frontend]:
-    own: list[Frontend] = [load_object(table.factory)(table.options) for table in config.node.frontends]
-    if config.node.listen is None and config.node.unix is None:
-        return own
-    listen = Listen(
+def _listen(config: Config) -> Listen:
+    return Listen(
         tcp=None if config.node.listen is None else str(config.node.listen),
         unix=config.node.unix,
         connections_max=config.node.connections_max,
     )
-    return [RespFrontend(listen, settings), *own]
 
 
 def _transports(config: Config, settings: WireSettings) -> Mapping[str, Transport]:

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from truba.codec.batch import decode_batch
-from truba.frontends.resp import Listen, RespFrontend
+from truba.frontends.listening import Listen, bind
+from truba.frontends.resp import RespFrontend
 from truba.kinds import Backoff, Kind
 from truba.log.memory import MemoryLog, Shelf
 from truba.node.node import Node
@@ -50,20 +51,24 @@ class Served:
         routes = {kind.number: NoRoute() for kind in self.kinds} | dict(self.routes or {})
         self.node = Node(self.log, self.store, self.kinds, routes)
         await self.node.start()
-        self.frontend = RespFrontend(Listen(tcp=self.listen), self.settings)
+        self.listening = await bind(Listen(tcp=self.listen))
+        self.frontend = RespFrontend(self.listening, self.settings)
         await self.frontend.start(self.node)
-        assert self.frontend.bound is not None
-        self.listen = f"127.0.0.1:{self.frontend.bound[1]}"
+        assert self.listening.bound is not None
+        self.listen = f"127.0.0.1:{self.listening.bound[1]}"
 
     async def stop(self) -> None:
+        self.listening.close()
         await self.frontend.stop()
         await self.node.stop()
 
     async def kill(self) -> None:
         """As kill -9: what was not durable is gone, nobody was told anything."""
         self.node.give_up(RuntimeError("killed"))
-        for connection in list(self.frontend._connections):  # noqa: SLF001 - a killed process says no farewell
-            connection.transport.abort()
+        self.listening.close()
+        for connection in self.frontend.connections:  # a killed process says no farewell
+            if connection.transport is not None:
+                connection.transport.abort()
         await self.frontend.stop()
         await self.node.checkpointer.close()
 

@@ -57,6 +57,8 @@ class TinyPipe:
         match args:
             case [b"PING"]:
                 return b"+PONG\r\n"
+            case [b"LEADER"]:
+                return b"$-1\r\n"
             case [b"AUTH", *_]:
                 return b"+OK\r\n"
             case [b"OWNER", *_]:

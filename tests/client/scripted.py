@@ -64,6 +64,8 @@ class _Peer(asyncio.Protocol):
 def pleased(request: list[bytes]) -> bytes:
     """A pipe that takes everything and holds nothing."""
     match request[0]:
+        case b"LEADER":
+            return b"$-1\r\n"
         case b"OWNER":
             return b"*0\r\n"
         case b"NEW":

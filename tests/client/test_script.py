@@ -87,7 +87,7 @@ async def test_one_of_several_addresses_and_one_that_does_not_lead() -> None:
         async with truba.connect(["truba://127.0.0.1:9", other.url, leader.url]) as client:
             await client.new(7)
         assert other.connections == 1
-        assert [request[0] for request in leader.said] == [b"OWNER", b"NEW"]
+        assert [request[0] for request in leader.said] == [b"LEADER", b"OWNER", b"NEW"]
 
 
 async def test_whatever_answers_at_the_start_is_no_pipe() -> None:

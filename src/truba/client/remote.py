@@ -2,7 +2,8 @@
 
 Many sessions share one connection. Requests of one turn of the loop leave in one write; answers come in order. A
 broken connection is dialled again under the same owner token, and what was under way is settled by what the pipe then
-says (`truba.client.calls`, `truba.client.resume`): no record is lost or doubled by it.
+says (`truba.client.calls`, `truba.client.resume`): no record is lost or doubled by it. In a cluster any node will do:
+each connection goes on to the one that leads (`truba.client.leader`).
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
 
+from truba.client import leader
 from truba.client.calls import Calls, Errand, Held, RemoteHold
 from truba.client.link import Link
 from truba.client.requests import encode, plain
 from truba.client.resume import Act
 from truba.client.session import WireSession
 from truba.client.target import Target, parse_target
-from truba.errors import Busy, ConfigError, OperationError, Unavailable
+from truba.errors import Busy, ConfigError, NotLeader, OperationError, Unavailable
 from truba.kinds import Backoff
 
 REDIAL = Backoff(base_s=0.05, factor=2.0, cap_s=2.0)
+SOON_S = 0.5
+"""The longest pause after a node that answered, and knows no leader: there will be one within seconds."""
+
 DIAL_S_MAX = 5.0
 """A peer that has not finished the handshake by then is left for the next one."""
 
@@ -170,7 +175,7 @@ class RemotePipe:
                 if isinstance(error, OperationError) and error.again == "never":
                     raise
                 tries += 1
-                delay_s = REDIAL.delay_s(tries, 0.5 + random.random() / 2)
+                delay_s = self._pause_s(tries, error)
                 if time.monotonic() + delay_s > until_s:
                     raise Unavailable(f"no pipe at {self._targets[0]}: {_words(error)}; nothing was sent") from error
                 self._targets.rotate(-1)
@@ -185,7 +190,7 @@ class RemotePipe:
         held: list[Held] = []
         asked_s = 0.0
         async with asyncio.timeout(min(DIAL_S_MAX, self._timeout_s)):
-            link = await target.connect(Link)
+            link = await leader.connect(target)
             try:
                 user, password = self._credentials[0] or target.user, self._credentials[1] or target.password
                 if password is not None:
@@ -198,6 +203,11 @@ class RemotePipe:
                 link.transport.abort()
                 raise
         return link, held, asked_s
+
+    def _pause_s(self, tries: int, error: Exception) -> float:
+        """Before the next address is tried: longer with each round through all of them."""
+        delay_s = REDIAL.delay_s(1 + (tries - 1) // len(self._targets), 0.5 + random.random() / 2)
+        return min(delay_s, SOON_S) if isinstance(error, NotLeader | Unavailable) else delay_s
 
     def _go_live(self, link: Link, held: list[Held], asked_s: float) -> None:
         self._link = link
@@ -245,7 +255,7 @@ class RemotePipe:
                     self._calls.end(error)
                     return None
                 self._targets.rotate(-1)
-                await asyncio.sleep(REDIAL.delay_s(tries, 0.5 + random.random() / 2))
+                await asyncio.sleep(self._pause_s(tries, error))
 
     async def _watch(self) -> None:
         """Until the connection is lost: PING when nothing else proves life, give up a peer that says nothing.
@@ -324,7 +334,8 @@ def connect(
     timeout_s: float = 30.0,
     connect_timeout_s: float = 5.0,
 ) -> Connecting:
-    """Connect to a pipe: `truba://[user:password@]host:port`, or `unix:///path`; several: the first that answers.
+    """Connect to a pipe: `truba://[user:password@]host:port`, or `unix:///path`; several: nodes of one
+    cluster, of which the one that leads is found, through whichever answers.
 
     `token`: the owner's secret of 16 to 64 bytes, random if not given; give your own, always with the same grace, to
     find your sessions in `held` after a restart of this process. `grace_s`: how long the pipe keeps the sessions of a

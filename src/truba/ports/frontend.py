@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
 
 class Frontend(Protocol):
+    """Started and stopped in turn, as often as this node begins and ceases to lead: each time with another node."""
+
     async def start(self, node: Node) -> None:
-        """Begin to take clients. OSError when the address cannot be had."""
+        """Begin to take clients for this node. OSError when the address cannot be had."""
 
     async def stop(self) -> None:
-        """Take no new work, let the answers of what is under way go, close."""
+        """Take no new work, let the answers of what is under way go, close; forget the node.
+
+        After it returned `start` may be called again.
+        """

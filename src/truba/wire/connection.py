@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 import structlog
 
-from truba.errors import BadRequest, DataError, NoAuth, NoPerm, OperationError
+from truba.errors import BadRequest, DataError, LogPoisoned, NoAuth, NoPerm, OperationError
 from truba.node.node import Node
 from truba.node.owners import Handover, Hold, Owner
 from truba.ports.auth import Authenticator, Principal
@@ -25,7 +25,7 @@ from truba.types import Cause
 
 log = structlog.get_logger("truba.wire")
 
-BEFORE_AUTH = frozenset({b"AUTH", b"HELLO", b"QUIT"})
+BEFORE_AUTH = frozenset({b"AUTH", b"HELLO", b"LEADER", b"QUIT"})
 
 FAREWELL_S = 5.0
 """How long a peer may take to read its last answers."""
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._wake = wake
         self._parser = RequestParser(settings.parser)
         self._guarded = settings.authenticator is not None
-        self._backlog: list[list[bytes]] | None = None  # requests that wait for an authentication, or for room
+        self._backlog: list[list[bytes]] | None = None  # requests that wait for an answer that is late, or for room
         self._backlog_waits = False  # for room, and the answers before it are durable already
         self._at_end: Callable[[], None] | None = None  # nothing more can come: what to do once all is answered
         self._pending_bytes = 0
@@ -155,9 +155,7 @@ class Connection(asyncio.Protocol):
             except OperationError as refusal:
                 answer = replies.error(refusal.code, str(refusal))
             except DataError as damage:
-                self.node.give_up(damage)
-                answer = replies.error("UNAVAILABLE", f"the pipe stops: {damage}")
-                self.quitting = True
+                answer = self._damaged(damage)
             out.append(answer)
             if self.quitting:
                 break
@@ -217,12 +215,65 @@ class Connection(asyncio.Protocol):
         """The answer that a verb returned None for; then what had to wait for it."""
         backlog, self._backlog = self._backlog, None
         self.send(answer)
-        self._resume("authentication")
+        self._resume("late answer")
+        if self.quitting:
+            self.close()
         self._serve(backlog or [], 0)
 
     def hold_requests(self) -> None:
         """Read nothing more until `go_on`."""
-        self._pause("authentication")
+        self._pause("late answer")
+
+    def confirmed(self, answer: Callable[[], bytes]) -> bytes | None:
+        """What `answer()` gives once it is proved that this node's state is not out of date; None: it comes later.
+
+        If that cannot be proved, the connection ends without an answer.
+        """
+        settled: list[BaseException | None] = []
+        waiting = False
+
+        def done(error: BaseException | None) -> None:
+            settled.append(error)
+            if waiting:
+                self._confirmed_late(error, answer)
+
+        try:
+            self.node.log.confirm(done)
+        except LogPoisoned as error:
+            settled.append(error)
+        if not settled:
+            waiting = True
+            self.hold_requests()
+            return None
+        if settled[0] is None:
+            return answer()
+        self._hang_up()
+        return None  # and so nothing that was asked behind it is looked at
+
+    def _confirmed_late(self, error: BaseException | None, answer: Callable[[], bytes]) -> None:
+        if self._closing:
+            return  # whoever asked is gone, or about to be: it must not take anything over any more
+        if error is not None:
+            self._hang_up()
+            return
+        try:
+            reply = answer()
+        except OperationError as refusal:
+            reply = replies.error(refusal.code, str(refusal))
+        except DataError as damage:
+            reply = self._damaged(damage)
+        self.go_on(reply)
+
+    def _damaged(self, damage: DataError) -> bytes:
+        self.node.give_up(damage)
+        self.quitting = True
+        return replies.error("UNAVAILABLE", f"the pipe stops: {damage}")
+
+    def _hang_up(self) -> None:
+        """No answer is the true answer."""
+        self._closing = True
+        if self.transport is not None:
+            self.transport.abort()
 
     def permit(self, verb: str, kind: int | None) -> None:
         """NoPerm unless whoever is at the other end may do that. Everybody may when no authentication is set up."""

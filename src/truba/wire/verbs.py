@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from functools import partial
 
 from truba import __version__
 from truba.errors import BadRequest, NoAuth, UnknownKind
@@ -99,9 +100,14 @@ def _kind(connection: Connection, kind: int | str) -> int:
 # -- owners and handlers ------------------------------------------------------------------------------------------
 
 
-def owner(connection: Connection, args: list[bytes]) -> bytes:
+def owner(connection: Connection, args: list[bytes]) -> bytes | None:
+    """Whoever asks settles by the answer what became of its last operations, so it must be the latest state's."""
     token, grace_ms = grammar.parse_owner(args)
     connection.permit("OWNER", None)
+    return connection.confirmed(partial(_name_owner, connection, token, grace_ms))
+
+
+def _name_owner(connection: Connection, token: bytes, grace_ms: int) -> bytes:
     held = connection.node.name_owner(connection.owner, token, grace_ms)
     return replies.array(
         [
@@ -178,6 +184,13 @@ def _index(args: list[bytes], verb: str) -> Index:
 def info(connection: Connection, args: list[bytes]) -> bytes:
     connection.permit("INFO", None)
     return replies.bulk(info_text(connection.node).encode())
+
+
+def leader(connection: Connection, args: list[bytes]) -> bytes:
+    """Whoever can be asked for anything else leads. Nodes that do not lead answer for themselves: `frontends.relay`."""
+    if len(args) != 1:
+        raise BadRequest("LEADER takes nothing")
+    return replies.null(connection.proto)
 
 
 # -- the connection itself --------------------------------------------------------------------------------------
@@ -311,6 +324,7 @@ VERBS: dict[bytes, Verb] = {
     b"TOUCH": touch,
     b"OWNER": owner,
     b"KINDS": kinds,
+    b"LEADER": leader,
     b"LS": ls,
     b"SHOW": show,
     b"RESUME": resume,
