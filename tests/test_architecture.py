@@ -18,7 +18,7 @@ MODULES = {
 PURE = (
     "truba.types", "truba.errors", "truba.kinds", "truba.machine", "truba.codec", "truba.protocols", "truba.ports",
     "truba.log.frame", "truba.log.recovery", "truba.log.pace", "truba.store.keys", "truba.client.resume",
-    "truba.client.requests",
+    "truba.client.requests", "truba.cluster.entry", "truba.cluster.rule", "truba.cluster.words",
 )  # fmt: skip
 """They work on values: nothing that they import can touch a disk, a network, a clock or a die."""
 
@@ -28,7 +28,7 @@ IO_MODULES = {
     "logging",
 }  # fmt: skip
 
-ADAPTERS = ("truba.log", "truba.store", "truba.frontends", "truba.transports")
+ADAPTERS = ("truba.log", "truba.store", "truba.streams", "truba.frontends", "truba.transports")
 ROOTS = ("truba.compose", "truba.service", "truba.embedded", "truba.cli", "truba.testing", "truba.bench", "truba.demo")
 """Where adapters are named: the composition roots, and the tools that look into one of them."""
 

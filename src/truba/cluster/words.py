@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from truba.types import Position
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Role = Literal["leader", "follower", "candidate", "starting", "stopped"]
 
