@@ -41,6 +41,12 @@ async def serve(config: Config) -> int:
     try:
         settings = _settings(config)
         own: list[Frontend] = [load_object(table.factory)(table.options) for table in config.node.frontends]
+        if config.cluster is not None:
+            # Imported when a configuration asks for it: NATS is an extra.
+            from truba.clustered.serve import serve_member
+
+            transports = _transports(config, settings)
+            return await serve_member(config, _listen(config), settings, transports, own, stop, started)
         parts = build(
             config.node.data,
             config.kinds,

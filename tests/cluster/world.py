@@ -32,18 +32,20 @@ class Disk:
         self.shelf = Shelf(CLUSTER)
         self.store: Store = MemoryStore()
         self.log: MemoryLog = MemoryLog(self.shelf)
-        self.peers: list[Disk] = []
+        self.peers: list[Seat] = []
         self.replaced = 0
 
     def reopen(self) -> None:
         self.log = MemoryLog(self.shelf)
 
     async def replace(self) -> None:
-        peer = max(self.peers, key=lambda disk: disk.store.summary.applied.seq)
-        if peer.store.summary.applied.seq <= self.log.tail.seq:
-            raise TrubaError("no peer has a later checkpoint")
-        position = peer.store.summary.applied
-        self.store = copy.deepcopy(peer.store)
+        peers = [seat for seat in self.peers if seat.alive and seat.disk.log.tail.seq > self.log.tail.seq]
+        if not peers:
+            raise TrubaError("no peer has a longer log")
+        peer = max(peers, key=lambda seat: seat.disk.log.tail.seq)
+        await peer.member.checkpoint()
+        position = peer.disk.store.summary.applied
+        self.store = copy.deepcopy(peer.disk.store)
         self.shelf = Shelf(CLUSTER)
         self.shelf.begin = position
         self.reopen()
@@ -149,7 +151,7 @@ class Cluster:
         self.sea = Sea()
         self.seats = {name: Seat(self, name) for name in names}
         for seat in self.seats.values():
-            seat.disk.peers = [other.disk for other in self.seats.values() if other is not seat]
+            seat.disk.peers = [other for other in self.seats.values() if other is not seat]
 
     async def tails(self) -> Mapping[str, int]:
         return {name: seat.disk.log.tail.seq if seat.alive else 0 for name, seat in self.seats.items()}
@@ -169,18 +171,28 @@ class Cluster:
 
     async def agree(self) -> str:
         """Wait until all living nodes are at the same Index; their one digest."""
-        async with asyncio.timeout(60):
-            while True:
-                living = [seat for seat in self.seats.values() if seat.alive]
-                machines = [seat.member.machine for seat in living]
-                places = {(m.term, m.seq) if m is not None else None for m in machines}
-                tails = {seat.disk.log.tail for seat in living}
-                if len(places) == 1 and None not in places and len(tails) == 1:
-                    break
-                await asyncio.sleep(0.1)
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + 60
+        while True:
+            assert loop.time() < end_s, self.story()
+            living = [seat for seat in self.seats.values() if seat.alive]
+            machines = [seat.member.machine for seat in living]
+            places = {(m.term, m.seq) if m is not None else None for m in machines}
+            tails = {seat.disk.log.tail for seat in living}
+            if len(places) == 1 and None not in places and len(tails) == 1:
+                break
+            await asyncio.sleep(0.1)
         digests = {state_digest(machine) for machine in machines if machine is not None}
         assert len(digests) == 1
         return digests.pop()
+
+    def story(self) -> list[str]:
+        """Where everybody stands."""
+        return [f"the stream: {self.sea.first}..{self.sea.last}"] + [
+            f"{seat.name}: {seat.member.role if seat.alive else 'dead'}, log at {seat.disk.log.tail[:2]}, stream read"
+            f" through {seat.member.stream_seq}, {seat.member.trouble}, {seat.told[-3:]}"
+            for seat in self.seats.values()
+        ]
 
     async def close(self) -> None:
         for seat in self.seats.values():

@@ -327,6 +327,9 @@ class ReplicatedLog:
             seq = self._sure.stream_seq + 1
             message = await self._stream.get(seq)
             if message is None:
+                first = (await self._stream.bounds()).first
+                if first > seq:
+                    raise Deposed(f"the stream begins with message {first} now: another node leads, and has trimmed it")
                 raise LogRegression(f"LOG_REGRESSION: message {seq} of the stream is missing, {last} is there")
             verdict = judge(self._cluster, self._sure, message)
             match verdict:

@@ -284,7 +284,10 @@ class Member:
         self._resigning = loop.create_future()
         log.start_beating()
         node = self.node = self._make_node(log, self.storage.store, machine, self._checkpointer)
-        trimmer = self._trimmer = Trimmer(self.stream, log, self._marks, self._tails, self._keep_bytes, self._purged, loop)
+        trimmer = self._trimmer = Trimmer(
+            self.stream, log, self._marks, self._tails, self._keep_bytes, self._purged, loop
+        )
+        stopping = loop.create_task(self._stopping.wait())
         self.leader = self.name
         self._become("leader")
         self._tell("leading", term=machine.term, seq=machine.seq)
@@ -293,15 +296,14 @@ class Member:
                 await node.start(open_term=False)
                 await self._doors.lead(node)
             trimmer.start()
-            stopping = loop.create_task(self._stopping.wait())
             ends: list[asyncio.Future[Any]] = [node.failed, stopping, self._resigning]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
             if not node.failed.done():
                 node.drain()
                 if self._stopping.is_set():
                     await node.dispatcher.finish(self._stop_timeout_s)
         finally:
+            stopping.cancel()
             await trimmer.stop()
             self._trimmer = None
             self.leader = ""

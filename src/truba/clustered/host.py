@@ -22,7 +22,12 @@ class MemberHost:
     """See `truba.cluster.words.Host`. `servers`: what the node is connected to."""
 
     def __init__(
-        self, member: Member, storage: NodeStorage, cluster_id: bytes, clock: Clock, servers: Callable[[], tuple[str, ...]]
+        self,
+        member: Member,
+        storage: NodeStorage,
+        cluster_id: bytes,
+        clock: Clock,
+        servers: Callable[[], tuple[str, ...]],
     ) -> None:
         self._member = member
         self._storage = storage
