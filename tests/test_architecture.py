@@ -29,7 +29,10 @@ IO_MODULES = {
 }  # fmt: skip
 
 ADAPTERS = ("truba.log", "truba.store", "truba.frontends", "truba.transports")
-ROOTS = ("truba.compose", "truba.service", "truba.embedded", "truba.cli", "truba.testing", "truba.bench", "truba.demo")
+ROOTS = (
+    "truba.compose", "truba.install", "truba.service", "truba.embedded", "truba.cli", "truba.testing", "truba.bench",
+    "truba.demo",
+)  # fmt: skip
 """Where adapters are named: the composition roots, and the tools that look into one of them."""
 
 OUTERMOST = ("truba.cli", "truba.demo", "truba.bench", "truba.service")
