@@ -29,10 +29,13 @@ IO_MODULES = {
 }  # fmt: skip
 
 ADAPTERS = ("truba.log", "truba.store", "truba.streams", "truba.frontends", "truba.transports")
-ROOTS = ("truba.compose", "truba.service", "truba.embedded", "truba.cli", "truba.testing", "truba.bench", "truba.demo")
+ROOTS = (
+    "truba.compose", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli", "truba.testing",
+    "truba.bench", "truba.demo",
+)  # fmt: skip
 """Where adapters are named: the composition roots, and the tools that look into one of them."""
 
-OUTERMOST = ("truba.cli", "truba.demo", "truba.bench", "truba.service")
+OUTERMOST = ("truba.cli", "truba.demo", "truba.bench", "truba.service", "truba.clustered")
 
 CLOCKS_AND_DICE = re.compile(r"\btime\.(time|time_ns|monotonic|monotonic_ns|perf_counter)\b|\brandom\.\w|\bsecrets\.\w")
 READS_CLOCKS = {
@@ -40,6 +43,7 @@ READS_CLOCKS = {
     "truba.client.calls",  # another process's: its own timeouts
     "truba.client.remote",  # the same; tags and tokens
     "truba.log.disk",  # how long a sync takes
+    "truba.clustered.serve",  # how long the start took, and the id of a new cluster
     "truba.service",  # how long the start took
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from truba.errors import ConfigError
+from truba.install import settle
 from truba.kinds import Kind
 from truba.log.file import FileLog
 from truba.node.node import Limits, Node, Tell
@@ -103,6 +104,7 @@ def build(
     """Open log and store under `data` and put a node on them. Must run on the loop. ConfigError, DataError."""
     check_kinds(kinds)
     routes = make_routes(kinds, default_transports() if transports is None else transports)
+    settle(data)
     log = FileLog.open(data / "log", segment_bytes=segment_bytes, reserve_bytes=reserve_bytes)
     try:
         store = RocksStore.open(data / "store")

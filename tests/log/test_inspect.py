@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from tests.log.support import HOME, SECTOR, bodies, contents, fill, open_log, save, segments, write
+from tests.log.support import HOME, SECTOR, FaultyDisk, bodies, contents, fill, open_log, save, segments, write
 from truba.errors import DataDamaged, DataForeign, DataLocked, DataUnwritable
 from truba.log.inspect import frames, repair, verify
 from truba.testing.disk import SimulatedDisk
@@ -150,6 +151,31 @@ def test_verify_beside_a_running_log(tmp_path: Path) -> None:
     with pytest.raises(DataLocked):
         repair(tmp_path / "log")
     log.close()
+
+
+@pytest.mark.parametrize("trims", [5, 60])
+def test_a_log_that_is_trimmed_at_every_look_is_looked_at_again(trims: int) -> None:
+    """Segments that vanish before they were read are no trouble of the log, however often it happens."""
+    disk = FaultyDisk(SimulatedDisk())
+    fill(disk, bodies(20))
+    opens: list[str] = []
+
+    def vanish(name: str, number: int) -> int | None:
+        if name == "open":
+            opens.append(name)
+        return errno.ENOENT if name == "open" and 1 < len(opens) <= 1 + trims else None
+
+    disk.fails = vanish
+    assert verify(HOME, disk=disk).batches == 20
+
+
+def test_a_log_that_never_holds_still_is_told() -> None:
+    disk = FaultyDisk(SimulatedDisk())
+    fill(disk, bodies(20))
+    before = len(disk.calls)
+    disk.fails = lambda name, number: errno.ENOENT if number > before + 1 else None
+    with pytest.raises(DataUnwritable, match="changes too fast"):
+        verify(HOME, disk=disk)
 
 
 def test_nothing_to_repair() -> None:

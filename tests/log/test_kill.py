@@ -43,8 +43,7 @@ def test_a_log_that_is_being_written_reads_as_sound(tmp_path: Path) -> None:
         last = 0
         for _ in range(20):
             report = verify(tmp_path / "log")
-            assert report.sound, report.damage
-            assert report.torn is None
+            assert report.sound, report.damage  # torn it may be: the writer may stand still in the middle of a write
             assert report.tail.seq >= last
             last = report.tail.seq
             for _ in range(20):

@@ -84,9 +84,9 @@ def test_a_newer_format() -> None:
     disk = SimulatedDisk()
     fill(disk, bodies(2))
     data = next(iter(segments(disk).values()))
-    data[8] = 2
+    data[8] = 3
     data[48:64] = sha256(data[:48]).digest()[:16]
-    with pytest.raises(DataNewer, match="version 2"):
+    with pytest.raises(DataNewer, match="version 3"):
         contents(disk)
 
 

@@ -18,9 +18,9 @@ from typing import Literal
 from truba.errors import DataDamaged, LogPoisoned
 from truba.log.directory import Directory, refusing
 from truba.log.disk import Disk, OsDisk, write_all
-from truba.log.frame import BODY_BYTES_MAX, SECTOR, Frame, frame_bytes
+from truba.log.frame import BODY_BYTES_MAX, Frame, frame_bytes
 from truba.log.housekeeper import Housekeeper
-from truba.log.opening import Kept, Opened, open_directory
+from truba.log.opening import Kept, Opened, check_options, open_directory
 from truba.log.pace import Pace
 from truba.log.recovery import Loaded, read_frames
 from truba.log.segment import HEADER_BYTES, SegmentHeader
@@ -89,15 +89,16 @@ class FileLog:
         housekeeping: Literal["thread", "inline"] = "thread",
         loop: asyncio.AbstractEventLoop | None = None,
         disk: Disk | None = None,
+        log_id: bytes | None = None,
     ) -> FileLog:
         """Open the log in that directory, made if it is not there, and recover what a crash left. Raises DataError.
 
         `segment_bytes`: size of a segment file, a multiple of 512. `reserve_bytes`: free space of the file system below
         which `space` is "low". `inline_sync_s`: how long write + sync may take on average for batches to be committed
         on the event loop; `commit` fixes the place instead. With neither a running loop nor `loop` it is the caller.
+        `log_id`: 16 bytes that a new log gets as its id, and that a log which is there must have (else DataForeign).
         """
-        if segment_bytes % SECTOR or segment_bytes < 4 * SECTOR:
-            raise ValueError(f"segment_bytes must be a multiple of {SECTOR} from {4 * SECTOR} on, not {segment_bytes}")
+        check_options(segment_bytes, log_id)
         if loop is None:
             with suppress(RuntimeError):
                 loop = asyncio.get_running_loop()
@@ -109,7 +110,7 @@ class FileLog:
         directory = Directory.create(path, disk)
         try:
             with refusing(path):
-                opened = open_directory(directory, segment_bytes)
+                opened = open_directory(directory, segment_bytes, log_id)
                 housekeeper = Housekeeper(
                     directory,
                     opened.framing.log_id,
@@ -126,12 +127,17 @@ class FileLog:
         return log
 
     @property
+    def log_id(self) -> bytes:
+        """16 bytes that tell this log from every other."""
+        return self._framing.log_id
+
+    @property
     def tail(self) -> Position:
         return self._tail
 
     @property
     def begin(self) -> Position:
-        """What the first kept batch follows; ORIGIN unless the log was trimmed."""
+        """What the first kept batch follows; ORIGIN unless the log was trimmed, or was planted in the middle."""
         return self._kept[0].begin
 
     @property

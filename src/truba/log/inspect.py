@@ -22,6 +22,9 @@ from truba.ports.log import LogBatch
 from truba.types import ORIGIN, Position
 
 _LOOKS_MAX = 5  # a running pipe moves the log while it is read: trouble is reported once two looks agree on it
+_TRIES_MAX = (
+    100  # a look ends early when a segment is trimmed before it was read; on busy cores that is every third one
+)
 
 
 class FrameLine(NamedTuple):
@@ -43,7 +46,7 @@ class Report:
     batches: int  # one frame each
     events: int
     frames_bytes: int
-    begin: Position  # what the first frame follows; ORIGIN unless the log was trimmed
+    begin: Position  # what the first frame follows; ORIGIN unless the log was trimmed, or begins in the middle
     tail: Position  # of the last whole frame before any damage
     torn: Cut | None
     damage: Damage | None
@@ -76,9 +79,8 @@ def frames(path: Path, disk: Disk | None = None) -> Iterator[FrameLine]:
             through = recover(framing, live, later).position.seq
         except LogDamaged:
             through = _ENDLESS  # what comes before the damage is shown first; reading on finds it again
-        if through:
-            for header, frame in read_frames(framing, headers, directory.load, through):
-                yield FrameLine(header.number, frame.offset, frame.end - frame.offset, frame.batch, frame.position)
+        for header, frame in read_frames(framing, headers, directory.load, through):
+            yield FrameLine(header.number, frame.offset, frame.end - frame.offset, frame.batch, frame.position)
     except FileNotFoundError as error:
         raise DataUnwritable(f"the log in {path} was trimmed while it was read; read it again") from error
     finally:
@@ -93,13 +95,15 @@ def verify(
         directory = Directory(path, disk or OsDisk())
     try:
         report: Report | None = None
-        for _ in range(_LOOKS_MAX):
+        looks = 0
+        for _ in range(_TRIES_MAX):
             before = report
             try:
                 report = _look(directory, progress)
             except FileNotFoundError:
                 continue  # a segment was recycled under our eyes
-            if report.damage is None and report.torn is None:
+            looks += 1
+            if looks == _LOOKS_MAX or (report.damage is None and report.torn is None):
                 break
             if before is not None and (before.damage, before.torn) == (report.damage, report.torn):
                 break
@@ -159,7 +163,7 @@ def _look(directory: Directory, progress: Callable[[int, int], None]) -> Report:
         damage = error.damage
     try:
         begin = tail = first_position(framing, directory.peek(headers[0], HEADER_BYTES + SECTOR))
-        for header, frame in read_frames(framing, headers, directory.load, through) if through > begin.seq else ():
+        for header, frame in read_frames(framing, headers, directory.load, through):
             batches += 1
             events += frame.batch.count
             frames_bytes += frame.end - frame.offset

@@ -9,6 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
+from truba.errors import DataForeign
 from truba.log.directory import Directory
 from truba.log.frame import SECTOR, Framing
 from truba.log.recovery import Cut, Loaded, Recovered, first_position, recover
@@ -35,16 +36,26 @@ class Opened(NamedTuple):
     cut_kept: Path | None  # where its bytes are now
 
 
-def open_directory(directory: Directory, segment_bytes: int) -> Opened:
-    """Recover the log in a locked directory. Raises DataError or OSError."""
+def check_options(segment_bytes: int, log_id: bytes | None = None) -> None:
+    """ValueError for what no log can be made with."""
+    if segment_bytes % SECTOR or segment_bytes < 4 * SECTOR:
+        raise ValueError(f"segment_bytes must be a multiple of {SECTOR} from {4 * SECTOR} on, not {segment_bytes}")
+    if log_id is not None and len(log_id) != 16:
+        raise ValueError(f"a log's id has 16 bytes, not {len(log_id)}")
+
+
+def open_directory(directory: Directory, segment_bytes: int, log_id: bytes | None = None) -> Opened:
+    """Recover the log in a locked directory, which has this id (None: any). Raises DataError or OSError."""
     headers = directory.headers()
+    if headers and log_id not in (None, headers[0].log_id):
+        raise DataForeign(
+            f"{directory.path} holds log {headers[0].log_id.hex()}, not log {(log_id or b'').hex()}: name the directory"
+            " of that log, or move this one aside to begin with an empty one"
+        )
     directory.drop_temporary()
     directory.sync()  # a segment may have got its name just before the process was killed
     if not headers:
-        first = SegmentHeader(directory.disk.random(16), 1, min(segment_bytes, FIRST_SEGMENT_BYTES_MAX))
-        if (fd := directory.make_segment(first)) is not None:
-            directory.disk.close(fd)
-        headers = [first]
+        headers = [make_first(directory, log_id or directory.disk.random(16), segment_bytes)]
     framing = Framing(headers[0].log_id)
     live, later = directory.find_live(framing, headers)
     found = recover(framing, live, later)
@@ -62,6 +73,14 @@ def open_directory(directory: Directory, segment_bytes: int) -> Opened:
             directory.drop_segment(ahead.pop().number)
     opened = deque((header, directory.open_segment(header)) for header in ahead)
     return Opened(framing, kept, found.position, opened, found.cut, cut_kept)
+
+
+def make_first(directory: Directory, log_id: bytes, segment_bytes: int, begin: Position | None = None) -> SegmentHeader:
+    """Begin a log in a directory without one: its first segment, durable, there whole or not at all."""
+    first = SegmentHeader(log_id, 1, min(segment_bytes, FIRST_SEGMENT_BYTES_MAX), begin)
+    if (fd := directory.make_segment(first)) is not None:
+        directory.disk.close(fd)
+    return first
 
 
 def _mend(directory: Directory, found: Recovered, segments: list[Loaded]) -> Path | None:

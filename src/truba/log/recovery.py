@@ -91,7 +91,11 @@ def recover(framing: Framing, live: Loaded, later: Sequence[Loaded]) -> Recovere
 
 
 def first_position(framing: Framing, segment: Loaded) -> Position:
-    """What the first frame of a segment follows, by its own word; ORIGIN for the first segment of all."""
+    """What the first frame of a segment follows: by the segment's header where that tells it (a log that begins in the
+    middle), ORIGIN in the first segment of any other log, else by the frame's own word.
+    """
+    if segment.header.begin is not None:
+        return segment.header.begin
     head = framing.head(segment.data, HEADER_BYTES)
     if segment.header.number == 1:
         return ORIGIN
@@ -119,6 +123,8 @@ def read_frames(
         data, number, size = loaded.data, header.number, header.size
         if after is None:
             after = first_position(framing, loaded)
+            if after.seq >= through_seq:
+                return
         offset = HEADER_BYTES
         while isinstance(found := framing.decode(data, offset, number, size, after), Frame):
             yield header, found

@@ -15,9 +15,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import rmtree
 from threading import Lock
 
-from rocksdict import Rdict, RdictIter, ReadOptions, Snapshot, WriteBatch
+from rocksdict import Checkpoint, Rdict, RdictIter, ReadOptions, Snapshot, WriteBatch
 
 from truba.errors import DataDamaged, DataForeign, DataUnwritable
 from truba.ports.store import DueKey, Head, Put, Remove, Staged, Summary
@@ -112,8 +113,7 @@ class RocksStore:
         """
         claimed = claim(directory)
         try:
-            summary = _inspect(directory, memory_bytes) if holds_database(directory) else Summary(ORIGIN, {})
-            _refuse_the_past(directory, summary.applied)
+            summary = _summary(directory, memory_bytes)
             return cls(directory, claimed, open_database(directory, memory_bytes), summary)
         except BaseException:
             os.close(claimed)
@@ -175,6 +175,35 @@ class RocksStore:
             self._view = view
             self._summary = Summary(summary.applied, dict(summary.counts))
             self._pinned = None
+
+    def export(self, directory: Path) -> Summary:
+        """A copy of the last commit, made in `directory`, which must not exist yet; what exactly it holds.
+
+        May run beside reads and commits, on any thread: a commit waits until the copy is made, the copy until a commit
+        under way is durable. Tables are never changed once written, so the copy shares them by hard links: it takes
+        milliseconds, and space only as far as the store lets tables go that the copy still holds. On another file
+        system they are copied in full, and commits wait for that: choose a place beside the store.
+
+        For sending, not for keeping: nothing is synced but RocksDB's own files. A failure leaves nothing in
+        `directory`. DataUnwritable: the store is closed, an earlier commit failed, or `directory` exists. OSError.
+        """
+        with self._lock:
+            if self._db is None or self._pinned is not None:
+                raise DataUnwritable("the store is closed, or an earlier commit failed: open it again")
+            if os.path.lexists(directory):
+                raise DataUnwritable(f"{directory} exists already: a copy of the store is made in a new directory")
+            try:
+                directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                Checkpoint(self._db).create_checkpoint(str(directory))
+                directory.chmod(0o700)
+                # RocksDB does not know of the mark. A copy of the mark as it is now would do; it is made from the
+                # summary so that both are of one commit by construction.
+                if self._summary.applied != ORIGIN:
+                    write_mark(directory, self._summary.applied)
+            except Exception as error:
+                rmtree(directory, ignore_errors=True)  # if it stays, the next export refuses it by name
+                raise translated(error, self._directory) from error
+            return self._summary
 
     @property
     def size_bytes(self) -> int:
@@ -251,6 +280,22 @@ class RocksStore:
         if self._view is None:
             raise DataUnwritable("the store is closed")
         return self._view
+
+
+def inspect_store(directory: Path) -> Summary:
+    """What the store in `directory` holds, with every check of `RocksStore.open` and nothing changed. DataError."""
+    claimed = claim(directory)
+    try:
+        return _summary(directory, MEMORY_BYTES)
+    finally:
+        os.close(claimed)
+
+
+def _summary(directory: Path, memory_bytes: int) -> Summary:
+    """Of the store in a claimed directory; ORIGIN if there is none yet, but may be."""
+    summary = _inspect(directory, memory_bytes) if holds_database(directory) else Summary(ORIGIN, {})
+    _refuse_the_past(directory, summary.applied)
+    return summary
 
 
 def _walk(rows: RdictIter, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
