@@ -35,9 +35,11 @@ class Place:
         self.node: Node | None = None
         self._following = False
 
-    async def lead(self) -> Node:
+    async def lead(self, log: MemoryLog | None = None, store: MemoryStore | None = None) -> Node:
+        """With a state of its own, or what another one has left."""
         await self.rest()
-        self.node = Node(MemoryLog(), MemoryStore(), [SEVEN], {7: NoRoute()})  # type: ignore[dict-item]
+        node_log, node_store = log or MemoryLog(), store or MemoryStore()
+        self.node = Node(node_log, node_store, [SEVEN], {7: NoRoute()})  # type: ignore[dict-item]
         await self.node.start()
         await self.resp.start(self.node)
         return self.node
