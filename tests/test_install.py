@@ -20,7 +20,6 @@ from truba.log.file import FileLog
 from truba.ports.log import LogBatch
 from truba.ports.store import Put, Summary, staged_all
 from truba.store.rocks import RocksStore
-from truba.store.transfer import Manifest, describe, read_piece
 from truba.testing.store import make_head
 from truba.types import ORIGIN, Position
 
@@ -66,14 +65,14 @@ def what_is_there(data: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def peer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+def peer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Position]:
     """A copy of a peer's store, ready to be sent."""
     data = tmp_path_factory.mktemp("peer")
     make_node(data, CLUSTER, 20)
     store = RocksStore.open(data / "store")
     applied = store.export(data / "export").applied
     store.close()
-    return data / "export", describe(data / "export", CLUSTER, applied)
+    return data / "export", applied
 
 
 @pytest.fixture(scope="module")
@@ -83,22 +82,16 @@ def lagging(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data
 
 
-def receive(data: Path, peer: tuple[Path, Manifest]) -> Arrival:
-    source, manifest = peer
-    arrival = Arrival(data, manifest)
-    try:
-        while (wanted := arrival.incoming.wanted) is not None:
-            arrival.incoming.feed(read_piece(source, manifest, *wanted))
-    except BaseException:
-        arrival.close()
-        raise
+def receive(data: Path, peer: tuple[Path, Position]) -> Arrival:
+    arrival = Arrival(data)
+    shutil.copytree(peer[0], arrival.store)
     return arrival
 
 
-def join(data: Path, peer: tuple[Path, Manifest], *, keep: bool = False) -> Path | None:
+def join(data: Path, peer: tuple[Path, Position], *, keep: bool = False) -> Path | None:
     arrival = receive(data, peer)
     try:
-        return arrival.install(segment_bytes=SEGMENT_BYTES, keep=keep)
+        return arrival.install(CLUSTER, peer[1], segment_bytes=SEGMENT_BYTES, keep=keep)
     finally:
         arrival.close()
 
@@ -107,7 +100,7 @@ def names(data: Path) -> list[str]:
     return sorted(path.name for path in data.iterdir())
 
 
-def test_a_new_node_goes_on_from_the_checkpoint(tmp_path: Path, peer: tuple[Path, Manifest]) -> None:
+def test_a_new_node_goes_on_from_the_checkpoint(tmp_path: Path, peer: tuple[Path, Position]) -> None:
     data = tmp_path / "new"
     assert join(data, peer) is None
     assert names(data) == ["log", "store"]
@@ -123,7 +116,7 @@ def test_a_new_node_goes_on_from_the_checkpoint(tmp_path: Path, peer: tuple[Path
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_a_lagging_node_is_replaced(tmp_path: Path, peer: tuple[Path, Manifest], lagging: Path, keep: bool) -> None:
+def test_a_lagging_node_is_replaced(tmp_path: Path, peer: tuple[Path, Position], lagging: Path, keep: bool) -> None:
     data = tmp_path / "data"
     shutil.copytree(lagging, data)
     (data / "replaced-1").mkdir()
@@ -167,7 +160,7 @@ def dying(at: int, calls: list[str]) -> Iterator[None]:
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("before", ["old", "nothing"])
 def test_killed_between_any_two_calls(
-    tmp_path: Path, peer: tuple[Path, Manifest], lagging: Path, before: str, keep: bool
+    tmp_path: Path, peer: tuple[Path, Position], lagging: Path, before: str, keep: bool
 ) -> None:
     """Before the decision a start finds what was there; after it the checkpoint; never a part of both."""
     found: list[str] = []
@@ -205,14 +198,14 @@ def test_killed_between_any_two_calls(
     assert found.count(before) > 20
 
 
-def test_killed_while_it_is_brought_to_an_end(tmp_path: Path, peer: tuple[Path, Manifest], lagging: Path) -> None:
+def test_killed_while_it_is_brought_to_an_end(tmp_path: Path, peer: tuple[Path, Position], lagging: Path) -> None:
     """The start after the first death dies too, at any call; the one after that finds the checkpoint."""
     decided = tmp_path / "decided"
     shutil.copytree(lagging, decided)
     arrival = receive(decided, peer)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("truba.install._carry_out", lambda data, plan: None)
-        arrival.install(segment_bytes=SEGMENT_BYTES)
+        arrival.install(CLUSTER, peer[1], segment_bytes=SEGMENT_BYTES)
     arrival.close()
     assert names(decided) == ["incoming", "log", "store"]
     for at in range(100):
@@ -234,7 +227,7 @@ def test_killed_while_it_is_brought_to_an_end(tmp_path: Path, peer: tuple[Path, 
 
 
 def test_every_rename_is_durable_before_the_next(
-    tmp_path: Path, peer: tuple[Path, Manifest], lagging: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, peer: tuple[Path, Position], lagging: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a power failure there must not be the second without the first, or a part without its contents."""
     data = tmp_path / "data"
@@ -271,31 +264,31 @@ def test_every_rename_is_durable_before_the_next(
     assert not unsynced
 
 
-def test_log_and_store_may_be_in_use_until_the_end(tmp_path: Path, peer: tuple[Path, Manifest], lagging: Path) -> None:
+def test_log_and_store_may_be_in_use_until_the_end(tmp_path: Path, peer: tuple[Path, Position], lagging: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(lagging, data)
     log = FileLog.open(data / "log", segment_bytes=SEGMENT_BYTES, reserve_bytes=0)
     store = RocksStore.open(data / "store")
     arrival = receive(data, peer)
     with pytest.raises(DataLocked, match="log is in use by process"):
-        arrival.install(segment_bytes=SEGMENT_BYTES)
+        arrival.install(CLUSTER, peer[1], segment_bytes=SEGMENT_BYTES)
     log.close()
     with pytest.raises(DataLocked, match="store is open already"):
-        arrival.install(segment_bytes=SEGMENT_BYTES)
+        arrival.install(CLUSTER, peer[1], segment_bytes=SEGMENT_BYTES)
     store.close()
-    arrival.install(segment_bytes=SEGMENT_BYTES)
+    arrival.install(CLUSTER, peer[1], segment_bytes=SEGMENT_BYTES)
     arrival.close()
     assert what_is_there(data) == "new"
 
 
-def test_only_one_checkpoint_arrives_at_a_time(tmp_path: Path, peer: tuple[Path, Manifest]) -> None:
-    first = Arrival(tmp_path, peer[1])
+def test_only_one_checkpoint_arrives_at_a_time(tmp_path: Path, peer: tuple[Path, Position]) -> None:
+    first = Arrival(tmp_path)
     with pytest.raises(DataLocked):
-        Arrival(tmp_path, peer[1])
+        Arrival(tmp_path)
     with pytest.raises(DataLocked):
         settle(tmp_path)
-    with pytest.raises(ValueError, match="not arrived in full"):
-        first.install()
+    with pytest.raises(ValueError, match="has not arrived"):
+        first.install(CLUSTER, peer[1])
     first.close()
     first.close()
     assert join(tmp_path, peer) is None  # what the first had left is dropped
@@ -303,12 +296,12 @@ def test_only_one_checkpoint_arrives_at_a_time(tmp_path: Path, peer: tuple[Path,
 
 
 def test_a_checkpoint_that_leads_elsewhere_changes_nothing(
-    tmp_path: Path, peer: tuple[Path, Manifest], lagging: Path
+    tmp_path: Path, peer: tuple[Path, Position], lagging: Path
 ) -> None:
     data = tmp_path / "data"
     shutil.copytree(lagging, data)
-    source, manifest = peer
-    other = Manifest(CLUSTER, manifest.term, manifest.seq, bytes(16), manifest.files)
+    source, position = peer
+    other = position._replace(chain=bytes(16))
     with pytest.raises(DataDamaged, match="was said to lead to 1-18"):
         join(data, (source, other))
     assert settle(data) == "dropped"

@@ -29,7 +29,7 @@ from truba.log.plant import plant
 from truba.store.mark import sync_directory
 from truba.store.rocks import inspect_store
 from truba.store.rocks_setup import claim
-from truba.store.transfer import Incoming, Manifest
+from truba.types import Position
 
 INCOMING = "incoming"
 PARTS = ("log", "store")
@@ -93,44 +93,41 @@ def settle(data: Path) -> Settled:
 class Arrival:
     """A checkpoint that arrives under `data`, whose log and store may be in use until `install`. Everything blocks.
 
-    `incoming` takes the files. The place is held until `close`, which must be called; what was not installed by then
-    is dropped by the next `settle` or `Arrival`.
+    `store` is where the copy of the other node's store goes: not there yet, to be made whole and durable by whoever
+    brings it. The place is held until `close`, which must be called; what was not installed by then is dropped by the
+    next `settle` or `Arrival`.
     """
 
-    def __init__(self, data: Path, manifest: Manifest) -> None:
-        """DataLocked: another one arrives here. DataUnwritable: no room. DataDamaged, OSError."""
+    def __init__(self, data: Path) -> None:
+        """DataLocked: another one arrives here. DataDamaged, OSError."""
         self._data = data
-        self._manifest = manifest
         self._place = data / INCOMING
+        self.store = self._place / "store"
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         settle(data)
         self._claimed = claim(self._place)
-        try:
-            (self._place / "store").mkdir(mode=0o700)
-            self.incoming = Incoming(self._place / "store", manifest)
-        except BaseException:
-            os.close(self._claimed)
-            raise
 
-    def install(self, *, segment_bytes: int = 32 << 20, keep: bool = False) -> Path | None:
+    def install(
+        self, log_id: bytes, said: Position, *, segment_bytes: int = 32 << 20, keep: bool = False
+    ) -> Path | None:
         """Put what has arrived in the place of log and store, which must be closed. `segment_bytes`: of the log.
 
-        The log begins where the checkpoint ends, and has the manifest's log id. `keep`: leave the former log and store
-        in the directory that is returned (None: there were none, or they are gone). Call `close` afterwards too.
-        DataDamaged: the checkpoint is not what its manifest says; nothing was changed. DataLocked: log or store is in
-        use; nothing was changed. After an OSError the next `settle` goes on, or drops it.
+        The log, with this id, begins at the position that the checkpoint is said to lead to. `keep`: leave the former
+        log and store in the directory that is returned (None: there were none, or they are gone). Call `close`
+        afterwards too. DataDamaged: the checkpoint is not what was said; nothing was changed. DataLocked: log or store
+        is in use; nothing was changed. After an OSError the next `settle` goes on, or drops it.
         """
         place = self._place
-        if self.incoming.wanted is not None:
-            raise ValueError("the checkpoint has not arrived in full")
-        found, said = inspect_store(place / "store").applied, self._manifest.applied
+        if not self.store.is_dir():
+            raise ValueError("the checkpoint has not arrived")
+        found = inspect_store(self.store).applied
         if found != said:
             raise DataDamaged(
                 f"the checkpoint was said to lead to {said.term}-{said.seq} ({said.chain.hex()}), but its store holds"
                 f" {found.term}-{found.seq} ({found.chain.hex()}): take another one"
             )
         with _not_in_use(self._data):
-            plant(place / "log", self._manifest.log_id, said, segment_bytes=segment_bytes)
+            plant(place / "log", log_id, said, segment_bytes=segment_bytes)
             plan = Plan(_free_name(self._data), keep)
             _sync(place / "store", place, self._data, self._data.parent)
             _write_ready(place, plan)
@@ -142,7 +139,6 @@ class Arrival:
         """Calling it again does nothing."""
         claimed, self._claimed = self._claimed, -1
         if claimed >= 0:
-            self.incoming.close()
             os.close(claimed)
 
 
