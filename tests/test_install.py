@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from truba.compose import build
 from truba.errors import DataDamaged, DataLocked
 from truba.install import Arrival, Move, Plan, Remove, settle, steps
+from truba.kinds import Kind
 from truba.log.disk import OsDisk
 from truba.log.file import FileLog
 from truba.ports.log import LogBatch
@@ -226,33 +228,51 @@ def test_killed_while_it_is_brought_to_an_end(tmp_path: Path, peer: tuple[Path, 
         raise AssertionError("it never came to its end")
 
 
+async def test_a_start_brings_it_to_an_end(tmp_path: Path, peer: tuple[Path, Manifest], lagging: Path) -> None:
+    shutil.copytree(lagging, tmp_path / "data")
+    arrival = receive(tmp_path / "data", peer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("truba.install._carry_out", lambda data, plan: None)
+        arrival.install(segment_bytes=SEGMENT_BYTES)
+    arrival.close()
+    parts = build(tmp_path / "data", [Kind(7, "transfer", "local:nobody")], transports={"local": lambda *_: object()})
+    assert parts.log.log_id == CLUSTER
+    parts.log.close()
+    parts.store.close()
+    assert names(tmp_path / "data") == ["log", "store"]
+
+
 def test_every_rename_is_durable_before_the_next(
     tmp_path: Path, peer: tuple[Path, Position], lagging: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a power failure there must not be the second without the first, or a part without its contents."""
     data = tmp_path / "data"
     shutil.copytree(lagging, data)
-    arrival = receive(data, peer)
     unsynced: set[Path] = set()
     renames: list[str] = []
+    durable: set[str] = set()
     rename, fsync = os.rename, os.fsync
 
     def watched(source: Any, target: Any) -> None:
         assert not unsynced, f"{target} while {unsynced} may be lost"
+        if Path(target).name == "READY":
+            arrived = {f"incoming/store/{file.name}" for file in peer[1].files}
+            assert durable >= arrived | {".", "..", "incoming", "incoming/store", "incoming/log", "incoming/READY.tmp"}
         renames.append(f"{Path(source).relative_to(data)} -> {Path(target).relative_to(data)}")
         unsynced.update({Path(source).parent, Path(target).parent})
         rename(source, target)
 
     def synced(fd: int) -> None:
-        unsynced.discard(Path(f"/proc/self/fd/{fd}").readlink())
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        unsynced.discard(path)
+        durable.add(os.path.relpath(path, data))
         fsync(fd)
 
     monkeypatch.setattr(os, "rename", watched)
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(OsDisk, "rename", staticmethod(watched))
     monkeypatch.setattr(OsDisk, "fsync", staticmethod(synced))
-    arrival.install(segment_bytes=SEGMENT_BYTES, keep=True)
-    arrival.close()
+    join(data, peer, keep=True)
     assert renames == [
         "incoming/log/segment-0000000001.log.tmp -> incoming/log/segment-0000000001.log",
         "incoming/READY.tmp -> incoming/READY",

@@ -22,9 +22,7 @@ from truba.ports.log import LogBatch
 from truba.types import ORIGIN, Position
 
 _LOOKS_MAX = 5  # a running pipe moves the log while it is read: trouble is reported once two looks agree on it
-_TRIES_MAX = (
-    100  # a look ends early when a segment is trimmed before it was read; on busy cores that is every third one
-)
+_TRIES_MAX = 100  # a look ends early when a segment is trimmed before it was read: on busy cores every third one
 
 
 class FrameLine(NamedTuple):
