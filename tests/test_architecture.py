@@ -30,8 +30,8 @@ IO_MODULES = {
 
 ADAPTERS = ("truba.log", "truba.store", "truba.streams", "truba.frontends", "truba.transports")
 ROOTS = (
-    "truba.compose", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli", "truba.testing",
-    "truba.bench", "truba.demo",
+    "truba.compose", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli",
+    "truba.testing", "truba.bench", "truba.demo",
 )  # fmt: skip
 """Where adapters are named: the composition roots, and the tools that look into one of them."""
 

@@ -228,7 +228,7 @@ def test_killed_while_it_is_brought_to_an_end(tmp_path: Path, peer: tuple[Path, 
         raise AssertionError("it never came to its end")
 
 
-async def test_a_start_brings_it_to_an_end(tmp_path: Path, peer: tuple[Path, Manifest], lagging: Path) -> None:
+async def test_a_start_brings_it_to_an_end(tmp_path: Path, peer: tuple[Path, Position], lagging: Path) -> None:
     shutil.copytree(lagging, tmp_path / "data")
     arrival = receive(tmp_path / "data", peer)
     with pytest.MonkeyPatch.context() as patch:

@@ -5,7 +5,7 @@ and by the kernel should this process die without a word. Nothing here is for pr
 open, and everything listens on loopback (or where a `Place` says).
 
     async with await NatsServers.start(directory, 3) as servers:
-        stream = await JetStream.connect(servers.settings("truba"))
+        stream = await JetStream.connect(servers.settings())
         await servers.kill(await servers.leader("truba"))
 """
 
@@ -30,6 +30,7 @@ import nats
 from nats.aio.client import Client
 
 from truba.errors import TrubaError
+from truba.streams.settings import JetStreamSettings
 
 START_TIMEOUT_S = 60.0
 POLL_S = 0.05
@@ -216,6 +217,18 @@ class NatsServers:
         """Its process id; None: it was killed or stopped."""
         process = self._servers[name].process
         return None if process is None else process.pid
+
+    def settings(self, user: str | None = "truba", **changes: Any) -> JetStreamSettings:
+        """How a node reaches the stream here, as that user; with changes: other fields of the settings."""
+        values: dict[str, Any] = {
+            "servers": self.urls,
+            "stream": self.config.stream,
+            "replicas": len(self._servers),
+        }
+        if user is not None and self.config.access != "none":
+            values.update(user=user, password=PASSWORDS[user])
+            values.update(system_user="sys", system_password=PASSWORDS["sys"])
+        return JetStreamSettings(**values | changes)
 
     async def kill(self, name: str) -> None:
         """SIGKILL, and wait for its end. One that is paused dies too."""
