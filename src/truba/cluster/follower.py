@@ -176,9 +176,22 @@ class Follower:
                 if not messages:
                     await self._at_end()
                 if self.at_end and (self._named or now_s - self._alive_s > self._patience_s):
-                    return
+                    if await self._is_up():
+                        return
+                    self._hear()
         finally:
             await tail.close()
+
+    async def _is_up(self) -> bool:
+        """Does the stream have a leader of its own? A tail may be told of life by a server that only keeps a copy.
+
+        While it has none, our leader cannot write either; when it has one again, ours must have time to do so.
+        """
+        try:
+            await self._stream.bounds()
+        except StreamDown:
+            return False
+        return True
 
     async def _take(self, message: Message) -> None:
         self.stream_last = message.seq

@@ -158,12 +158,18 @@ class Member:
 
         Unavailable: it does not lead.
         """
+        successor = successor or await self._next_best()
         resigning = self._resigning
         if self.role != "leader" or resigning is None or resigning.done():
             raise Unavailable(f"{self.name} does not lead; nothing was changed")
         self._resigned = asyncio.get_running_loop().create_future()
         resigning.set_result(successor)
         await self._resigned
+
+    async def _next_best(self) -> str:
+        """Another node that answers, and has the most; empty: nobody does."""
+        tails = await self._tails()
+        return max((seq, name) for name, seq in {"": 0, **tails}.items() if name != self.name)[1]
 
     async def run(self) -> None:
         """Until `stop`. TrubaError or OSError: this node cannot go on."""
@@ -315,7 +321,7 @@ class Member:
     async def _hand_on(self, log: ReplicatedLog, node: Node) -> None:
         """The state is good and another node may begin at once; or it is not, and must go."""
         assert self._resigning is not None
-        successor = self._resigning.result() if self._resigning.done() else ""
+        successor = self._resigning.result() if self._resigning.done() else await self._next_best()
         if not node.failed.done():
             try:
                 await log.resign(successor)
