@@ -12,7 +12,9 @@ from tests.client.inprocess import until
 from tests.client.scripted import Scripted, pleased
 from tests.frontends.cluster import Place, place
 from truba.address import Address
+from truba.client import remote
 from truba.client.admin import Admin
+from truba.kinds import Backoff
 from truba.log.memory import MemoryLog, Shelf
 from truba.store.memory import MemoryStore
 
@@ -94,7 +96,9 @@ async def test_a_password_goes_along() -> None:
 
 @pytest.mark.parametrize("word", ["NOTLEADER ask another", "UNAVAILABLE no node of the cluster leads now"])
 @pytest.mark.parametrize("verb", [b"LEADER", b"OWNER"])
-async def test_who_knows_no_leader_is_asked_again_soon(word: str, verb: bytes) -> None:
+async def test_who_knows_no_leader_is_asked_again_soon(word: str, verb: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "REDIAL", Backoff(60.0, 1.0, 60.0))
+    monkeypatch.setattr(remote, "SOON_S", 0.01)
     asked = 0
 
     def electing(request: list[bytes]) -> bytes:

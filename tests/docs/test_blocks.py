@@ -19,6 +19,7 @@ from click.testing import CliRunner
 import truba
 from truba import config
 from truba.cli.main import main
+from truba.wire.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -177,3 +178,10 @@ def test_the_tests_that_the_guarantees_name_exist() -> None:
     page = (ROOT / "docs" / "guarantees.md").read_text()
     for path in re.findall(r"`(tests/[\w/.]+)", page):
         assert (ROOT / path).exists(), path
+
+
+def test_every_verb_has_its_row() -> None:
+    page = (ROOT / "docs" / "wire-protocol.md").read_text()
+    rows = re.findall(r"^\| (`[A-Z].*?) \|", page, re.MULTILINE)
+    told = {verb for row in rows for verb in re.findall(r"`([A-Z]+)", row)}
+    assert {verb.decode() for verb in VERBS} <= told

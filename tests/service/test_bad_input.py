@@ -140,6 +140,7 @@ ARITY: dict[str, tuple[list[bytes], ...]] = {
     "OWNER": ([], [b"t" * 16, b"GRACE"], [b"t" * 16, b"5"], [b"t" * 16, b"GRACE", b"5", b"6"], [b"t" * 15],
               [b"t" * 65], [b"t" * 16, b"FOR", b"5"], [b"t" * 16, b"GRACE", b"long"], [b"t" * 16, b"GRACE", b"-1"]),
     "KINDS": ([], [b"7"], [b"x"], [b"7", b"CREDIT"]),
+    "LEADER": ([b"x"],),
     "LS": ([b"KIND"], [b"LIMIT", b"0"], [b"LIMIT", b"x"], [b"PHASE", b"gone"], [b"AFTER", b"1"], [b"X", b"1"],
            [b"LIMIT", b"1", b"LIMIT", b"1"]),
     "SHOW": ([], [ID, ID], [b"1"]),

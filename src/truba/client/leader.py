@@ -1,7 +1,8 @@
 """From any node of a cluster to the one that leads.
 
-Each node says who leads when it is asked for LEADER; null: it does itself. A node that does not lead takes clients too,
-and relays, so where the one it names cannot be reached, its own connection is as good. Never dials in a circle.
+Each node says who leads when it is asked for LEADER; null: it does itself. A node that does not lead takes clients
+too, and relays, so where the one it names cannot be reached from here, its own connection is as good. Never dials in a
+circle.
 """
 
 from __future__ import annotations

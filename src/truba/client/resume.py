@@ -10,9 +10,9 @@ a grace is never less than the grace. Both count from something that the pipe di
 request that we have an answer to. So `in_time` compares the grace with the time since that request was sent, on one
 monotonic clock; a tenth is kept back for clocks that run at different speeds.
 
-All of this stands on the list being current. Where several nodes share a log, one that was deposed and does not know
-it would tell what was true before: so a pipe answers OWNER only once it is proved that nobody else has appended
-since it was asked (`Log.confirm`), and hangs up if that cannot be proved.
+All of this stands on the list being current. Where several nodes share a log, one that has been deposed without
+knowing it would tell what was true before: so a pipe answers OWNER only once it is proved that nobody else had appended
+anything when it was asked (`Log.confirm`), and hangs up if that cannot be proved.
 """
 
 from __future__ import annotations
