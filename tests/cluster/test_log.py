@@ -169,13 +169,16 @@ def test_an_idle_leader_beats_and_an_idle_one_that_was_replaced_falls(jump: Jump
     async def main() -> None:
         sea = Sea()
         old = await leading(sea)
-        old.start_beating()
+        fallen: list[BaseException] = []
+        old.lead(fallen.append)
         before = sea.last
         await asyncio.sleep(10.5)  # between two beats: who meets one while taking over gives way
         assert 9 <= sea.last - before <= 11
         new = await lead(MemoryStream(sea), LINKS, MemoryLog(Shelf(CLUSTER)), writer="b")
         await commit(new, batch(2, term=2))
+        assert fallen == []
         await asyncio.sleep(3)
+        assert [type(error) for error in fallen] == [Deposed]
         with pytest.raises(LogPoisoned):
             old.append(batch(2), lambda error: None)
         assert await entries(sea) == [1, 2]

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from truba.cli.failure import DEGRADED, UNREACHABLE, USAGE, Failure
-from truba.cli.options import config_option, json_option, say_json, say_table
+from truba.cli.options import FILE, config_option, json_option, say_json, say_table
 from truba.errors import NoAuth, OperationError, UnknownOutcome
 
 if TYPE_CHECKING:
     from truba.address import Address
     from truba.cluster.peers import Peer
     from truba.cluster.words import Digest, Status
-    from truba.config import Cluster
+    from truba.config import Cluster, Config
+    from truba.types import Position
 
 T = TypeVar("T")
 
@@ -121,6 +122,73 @@ def step_down(config_path: Path, successor: str, timeout_s: float, as_json: bool
         click.echo(f"{new} leads now, in place of {old}: term {term}, after {took_s:.3f} s")
 
 
+@cluster.command
+@config_option
+@click.option("--yes", is_flag=True, help="Do not ask: the logs of the nodes have been compared.")
+@json_option
+def reseed(config_path: Path, yes: bool, as_json: bool) -> None:
+    """Make the stream anew from this node's own log, after JetStream has lost or changed what it held.
+
+    Stop all nodes first. Compare their logs (`truba log verify DATA/log` tells the last event of each), and run this on
+    the node whose log is the longest. What the old stream still has beyond it is added, and all its messages are kept
+    in a file in the data directory. Afterwards start the nodes: this one first. Run it again if it was interrupted.
+
+    \b
+    Examples:
+      truba cluster reseed --config truba.toml
+      truba cluster reseed --yes --json
+    """
+    from truba.cli.options import progress
+    from truba.clustered.reseed import reseed as run
+
+    config = _config_of(config_path)
+
+    def asked(tail: Position) -> None:
+        if not yes:
+            click.echo(f"This node's log ends with event {tail.term}-{tail.seq}.", err=True)
+            click.confirm("Is no other node's log longer, and are all nodes stopped?", abort=True, err=True)
+
+    with progress() as bar:
+        task = bar.add_task("events", total=None)
+        done = asyncio.run(run(config, asked, lambda seq: bar.update(task, completed=seq)))
+    if as_json:
+        tail = f"{done.tail.term}-{done.tail.seq}"
+        kept = None if done.kept is None else str(done.kept)
+        say_json({"tail": tail, "messages": done.messages, "salvaged": done.salvaged, "kept": kept})
+        return
+    click.echo(f"the stream holds {done.messages} messages and leads to event {done.tail.term}-{done.tail.seq}")
+    if done.salvaged:
+        click.echo(f"{done.salvaged} batches were only in the old stream, and are in this node's log now")
+    if done.kept is not None:
+        click.echo(f"what the old stream held is kept in {done.kept}")
+    click.echo("start this node first, then the others")
+
+
+@cluster.command("import")
+@click.argument("directory", type=FILE)
+@config_option
+@json_option
+def import_(directory: Path, config_path: Path, as_json: bool) -> None:
+    """Make a cluster of a pipe that was alone: DIRECTORY is its data directory. Ids and records stay what they are.
+
+    The pipe must be stopped. Its directory is copied to this node's `data` (or used as it is, if it is the same one),
+    and a new stream begins where its log ends. Start this node first; the others take a checkpoint from it.
+
+    \b
+    Examples:
+      truba cluster import /var/lib/truba --config truba.toml
+    """
+    from truba.clustered.reseed import import_directory
+
+    config = _config_of(config_path)
+    tail = asyncio.run(import_directory(config, directory))
+    if as_json:
+        say_json({"tail": f"{tail.term}-{tail.seq}", "data": str(config.node.data)})
+        return
+    click.echo(f"{config.node.data} leads to event {tail.term}-{tail.seq}, and the stream begins there")
+    click.echo("start this node first, then the others")
+
+
 # -- judging --------------------------------------------------------------------------------------------------------
 
 
@@ -186,12 +254,19 @@ def _agreed(said: Mapping[str, Said]) -> dict[str, list[str]]:
 # -- asking ---------------------------------------------------------------------------------------------------------
 
 
-def _cluster_of(config_path: Path) -> Cluster:
+def _config_of(config_path: Path) -> Config:
+    """One with a [cluster]."""
     from truba.config import load
 
-    table = load(config_path).cluster
-    if table is None:
+    config = load(config_path)
+    if config.cluster is None:
         raise Failure(USAGE, f"{config_path} has no [cluster]: a single node", "name another one with --config")
+    return config
+
+
+def _cluster_of(config_path: Path) -> Cluster:
+    table = _config_of(config_path).cluster
+    assert table is not None
     return table
 
 

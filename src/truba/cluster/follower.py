@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 
 from truba.clock import Clock
+from truba.cluster.appending import append
 from truba.cluster.entry import Damaged, Entry, EntryKind, Foreign, decode, encode, without_events
 from truba.cluster.marks import Marks
 from truba.cluster.rule import Broken, Cursor, Valid, Void, judge
@@ -228,16 +229,7 @@ class Follower:
         if position.seq > tail.seq:
             if batch.first_seq != tail.seq + 1:
                 raise _fork(tail, position)
-            done: asyncio.Future[None] = self._loop.create_future()
-
-            def tell(error: BaseException | None) -> None:
-                if error is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(error)
-
-            self._own.append(batch, tell)
-            await done
+            await append(self._own, batch)
             tail = self._own.tail
             self._machine.replay(batch.term, decode_batch(batch.body))
             if self._machine.seq != tail.seq:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from truba.cluster.entry import Entry, EntryKind, encode, of_batch, without_events
@@ -94,6 +94,7 @@ class ReplicatedLog:
         self._beat_timer: asyncio.TimerHandle | None = None
         self._confirms: list[Done] = []
         self._failure: TrubaError | None = None
+        self._on_failure: Callable[[BaseException], None] | None = None
         self._closed = False
         self.voids = 0
 
@@ -161,8 +162,12 @@ class ReplicatedLog:
 
     # -- leading ---------------------------------------------------------------------------------------------
 
-    def start_beating(self) -> None:
-        """From now on say now and then that this node leads."""
+    def lead(self, on_failure: Callable[[BaseException], None]) -> None:
+        """From now on say now and then that this node leads. `on_failure`: called when it does not, or cannot."""
+        if self._failure is not None:
+            on_failure(self._failure)
+            return
+        self._on_failure = on_failure
         self._idle = True
         self._beat_timer = self._loop.call_later(self._beat_s, self._beat)
 
@@ -361,6 +366,8 @@ class ReplicatedLog:
         self._confirms = []
         for done in waiting:
             done(error)
+        if self._on_failure is not None and not self._closed:
+            self._on_failure(error)  # whether or not anybody waited: an idle leader falls, too
 
     def _usable(self) -> None:
         if self._closed:

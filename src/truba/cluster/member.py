@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 from truba.clock import Clock
+from truba.cluster.appending import append
 from truba.cluster.follower import Behind, Follower
 from truba.cluster.log import ReplicatedLog
 from truba.cluster.marks import Marks
@@ -272,7 +273,7 @@ class Member:
             opened = [Opened(self._clock.now_ms(), self.name)]
             batch = LogBatch(machine.term + 1, machine.seq + 1, 1, encode_batch(opened))
             try:
-                await _appended(log, batch)
+                await append(log, batch)
             except Deposed as other:
                 self._tell("another node leads", why=str(other))
             else:
@@ -288,8 +289,8 @@ class Member:
         assert self._checkpointer is not None
         loop = asyncio.get_running_loop()
         self._resigning = loop.create_future()
-        log.start_beating()
         node = self.node = self._make_node(log, self.storage.store, machine, self._checkpointer)
+        log.lead(node.give_up)
         trimmer = self._trimmer = Trimmer(
             self.stream, log, self._marks, self._tails, self._keep_bytes, self._purged, loop
         )
@@ -376,17 +377,3 @@ class Member:
         checkpointer, self._checkpointer = self._checkpointer, None
         if checkpointer is not None:
             await checkpointer.close()
-
-
-async def _appended(log: Log, batch: LogBatch) -> None:
-    """Until the batch is done; raises what went wrong."""
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def tell(error: BaseException | None) -> None:
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
-
-    log.append(batch, tell)
-    await done
