@@ -6,6 +6,7 @@ import pytest
 
 from truba import errors
 from truba.cli.failure import EXIT_CODES, as_failure
+from truba.ports.stream import StreamDown
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,8 @@ from truba.cli.failure import EXIT_CODES, as_failure
         (errors.DataDamaged("at 512"), 7, "at 512"),
         (errors.LogPoisoned("fdatasync: EIO"), 7, "fdatasync: EIO; the outcome of what was under way is unknown"),
         (errors.TrubaError("other"), 1, "other"),
+        (StreamDown("no server"), 3, "no server; nothing was changed"),
+        (ModuleNotFoundError("No module named 'nats'", name="nats"), 2, "a cluster needs the client of NATS"),
         (ConnectionResetError("reset by peer"), 3, "reset by peer"),
         (TimeoutError(), 3, "TimeoutError"),
         (FileNotFoundError(2, "No such file", "x"), 4, "x: there is no such file or directory"),

@@ -75,6 +75,7 @@ async def _look(config: Config, path: Path) -> list[Finding]:
     findings = [Finding("configuration", f"{path} (kinds: {kinds})"), _data(config)]
     findings += _objects(config)
     findings += _cluster(config)
+    findings += await _stream(config)
     findings += [finding async for finding in _handlers(config)]
     return findings
 
@@ -151,6 +152,35 @@ def _cluster(config: Config) -> Iterator[Finding]:
             yield Finding("cluster tls", files, str(error))
         else:
             yield Finding("cluster tls", files)
+
+
+async def _stream(config: Config) -> list[Finding]:
+    """The servers, and the stream if it is there already. It is not made here."""
+    if config.cluster is None:
+        return []
+    from truba.clustered.stream import jetstream_settings
+    from truba.ports.stream import StreamDown
+    from truba.streams.jetstream import JetStream
+    from truba.streams.requirements import check as check_stream
+
+    what = ", ".join(config.cluster.servers)
+    try:
+        stream = await JetStream.connect(jetstream_settings(config))
+        try:
+            if await stream.cluster_id() is None:
+                return [
+                    Finding(
+                        "stream", f"{what}: there is no stream {config.cluster.stream} yet; the first node makes it"
+                    )
+                ]
+            problems = await check_stream(stream)
+        finally:
+            await stream.close()
+    except (ConfigError, StreamDown) as error:
+        return [Finding("stream", what, str(error))]
+    if problems:
+        return [Finding("stream", problem.where, f"{problem.what}; {problem.instead}") for problem in problems]
+    return [Finding("stream", f"{what}: stream {config.cluster.stream} is as it must be")]
 
 
 async def _handlers(config: Config) -> AsyncIterator[Finding]:

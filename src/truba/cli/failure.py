@@ -27,6 +27,7 @@ from truba.errors import (
     Unavailable,
     UnknownOutcome,
 )
+from truba.ports.stream import StreamDown, StreamGone
 
 EXIT_CODES = {
     0: "done, and all is well",
@@ -76,8 +77,16 @@ def as_failure(error: Exception) -> Failure | None:
         case LogPoisoned():
             next_step = "see why the disk failed, then start again: recovery keeps all that was acknowledged"
             return Failure(DATA, f"{error}; the outcome of what was under way is unknown", next_step)
+        case StreamDown() | StreamGone():
+            return Failure(
+                UNREACHABLE, f"{error}; nothing was changed", "see that the NATS servers run, then try again"
+            )
         case TrubaError():
             return Failure(PROBLEM, str(error))
+        case ModuleNotFoundError(name="nats"):
+            return Failure(
+                USAGE, "a cluster needs the client of NATS, which is not installed", "pip install 'truba[cluster]'"
+            )
         case BrokenPipeError():
             return None  # whoever read our output has gone: click ends quietly
         case ConnectionError() | TimeoutError():

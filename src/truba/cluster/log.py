@@ -30,6 +30,9 @@ STUCK_S = 15.0
 """A leader that has had no entry stored for so long lets its clients go elsewhere: longer than the engine takes to
 elect a leader of its own (4 to 11 s measured)."""
 
+CUT_OFF_S = 5.0
+"""One that cannot reach any server of the engine gives up sooner: others may lead already."""
+
 READ_AGAIN_S = (0.02, 0.5)
 """The first and the longest pause before the stream is read for what became of unsure entries."""
 
@@ -303,14 +306,16 @@ class ReplicatedLog:
     async def _settle(self) -> None:
         """Until every entry under way was found in the stream, or has been sent again behind all that is there."""
         first_s, longest_s = READ_AGAIN_S
+        patience_s = self._stuck_s
         while True:
-            if self._loop.time() - self._progress_s > self._stuck_s:
-                raise Deposed(f"no entry was stored in the stream for {self._stuck_s:g} s: this node leads no more")
+            if self._loop.time() - self._progress_s > patience_s:
+                raise Deposed(f"no entry was stored in the stream for {patience_s:g} s: this node leads no more")
             await asyncio.sleep(min(longest_s, first_s * 2 ** min(self._doubts, 10)))
             self._doubts += 1
             try:
                 await self._read_back()
-            except StreamDown:
+            except StreamDown as down:
+                patience_s = min(CUT_OFF_S, self._stuck_s) if down.cut_off else self._stuck_s
                 continue
             except StreamGone as error:
                 raise LogRegression(

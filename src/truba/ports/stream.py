@@ -54,7 +54,14 @@ class Bounds(NamedTuple):
 
 
 class StreamDown(TrubaError):
-    """The stream cannot be reached, or has no leader just now: try again later."""
+    """The stream cannot be reached, or has no leader just now: try again later.
+
+    `cut_off`: no server of the engine can be reached from here, which tells nothing of the others.
+    """
+
+    def __init__(self, text: str, *, cut_off: bool = False) -> None:
+        super().__init__(text)
+        self.cut_off = cut_off
 
 
 class StreamGone(TrubaError):

@@ -64,7 +64,7 @@ class Link:
     @property
     def client(self) -> Client:
         if self._client is None:
-            raise StreamDown("not connected to NATS")
+            raise StreamDown("not connected to NATS", cut_off=True)
         return self._client
 
     @property
@@ -87,7 +87,7 @@ class Link:
         try:
             answer = await self.client.request(subject, data, timeout=self.settings.request_timeout_s)
         except (NatsError, OSError) as error:  # no answer, nobody there to answer, no connection
-            raise StreamDown(f"{subject}: {_words(error)}") from error
+            raise StreamDown(f"{subject}: {_words(error)}", cut_off=not self.up) from error
         reply: dict[str, Any] = msgspec.json.decode(answer.data)
         match reply.get("error"):
             case None:

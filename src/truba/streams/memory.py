@@ -105,7 +105,7 @@ class MemoryStream:
 
     def _ask(self) -> None:
         if not self._reaches():
-            raise StreamDown("the stream cannot be reached")
+            raise StreamDown("the stream cannot be reached", cut_off=not self.connected)
         if self.sea.gone:
             raise StreamGone("there is no such stream")
 
