@@ -148,7 +148,7 @@ def test_a_file_in_place_of_the_data_directory(tmp_path: Path, data: str) -> Non
 CLUSTER = """[node]
 name = "a"
 [cluster]
-servers = ["tls://h"]
+servers = ["tls://127.0.0.1:1"]
 secret_file = "secret"
 tls_cert_file = "cert.pem"
 tls_key_file = "key.pem"
@@ -169,7 +169,8 @@ def test_a_cluster_and_its_certificates(tmp_path: Path) -> None:
     assert (result.exit_code, found["cluster"]) == (1, "")
     assert "PEM" in found["cluster tls"]
     result = check(tmp_path, CLUSTER.replace("tls_cert_file", "#").replace("tls_key_file", "#"))
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "nodes: a (this one), b; peers are served on h:2" in result.stdout
+    assert "problem  stream  tls://127.0.0.1:1: NATS at tls://127.0.0.1:1: " in result.stdout
     (tmp_path / "secret").unlink()
     assert "cluster.secret_file" in check(tmp_path, CLUSTER).stdout

@@ -57,7 +57,7 @@ def newer_log(data: Path) -> None:
     """As a later version would write the first sector: the version is the number after the magic."""
     path = first_segment(data)
     content = bytearray(path.read_bytes())
-    content[8:12] = (2).to_bytes(4, "little")
+    content[8:12] = (3).to_bytes(4, "little")
     content[48:64] = sha256(content[:48]).digest()[:16]
     path.write_bytes(content)
 
@@ -80,7 +80,7 @@ def stranger_in_store(data: Path) -> None:
 SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "log-frame": (lambda data: flip(first_segment(data), FRAME), "segment-0000000001.log, offset", "truba log repair"),
     "log-header": (lambda data: flip(first_segment(data), 10), "segment-0000000001.log, offset 0", "truba log repair"),
-    "log-newer": (newer_log, "format version 2, this truba reads 1", "use a newer one"),
+    "log-newer": (newer_log, "format version 3, this truba reads up to 2", "use a newer one"),
     "log-gone": (lambda data: shutil.rmtree(data / "log"), "does not lead there", "restore the data directory"),
     "store-manifest": (lambda data: flip(next((data / "store").glob("MANIFEST-*")), 20), "damaged", "restore"),
     "store-table-gone": (lambda data: min((data / "store").glob("*.sst")).unlink(), "damaged", "restore"),

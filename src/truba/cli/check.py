@@ -154,10 +154,16 @@ def _cluster(config: Config) -> Iterator[Finding]:
             yield Finding("cluster tls", files)
 
 
+CONNECT_S = 3.0
+"""For the NATS servers: somebody waits for the answer."""
+
+
 async def _stream(config: Config) -> list[Finding]:
     """The servers, and the stream if it is there already. It is not made here."""
     if config.cluster is None:
         return []
+    from dataclasses import replace
+
     from truba.clustered.stream import jetstream_settings
     from truba.ports.stream import StreamDown
     from truba.streams.jetstream import JetStream
@@ -165,7 +171,7 @@ async def _stream(config: Config) -> list[Finding]:
 
     what = ", ".join(config.cluster.servers)
     try:
-        stream = await JetStream.connect(jetstream_settings(config))
+        stream = await JetStream.connect(replace(jetstream_settings(config), connect_timeout_s=CONNECT_S))
         try:
             if await stream.cluster_id() is None:
                 return [
