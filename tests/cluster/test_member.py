@@ -252,3 +252,56 @@ def test_g7_a_message_that_is_missing_or_changed_stops_a_node_that_needs_it(
         await cluster.close()
 
     jump(main())
+
+
+def test_a_node_that_missed_nothing_but_beats_needs_no_checkpoint(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, keep_bytes=100)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"x")
+        await cluster.agree()
+        away, other = (seat for seat in cluster.seats.values() if seat is not leader)
+        away.stream.connected = False
+        await other.kill()
+        before = cluster.sea.first
+        await asyncio.sleep(60)
+        other.start()
+        await asyncio.sleep(20)
+        assert cluster.sea.first > before + 10
+        away.stream.connected = True
+        await asyncio.sleep(5)
+        await write(leader.doors.node, b"y")
+        await cluster.agree()
+        assert (away.disk.replaced, other.disk.replaced) == (0, 0)
+        await cluster.close()
+
+    jump(main())
+
+
+def test_g7_a_stream_with_another_history_stops_a_node(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"x")
+        await cluster.agree()
+        for seat in cluster.seats.values():
+            await seat.kill()
+        elsewhere = Cluster(clock, KIND)
+        elsewhere.start()
+        other = await elsewhere.leader()
+        assert other.doors.node is not None
+        await write(other.doors.node, b"z")
+        await write(other.doors.node, b"z")
+        await elsewhere.close()
+        cluster.sea = elsewhere.sea
+        seat = next(iter(cluster.seats.values()))
+        seat.start()
+        assert seat.task is not None
+        with pytest.raises(LogRegression, match="they are not one log"):
+            await seat.task
+
+    jump(main())

@@ -122,16 +122,17 @@ class Follower:
                 raise LogRegression(
                     f"LOG_REGRESSION: the stream was read through message {self.cursor.stream_seq}, and now ends before"
                 )
-            if bounds.first > self.cursor.stream_seq + 1:
-                raise Behind(f"the stream begins with message {bounds.first}, read through {self.cursor.stream_seq}")
-            return
+            if bounds.first <= self.cursor.stream_seq + 1:
+                return
         if bounds.last == 0:
             await self._found()
             bounds = await self._bounds()
         first = await self._first_entry(bounds)
-        if first.position.seq > self._own.tail.seq:
-            raise Behind(f"the stream begins after event {_at(first.position)}, this node's log is at"
-                         f" {_at(self._own.tail)}")  # fmt: skip
+        own = self._own.tail
+        if first.position.seq > own.seq:
+            raise Behind(f"the stream begins after event {_at(first.position)}, this node's log is at {_at(own)}")
+        if first.position.seq == own.seq and first.position != own:
+            raise _fork(own, first.position)
         self.cursor = self._given = first
 
     async def _found(self) -> None:
@@ -201,8 +202,6 @@ class Follower:
         verdict = judge(self._cluster, self.cursor, message)
         match verdict:
             case Broken():
-                if (await self._bounds()).first > self.cursor.stream_seq + 1:
-                    raise Behind(f"the stream was trimmed beyond message {self.cursor.stream_seq}")
                 raise _Unreadable(verdict.reason)
             case Void():
                 self.voids += 1
