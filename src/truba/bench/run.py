@@ -23,7 +23,7 @@ from truba.bench.served import served
 from truba.bench.worker import Measure, Order, Worker, raise_file_limit
 from truba.client.target import Target
 
-Mode = Literal["embedded", "tcp", "url"]
+Mode = Literal["embedded", "tcp", "cluster", "url"]
 
 FILES_BESIDE_CLIENTS = 256
 """Of a pipe's process: segments, store, sockets of its own."""
@@ -40,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
     kind: int
     directory: Path  # measured in a temporary directory inside it
     target: Target | None = None  # of mode "url"
+    nats_server: str | None = None  # of mode "cluster": the binary to use
 
     @property
     def steps(self) -> int:
@@ -136,6 +137,12 @@ def _start(mode: Mode, plan: Plan, directory: Path, stack: ExitStack) -> Worker:
             pid: int | None
             pipe = stack.enter_context(served(directory, plan.kind, plan.record_bytes, max(plan.clients)))
             target, pid = Target(pipe.host, pipe.port), pipe.pid
+        case "cluster":
+            from truba.bench.clustered import clustered  # NATS is an extra
+
+            led = clustered(directory, plan.kind, plan.record_bytes, max(plan.clients), plan.nats_server)
+            leader = stack.enter_context(led)
+            target, pid = Target(leader.host, leader.port), leader.pid
         case "url":
             assert plan.target is not None
             target, pid = plan.target, None

