@@ -160,3 +160,10 @@ def test_others_cannot_relay_to_a_node_without_tcp(file: Path) -> None:
     rest = REST.replace('listen = "0.0.0.0:7433"', 'listen = ""\nunix = "sock"')
     (problem,) = problems(file, CLUSTER + NODES + rest)
     assert problem.startswith("12: node.listen: the other nodes relay clients to this one over TCP; give it an address")
+
+
+def test_a_request_must_fit_into_a_message(file: Path) -> None:
+    file.write_text(CLUSTER + NODES + REST + 'request_bytes_max = "16MiB"\n')
+    assert load(file).node.request_bytes_max == 16 << 20
+    (problem,) = problems(file, CLUSTER + NODES + REST + 'request_bytes_max = "17MiB"\n')
+    assert 'write "16MiB" or less' in problem

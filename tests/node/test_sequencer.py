@@ -10,8 +10,15 @@ import pytest
 from tests.node.test_life import kind
 from tests.node.world import World
 from truba.errors import LogPoisoned, UnknownOutcome
+from truba.log.memory import MemoryLog
+from truba.machine.digest import state_digest
+from truba.node.node import Node
+from truba.node.recovery import recover
 from truba.node.session import LocalSession
+from truba.store.memory import MemoryStore
 from truba.testing.jump import JumpClock
+
+KIND = kind()
 
 Jump = Callable[[Coroutine[object, object, None]], None]
 
@@ -126,5 +133,61 @@ def test_checkpoint_under_way_when_the_pipe_is_killed_loses_nothing(jump: Jump, 
                 assert node.machine.records(head.number) == [b"%d" % number]
             node.new(node.attach(), 7, [])  # something to write for the next one
             await world.durable()
+
+    jump(main())
+
+
+def test_a_batch_that_is_large_enough_is_full(jump: Jump, clock: JumpClock) -> None:
+    """However much one turn of the loop brings, no batch is much larger than the log says, and all keep their order."""
+
+    async def main() -> None:
+        log = MemoryLog(batch_bytes_max=1000, held=True)
+        store = MemoryStore()
+        node = Node(log, store, (KIND,), {}, clock=clock)
+        starting = asyncio.create_task(node.start())
+        while not starting.done():
+            log.release()
+            await asyncio.sleep(0)
+        owner = node.attach()
+        hold = node.new(owner, KIND.number, [b"first"])
+        for n in range(100):
+            node.append(hold, [b"%03d" % n + bytes(97)])
+        flushed = asyncio.create_task(node.sequencer.flush())
+        await asyncio.sleep(0)
+        batches = 0
+        while not flushed.done():
+            batches += log.release(1)
+            await asyncio.sleep(0)
+        assert batches >= 10
+        bodies = [batch for batch, _ in log.read(1)]
+        assert max(len(batch.body) for batch in bodies) < 1500
+        assert [record[:3] for record in node.machine.records(hold.number)][1:] == [b"%03d" % n for n in range(100)]
+        again = recover(log, store, {KIND.number: KIND})
+        assert state_digest(again) == state_digest(node.machine)
+        checkpoint = asyncio.create_task(node.checkpoint())
+        await asyncio.wait([checkpoint])
+        assert store.summary.applied == log.tail
+
+    jump(main())
+
+
+def test_a_small_batch_waits_for_the_one_before_where_the_log_says_so(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        log = MemoryLog(window=4, batch_bytes_min=500, held=True)
+        node = Node(log, MemoryStore(), (KIND,), {}, clock=clock)
+        starting = asyncio.create_task(node.start())
+        while not starting.done():
+            log.release()
+            await asyncio.sleep(0)
+        owner = node.attach()
+        before = node.sequencer.batches
+        for sizes in ([10], [10], [10], [600]):
+            for size in sizes:
+                node.new(owner, KIND.number, [bytes(size)])
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert node.sequencer.batches == before + 2  # the first at once; the others together, once they are large
+        log.release()
+        await node.sequencer.flush()
 
     jump(main())

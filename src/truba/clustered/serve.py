@@ -6,12 +6,14 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
 from truba import __version__
 from truba.clock import SystemClock
 from truba.cluster.door import Door
+from truba.cluster.log import BATCH_BYTES_MAX
 from truba.cluster.member import Member
 from truba.clustered.doors import ClusterDoors
 from truba.clustered.host import MemberHost
@@ -20,6 +22,7 @@ from truba.clustered.stream import jetstream_settings
 from truba.codec.chain import Chain
 from truba.compose import check_kinds, make_routes
 from truba.config import Config, read_secret
+from truba.config.cluster import REQUEST_BYTES_MAX
 from truba.errors import Deposed, LogRegression
 from truba.frontends.listening import Listen, bind
 from truba.machine.machine import Machine
@@ -38,6 +41,9 @@ log = structlog.get_logger("truba.cluster")
 
 EXIT_OK = 0
 EXIT_FAILED = 70
+
+MESSAGE_BYTES_MIN = BATCH_BYTES_MAX + REQUEST_BYTES_MAX + (1 << 20)
+"""A batch that one request has filled beyond its limit, and room for what stands around it."""
 
 AGAIN_S = 2.0
 """Between two tries to reach the stream at the start."""
@@ -58,6 +64,8 @@ async def serve_member(
     check_kinds(config.kinds)
     make_routes(config.kinds, transports)  # refused before anything starts
     name, clock = config.node.name, SystemClock()
+    request_bytes_max = min(settings.parser.request_bytes_max, REQUEST_BYTES_MAX)
+    settings = replace(settings, parser=replace(settings.parser, request_bytes_max=request_bytes_max))
     secret = read_secret(cluster.secret_file)
     stream = await _connect(config, stop)
     if stream is None:
@@ -207,7 +215,7 @@ async def _cluster_id(stream: JetStream, config: Config, stop: asyncio.Event) ->
                         " truba cluster import"
                     )
                 cluster_id = await stream.create(secrets.token_bytes(16))
-            refuse(await check(stream))
+            refuse(await check(stream, message_bytes_min=MESSAGE_BYTES_MIN))
         except StreamDown as error:
             if not told:
                 log.warning("waiting for JetStream", error=str(error))

@@ -20,6 +20,8 @@ from truba.config.table import NAME, FilePath, LogSize, Table, reader, refusal, 
 NATS_PORT = 4222
 SECRET_BYTES_MAX = 1024
 """Of the secret that nodes show each other: the door reads no more from a stranger."""
+REQUEST_BYTES_MAX = 16 << 20
+"""Of a client, in a cluster: with a batch before it, it must fit into one message, and servers take 64 MB at most."""
 NODES_MAX = 7
 """More copies make nothing safer: the stream itself has `replicas`."""
 

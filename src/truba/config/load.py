@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from truba.config.cluster import SECRET_BYTES_MAX, Cluster, ClusterNode
+from truba.config.cluster import REQUEST_BYTES_MAX, SECRET_BYTES_MAX, Cluster, ClusterNode
 from truba.config.locate import Lines
 from truba.config.locate import Path as Place
 from truba.config.model import ROUTES, Config, Frontend, KindTable, Node
@@ -249,6 +249,9 @@ def _clustered(config: Config) -> Iterator[tuple[Place, str, str]]:
     if node.listen is None:
         what = "the other nodes relay clients to this one over TCP"
         yield ("node", "listen"), what, 'give it an address, such as "0.0.0.0:7433"'
+    if "request_bytes_max" in node.model_fields_set and node.request_bytes_max > REQUEST_BYTES_MAX:
+        what = f"a request of {size_text(node.request_bytes_max)} does not fit into a message of the stream"
+        yield ("node", "request_bytes_max"), what, f'write "{size_text(REQUEST_BYTES_MAX)}" or less'
     for key, path in cluster.files.items():
         if key not in cluster.secret_files:
             try:

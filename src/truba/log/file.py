@@ -29,6 +29,9 @@ from truba.types import ORIGIN, Position
 
 Commit = Literal["auto", "inline", "thread"]
 
+BATCH_BYTES_MAX = 16 << 20
+"""Of events in a batch: written in tens of milliseconds, held in memory twice."""
+
 INLINE_BODY_BYTES_MAX = 256 << 10  # hashing and writing more than this takes the loop longer than two thread hops
 
 
@@ -143,6 +146,14 @@ class FileLog:
     @property
     def window(self) -> int:
         return 1
+
+    @property
+    def batch_bytes_max(self) -> int:
+        return BATCH_BYTES_MAX
+
+    @property
+    def batch_bytes_min(self) -> int:
+        return 0
 
     @property
     def space(self) -> Space:

@@ -26,10 +26,20 @@ class Shelf:
 class MemoryLog:
     """With `held=True` batches wait until `release` is called, as on a disk that takes its time; at most `window`."""
 
-    def __init__(self, shelf: Shelf | None = None, *, window: int = 1, held: bool = False) -> None:
+    def __init__(
+        self,
+        shelf: Shelf | None = None,
+        *,
+        window: int = 1,
+        held: bool = False,
+        batch_bytes_max: int = 16 << 20,
+        batch_bytes_min: int = 0,
+    ) -> None:
         self.shelf = shelf or Shelf()
         self.held = held
         self.space: Space = "plenty"
+        self.batch_bytes_max = batch_bytes_max
+        self.batch_bytes_min = batch_bytes_min
         self._window = window
         self._under_way: deque[tuple[LogBatch, Done]] = deque()
         self._failure: BaseException | None = None

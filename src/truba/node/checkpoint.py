@@ -53,10 +53,13 @@ class Checkpointer:
     def running(self) -> bool:
         return self._task is not None and not self._task.done()
 
-    def sealed(self, batch: Batch | None, size: int) -> None:
-        """The state is that of the log through a batch of `size` bytes: `batch`, or one that is durable already."""
+    def sealed(self, batch: Batch | None, size: int, exact: bool = True) -> None:
+        """A batch of `size` bytes goes into the log: `batch`, or one that is durable already.
+
+        `exact`: the state is that of the log through there, and not beyond.
+        """
         self._since_bytes += size + FRAME_BYTES
-        if self._since_bytes >= self._log_bytes and not self.running:
+        if exact and self._since_bytes >= self._log_bytes and not self.running:
             self._begin(batch)
 
     async def now(self) -> None:

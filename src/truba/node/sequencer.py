@@ -1,8 +1,8 @@
 """The sequencer: gathers the events of all clients into batches and lets answers go when their batch is durable.
 
-    stage(event)   applied to the machine at once, in the gathering batch
-    seal           gathering -> under way, as soon as the log has room; all sockets that are ready in one turn of the
-                   loop are read before, so their operations share one sync
+    stage(event)   applied to the machine at once, in the gathering batch; a batch that is large enough is full
+    seal           full, or gathering -> under way, as soon as the log has room; all sockets that are ready in one turn
+                   of the loop are read before, so their operations share one sync
     settled        answers leave, in order; or the log failed: nothing in memory may be trusted, the node ends
 
 It never looks into events and never decides.
@@ -26,6 +26,10 @@ Waiter = Callable[[bool], None]
 """Called with True once the batch is durable, with False when its outcome is unknown."""
 
 
+EVENT_BYTES = 16
+"""About what an event takes besides its payload."""
+
+
 class _Durable(asyncio.Future[None]):
     """Shared by all who await one batch, so a waiter that is cancelled must not cancel it for the others.
 
@@ -40,12 +44,13 @@ class _Durable(asyncio.Future[None]):
 class Batch:
     """Events that become durable together, and who waits for that."""
 
-    __slots__ = ("_future", "bytes", "events", "outcome", "position", "waiters")
+    __slots__ = ("_future", "bytes", "events", "last_seq", "outcome", "position", "waiters")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.waiters: list[Waiter] = []
-        self.bytes = 0  # about: payload only
+        self.bytes = 0  # about
+        self.last_seq = 0  # of its last event, once it is full or sealed
         self.position = ORIGIN  # of its last event, once durable
         self.outcome: bool | None = None  # durable or unknown, once that is known
         self._future: _Durable | None = None
@@ -80,14 +85,16 @@ class Sequencer:
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
         self._gathering = Batch()
+        self._full: deque[Batch] = deque()
         self._under_way: deque[Batch] = deque()
+        self._bytes_max = log.batch_bytes_max
         self._scheduled = False
         self.failed = False
         self._closed = False
         self._to_release: deque[Batch] = deque()
         self._releasing = False
-        self.on_seal: Callable[[Batch, int], None] | None = None
-        """Called with each batch and its bytes when it is sealed: the state is that of the log through there."""
+        self.on_seal: Callable[[Batch, int, bool], None] | None = None
+        """Called with each batch and its bytes when it is sealed; True: the state is that of the log through there."""
         self.batches = 0
         self.events = 0
 
@@ -96,6 +103,8 @@ class Sequencer:
         """The newest batch that is not durable yet; what waits for it has waited for everything decided so far."""
         if self._gathering.events:
             return self._gathering
+        if self._full:
+            return self._full[-1]
         return self._under_way[-1] if self._under_way else None
 
     def stage(self, event: Event, size: int = 0) -> int:
@@ -111,7 +120,11 @@ class Sequencer:
             raise UnknownOutcome(f"the pipe stops: {error}; outcome unknown") from error
         batch = self._gathering
         batch.events.append(event)
-        batch.bytes += size
+        batch.bytes += size + EVENT_BYTES
+        if batch.bytes >= self._bytes_max:
+            batch.last_seq = seq
+            self._full.append(batch)
+            self._gathering = Batch()
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
@@ -134,20 +147,28 @@ class Sequencer:
         self._seal()
 
     def _seal(self) -> None:
+        """Whatever cannot be sealed now is when a batch settles."""
+        while self._full and not self.failed and len(self._under_way) < self._log.window:
+            self._send(self._full.popleft())
         batch = self._gathering
-        events = batch.events
-        if not events or self.failed or len(self._under_way) >= self._log.window:
-            return  # with the log full, `_settled` comes back here
-        last_seq = self._machine.seq
+        if not batch.events or self._full or self.failed or len(self._under_way) >= self._log.window:
+            return
+        if self._under_way and batch.bytes < self._log.batch_bytes_min:
+            return
+        batch.last_seq = self._machine.seq
         self._gathering = Batch()
+        self._send(batch)
+
+    def _send(self, batch: Batch) -> None:
+        events = batch.events
         self._under_way.append(batch)
         self.batches += 1
         self.events += len(events)
         try:
             body = encode_batch(events)
             if self.on_seal is not None:
-                self.on_seal(batch, len(body))
-            first_seq = last_seq - len(events) + 1
+                self.on_seal(batch, len(body), batch.last_seq == self._machine.seq)
+            first_seq = batch.last_seq - len(events) + 1
             self._log.append(LogBatch(self._machine.term, first_seq, len(events), body), self._settled)
         except Exception as error:  # whatever it is: the events are applied and not in the log
             self.fail(error)
@@ -164,7 +185,7 @@ class Sequencer:
         if self._releasing:
             return  # the batch before this one is still being answered, further up the stack
         self._releasing = True
-        if self._gathering.events and not self._scheduled:
+        if (self._full or self._gathering.events) and not self._scheduled:
             self._seal()  # first the disk, then the answers: they overlap
         while self._to_release:
             batch = self._to_release.popleft()
@@ -181,8 +202,9 @@ class Sequencer:
         if self.failed:
             return
         self.failed = True
-        lost = [*self._under_way, self._gathering]
+        lost = [*self._under_way, *self._full, self._gathering]
         self._under_way.clear()
+        self._full.clear()
         self._gathering = Batch()
         for batch in lost:
             batch.outcome = False

@@ -48,6 +48,14 @@ class Log(Protocol):
         """How many batches may be under way at once (`append` called, `done` not yet)."""
 
     @property
+    def batch_bytes_max(self) -> int:
+        """Whoever gathers batches ends one when it has about so many bytes of events."""
+
+    @property
+    def batch_bytes_min(self) -> int:
+        """While a batch is under way, the next one is worth being sent behind it from about this size on."""
+
+    @property
     def space(self) -> Space:
         """ "low": only the reserve is left; whoever decides should refuse what grows the data."""
 
