@@ -52,12 +52,13 @@ class Dispatcher:
         self._routes: Iterable[Route] = tuple(dict.fromkeys(routes.values()))
         self._scheduled = False
         self._running = False
+        self._started = False
         self._first = 0  # the lane that begins the next turn
         self._emptied = asyncio.Event()
         self.deliveries = 0
 
     def start(self) -> None:
-        self._running = True
+        self._running = self._started = True
         for route in self._routes:
             route.start(self._node, self.wake)
         self.wake()
@@ -88,7 +89,8 @@ class Dispatcher:
 
     async def stop(self) -> None:
         self.pause()
-        await asyncio.gather(*(route.stop() for route in self._routes))
+        if self._started:  # else the node was deposed, or failed, before it had any
+            await asyncio.gather(*(route.stop() for route in self._routes))
 
     def wake(self) -> None:
         if not self._scheduled and self._running:
