@@ -12,16 +12,19 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PIP_TOOLS := pip-tools==7.6.2
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo bench lint format lock clean
+.PHONY: help test demo cluster-demo bench lint format lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 demo: $(STAMP) ## see work that killed processes left behind get finished
 	$(BIN)/truba demo $(ARGS)
+
+cluster-demo: $(STAMP) ## the same with three nodes on three nats-servers, whose leaders are killed
+	$(BIN)/truba demo --cluster $(ARGS)
 
 bench: $(STAMP) ## measure operations a second, embedded and over TCP
 	$(BIN)/truba bench $(ARGS)

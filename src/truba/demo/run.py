@@ -3,52 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import itertools
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from truba.client.admin import Admin
 from truba.demo.bank import Banks
-from truba.demo.killer import HANDLER_DIES_AT, PAUSES_AT, PIPE_DIES_AT, Killer
+from truba.demo.killer import HANDLER_DIES_AT, PAUSES_AT, Killer
 from truba.demo.orders import Order, Orders
 from truba.demo.processes import Child
 from truba.demo.proof import Proof, prove
 from truba.demo.show import Show
+from truba.demo.side import DemoFailed, Side, until
 from truba.demo.transfers import KIND, Transfer
-from truba.errors import OperationError, TrubaError
+from truba.errors import OperationError
 
 WORKERS = 4
 PAUSE_S = 3.0
 """Longer than idle_timeout: the paused worker's session is the handler's when it wakes up."""
 
 HANDLER_DOWN_S = 0.5
-PIPE_DOWN_S = 0.3
 DEADLINE_S = 300.0
 """For slow disks; a machine with a common SSD needs a tenth of it."""
-
-CONFIG = """\
-[node]
-data = "pipe"
-listen = "127.0.0.1:0"
-
-[kinds.transfer]
-number = {kind}
-handler = "truba://{handler}"
-recovery_delay = "200ms"
-jitter = "100ms"
-backoff = {{ base = "100ms", factor = 2, cap = "1s" }}
-handler_timeout = "5s"
-idle_timeout = "1500ms"
-concurrency = 8
-"""
-
-
-class DemoFailed(TrubaError):
-    """Something happened that no kill explains."""
 
 
 @dataclass(slots=True)
@@ -58,7 +38,8 @@ class Kills:
     at_points: Counter[str] = field(default_factory=Counter)
     from_outside: int = 0
     handler: int = 0
-    pipe: int = 0
+    pipe: Counter[str] = field(default_factory=Counter)
+    """One pipe: `pipe`. A cluster: `leader`, `JetStream leader`, and `step-down`, which is none."""
     pauses: int = 0
 
     @property
@@ -71,7 +52,7 @@ class Kills:
             "at_points": dict(self.at_points),
             "from_outside": self.from_outside,
             "handler": self.handler,
-            "pipe": self.pipe,
+            "pipe": dict(self.pipe),
             "pauses": self.pauses,
         }
 
@@ -88,6 +69,10 @@ class Outcome:
     """Transfers that a worker lost to the handler while it was still alive: its late writes were fenced."""
     handed_over: int
     """Hand-overs to the handler, as it tells itself; the proof does not rest on it."""
+    silence_s: dict[str, float]
+    """After each kind of kill: the longest time in which no worker said anything."""
+    agreed: dict[str, object]
+    """Of a cluster: the Index and the digest that all nodes came to."""
     proof: Proof
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,12 +84,12 @@ class Demo:
     """One run in `directory`, which must be empty."""
 
     def __init__(
-        self, directory: Path, transfers: Sequence[Transfer], *, seed: int, with_pipe: bool, show: Show
+        self, directory: Path, transfers: Sequence[Transfer], *, seed: int, side: Side | None, show: Show
     ) -> None:
         self._directory = directory
         self._transfers = transfers
         self._seed = seed
-        self._with_pipe = with_pipe
+        self._side = side
         self._show = show
         self._board = show.board
         self._killer = Killer(seed)
@@ -118,9 +103,12 @@ class Demo:
         self._taken_away = 0
         self._handed_over = 0
         self._handler_address = ""
-        self._pipe_address = ""
-        self._handler_up, self._pipe_up = asyncio.Event(), asyncio.Event()
+        self._handler_up = asyncio.Event()
         self._stopping = False
+        self._killing: asyncio.Task[None] | None = None
+        self._agreed: dict[str, object] = {}
+        self._heard_s = 0.0
+        self._silence_s: dict[str, float] = {}
 
     async def run(self) -> Outcome:
         """DemoFailed when something happens that no kill explains. No child is left, whatever happens."""
@@ -139,34 +127,42 @@ class Demo:
             raise _first(group) from group
         finally:
             await asyncio.gather(*(child.kill() for child in self._children))
+            if self._side is not None:
+                await self._side.end()
+                self._kills.pipe = self._side.kills
         return Outcome(
-            with_pipe=self._with_pipe,
+            with_pipe=self._side is not None,
             seed=self._seed,
             took_s=round(loop.time() - started_s, 1),
             kills=self._kills,
             given_again=self._orders.given_again,
             taken_away=self._taken_away,
             handed_over=self._handed_over,
+            silence_s=self._silence_s,
+            agreed=self._agreed,
             proof=prove(self._directory, self._transfers),
         )
 
     async def _all_work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             others = []
-            if self._with_pipe:
+            side = self._side
+            if side is not None:
                 others.append(tasks.create_task(self._keep_handler()))
                 await self._handler_up.wait()
-                others.append(tasks.create_task(self._keep_pipe()))
-                others.append(tasks.create_task(self._watch_pipe()))
-                await self._pipe_up.wait()
-                others.append(tasks.create_task(self._kill_pipe()))
+                others.append(tasks.create_task(side.run(self._handler_address)))
+                await side.up.wait()
+                others.append(tasks.create_task(self._watch_pipe(side)))
+                self._killing = tasks.create_task(side.kill(lambda: self._progress))
+                others.append(self._killing)
             workers = [tasks.create_task(self._keep_worker(f"worker {n}")) for n in range(1, WORKERS + 1)]
             others.append(tasks.create_task(self._kill_workers()))
             await asyncio.wait(workers)
-            if self._with_pipe:
+            if side is not None:
                 await self._settled()
                 self._stopping = True
-                await self._stop_cleanly()
+                self._agreed = await side.stop()
+                await self._stop_handler()
             for task in others:
                 task.cancel()
 
@@ -174,7 +170,7 @@ class Demo:
 
     async def _keep_worker(self, name: str) -> None:
         """Start it, give it orders, start another when it dies, until every transfer is taken."""
-        pipe = ("--pipe", f"truba://{self._pipe_address}") if self._with_pipe else ()
+        pipe = [word for url in self._side.urls for word in ("--pipe", url)] if self._side is not None else []
         while (order := await self._orders.next()) is not None:
             log = self._directory / "workers.log"
             child = await self._start(name, "truba.demo.worker", str(self._directory), *pipe, log=log)
@@ -182,6 +178,7 @@ class Demo:
             last = order
             async for line in child.lines():
                 what, _, detail = line.split(" ", 2)
+                self._heard()
                 if what == "taken":
                     self._orders.take(last)
                     self._board.taken = self._orders.taken
@@ -241,7 +238,7 @@ class Demo:
                 self._show.news(f"{child.name} killed from outside", "kill")
 
     def _maybe_pause(self, child: Child) -> None:
-        if self._with_pipe and self._pauses_left and self._progress >= self._pauses_left[0]:
+        if self._side is not None and self._pauses_left and self._progress >= self._pauses_left[0]:
             del self._pauses_left[0]
             self._kills.pauses += 1
             self._paused.add(child)
@@ -252,6 +249,15 @@ class Demo:
     def _wake(self, child: Child) -> None:
         child.signal(signal.SIGCONT)
         self._paused.discard(child)
+
+    def _heard(self) -> None:
+        """A worker has got on. Silence before counts for what was killed last."""
+        now_s = asyncio.get_running_loop().time()
+        kills = self._side.kills if self._side is not None else Counter[str]()
+        last = next(reversed(kills), None) if kills else None
+        if last is not None and self._heard_s:
+            self._silence_s[last] = round(max(self._silence_s.get(last, 0.0), now_s - self._heard_s), 2)
+        self._heard_s = now_s
 
     @property
     def _progress(self) -> float:
@@ -285,32 +291,8 @@ class Demo:
                 return
             await asyncio.sleep(HANDLER_DOWN_S)
 
-    async def _keep_pipe(self) -> None:
-        config = self._directory / "truba.toml"
-        config.write_text(CONFIG.format(kind=KIND, handler=self._handler_address))
-        log = self._directory / "pipe.log"
-        while True:
-            listen = ("--listen", self._pipe_address) if self._pipe_address else ()
-            child = await self._start(
-                "pipe", "truba", "serve", "--config", str(config), "--json", *listen, log=log, tells="stderr"
-            )
-            with log.open("a") as log_file:
-                async for line in child.lines():
-                    log_file.write(line + "\n")
-                    log_file.flush()
-                    if line.startswith("{") and (said := json.loads(line))["event"] == "ready":
-                        self._pipe_address = said["listen"]
-                        self._pipe = child
-                        self._pipe_up.set()
-                        self._board.others["pipe"] = "up"
-                        self._show.news(f"the pipe is up at {self._pipe_address}", "good")
-            self._pipe_up.clear()
-            if await self._died(child, self._kills.pipe):
-                return
-            await asyncio.sleep(PIPE_DOWN_S)
-
     async def _died(self, child: Child, kills: int) -> bool:
-        """The pipe or the handler has ended; True when it was asked to."""
+        """The handler has ended; True when it was asked to."""
         code = await child.wait()
         self._children.discard(child)
         self._board.others[child.name] = "stopped" if self._stopping else "killed"
@@ -320,18 +302,12 @@ class Demo:
             raise DemoFailed(f"the {child.name} ended with {code}; see {self._directory / f'{child.name}.log'}")
         return False
 
-    async def _kill_pipe(self) -> None:
-        await _until(lambda: self._progress >= PIPE_DIES_AT)
-        self._kills.pipe += 1
-        self._pipe.signal(signal.SIGKILL)
-        self._show.news("the pipe killed; what it acknowledged is in its log", "kill")
-
-    async def _watch_pipe(self) -> None:
+    async def _watch_pipe(self, side: Side) -> None:
         """Keep the board's count of sessions; None while the pipe does not answer."""
-        while True:
-            await self._pipe_up.wait()
+        for number in itertools.count():
+            await side.up.wait()
             try:
-                admin = await Admin.connect(f"truba://{self._pipe_address}", timeout_s=2.0)
+                admin = await Admin.connect(side.urls[number % len(side.urls)], timeout_s=2.0)
                 try:
                     while True:
                         counts = await admin.counts()
@@ -346,9 +322,11 @@ class Demo:
     async def _settled(self) -> None:
         """Every transfer was taken; wait until the pipe knows of no session any more."""
         self._show.news("every transfer is begun; waiting for the last unfinished sessions")
-        await _until(lambda: self._kills.pipe == 1 and self._kills.handler == 1)
+        killing = self._killing
+        assert killing is not None
+        await until(lambda: killing.done() and self._kills.handler == 1)
         self._board.unfinished = None  # look again: what is there may be older than the last order
-        await _until(self._none_unfinished)
+        await until(self._none_unfinished)
 
     def _none_unfinished(self) -> bool:
         counts = self._board.unfinished
@@ -356,22 +334,16 @@ class Demo:
             raise DemoFailed(f"the pipe parked {counts['parked']} sessions")
         return counts is not None and not any(counts.values())
 
-    async def _stop_cleanly(self) -> None:
-        """SIGTERM to the pipe, then to the handler; their keepers check that they end with 0."""
-        for name in ("pipe", "handler"):
-            for child in [child for child in self._children if child.name == name]:
-                child.signal(signal.SIGTERM)
-                await child.wait()
+    async def _stop_handler(self) -> None:
+        """SIGTERM; its keeper checks that it ends with 0."""
+        for child in [child for child in self._children if child.name == "handler"]:
+            child.signal(signal.SIGTERM)
+            await child.wait()
 
     async def _start(self, name: str, module: str, *args: str, log: Path, **options: Any) -> Child:
         child = await Child.start(name, module, *args, log=log, **options)
         self._children.add(child)
         return child
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - fifty looks a second cost less than an event for each of these conditions
-        await asyncio.sleep(0.02)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

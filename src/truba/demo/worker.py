@@ -105,16 +105,16 @@ def say(what: str, transfer: Transfer, detail: str = "") -> None:
     print(f"{what} {transfer.id} {detail}\n", end="", flush=True)  # noqa: T201 - the answer to an order
 
 
-def connected(url: str | None) -> AbstractContextManager[Pipe]:
-    if url is None:
+def connected(urls: list[str] | None) -> AbstractContextManager[Pipe]:
+    if urls is None:
         return nullcontext(NoPipe())
-    return truba.sync.connect(url, grace_s=GRACE_S, connect_timeout_s=20.0)
+    return truba.sync.connect(urls, grace_s=GRACE_S, connect_timeout_s=20.0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("banks", type=Path)
-    parser.add_argument("--pipe", help="URL; without it, work without a pipe")
+    parser.add_argument("--pipe", action="append", help="URL, one for each node; without it, work without a pipe")
     options = parser.parse_args()
     with Banks(options.banks) as banks, connected(options.pipe) as pipe:
         for line in sys.stdin:
