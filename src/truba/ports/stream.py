@@ -75,10 +75,12 @@ class Tail(Protocol):
         """The next messages, at least one, in order; or none: nothing new, but the stream has just proved to be up.
 
         A jump in the numbers is a hole in the stream itself, never one of the reader's making. While the stream is
-        down it waits, and goes on where it was. StreamGone.
+        down it waits, and goes on where it was. Given up (cancelled), it loses nothing. StreamGone; StreamDown: the
+        tail was closed.
         """
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Whoever waits in `take`, or calls it later, hears StreamDown."""
 
 
 class Stream(Protocol):

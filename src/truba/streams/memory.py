@@ -132,11 +132,14 @@ class MemoryTail:
         self._next = after_seq + 1
         self._news = asyncio.Event()
         self._unwatch = stream.sea.watch(self._news.set)
+        self._closed = False
 
     async def take(self) -> Sequence[Message]:
         stream, sea = self._stream, self._stream.sea
         while True:
             self._news.clear()
+            if self._closed:
+                raise StreamDown("the tail was closed")
             if sea.gone:
                 raise StreamGone("there is no such stream")
             if stream.connected and sea.up:
@@ -153,4 +156,6 @@ class MemoryTail:
                     return ()
 
     async def close(self) -> None:
+        self._closed = True
         self._unwatch()
+        self._news.set()
