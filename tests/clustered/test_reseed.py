@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 import truba
+from tests.clustered.support import records_of, run_truba
 from truba.streams.jetstream import JetStream
 from truba.testing.nats import NatsServers
 from truba.testing.nodes import KIND, Nodes
-
-
-async def run_truba(*args: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "truba", *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
-async def records_of(nodes: Nodes) -> dict[str, list[bytes]]:
-    """All sessions with their records, as the leader shows them."""
-    found: dict[str, list[bytes]] = {}
-    async with truba.connect(nodes.urls, connect_timeout_s=30) as pipe:
-        _, sessions = await pipe.request(b"LS", read=True)
-        for session in sessions:
-            fields = dict(zip(session[::2], session[1::2], strict=True))
-            shown = await pipe.request(b"SHOW", fields[b"id"], read=True)
-            shown = dict(zip(shown[::2], shown[1::2], strict=True))
-            found[fields[b"id"].decode()] = shown[b"records"]
-    return found
 
 
 @pytest.mark.timeout(240)
