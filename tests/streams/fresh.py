@@ -30,16 +30,22 @@ async def connected(servers: NatsServers, **changes: object) -> JetStream:
                 return stream
 
 
-async def removed(servers: NatsServers) -> None:
-    """Remove the stream that the test before has left."""
-    stream = await JetStream.connect(servers.settings())
-    await stream.remove()
-    await stream.close()
-
-
 async def fresh(servers: NatsServers, **changes: object) -> JetStream:
-    await removed(servers)
-    return await connected(servers, **changes)
+    """A new stream. One that begins with messages of a removed one, as it may on a single server, is removed again."""
+    async with asyncio.timeout(30):
+        while True:
+            stream = await JetStream.connect(servers.settings())
+            await stream.remove()
+            await stream.close()
+            stream = await connected(servers, **changes)
+            if not (await stream.bounds()).last:
+                return stream
+            await stream.close()
+
+
+async def emptied(servers: NatsServers) -> None:
+    """What the test before has left is gone."""
+    await (await fresh(servers)).close()
 
 
 async def leading(stream: JetStream, writer: str = "a", window: int = 4) -> WholeLog:

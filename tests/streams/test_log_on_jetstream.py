@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.logs import lead
 from tests.log.support import FaultyDisk
-from tests.streams.fresh import CLUSTER, connected, removed
+from tests.streams.fresh import CLUSTER, connected, emptied
 from truba.codec.chain import Chain
 from truba.log.file import FileLog
 from truba.ports.log import Log
@@ -25,7 +25,7 @@ class OnJetStream(LogSuite):
     window = 4
 
     def opening(self, servers: NatsServers, directory: Path) -> Opener:
-        asyncio.run(removed(servers))
+        asyncio.run(emptied(servers))
         self.disk = FaultyDisk()
         connections: list[JetStream] = []
         keepers: list[asyncio.Task[None]] = []

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.streams.fresh import connected, removed
+from tests.streams.fresh import connected, emptied
 from truba.ports.stream import Stream
 from truba.streams.jetstream import JetStream
 from truba.streams.memory import MemoryStream, Sea
@@ -29,7 +29,7 @@ class TestMemoryStream(StreamSuite):
 class TestJetStream(StreamSuite):
     @pytest.fixture
     def opener(self, server: NatsServers) -> Callable[[], Awaitable[Stream]]:
-        asyncio.run(removed(server))
+        asyncio.run(emptied(server))
         return lambda: connected(server)
 
     async def remove(self, stream: Stream) -> None:

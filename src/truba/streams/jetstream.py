@@ -20,8 +20,8 @@ from truba.streams.tail import JetStreamTail
 CLUSTER_ID = "truba-cluster"
 NAME_IN_USE = 10058
 NO_MESSAGE = 10037
-NOT_NOW = frozenset((10005, 10008, 10009, 10023, 10118))
-"""Refusals that pass: too few servers up, no leader, not ready."""
+NOT_NOW = frozenset((10005, 10008, 10009, 10023, 10049, 10118))
+"""Refusals that pass: too few servers up, no leader, not ready, the one of that name not cleared away yet."""
 
 
 def stream_config(settings: JetStreamSettings, cluster_id: bytes) -> dict[str, Any]:
@@ -84,7 +84,9 @@ class JetStream:
     async def create(self, cluster_id: bytes) -> bytes:
         """Make the stream, for the cluster with that id (16 bytes); the id of the stream that is there now.
 
-        It is another one when another node was quicker. ConfigError: JetStream will not have it. StreamDown.
+        It is another one when another node was quicker. And it need not be empty: a single server that still clears
+        away a large stream of this name begins the new one with messages of a removed one, or cannot store it yet
+        (seen on 2.15.1; StreamDown). ConfigError: JetStream will not have it. StreamDown.
         """
         try:
             await self.link.ask(f"STREAM.CREATE.{self.settings.stream}", stream_config(self.settings, cluster_id))

@@ -46,6 +46,7 @@ class Link:
         self.generation = 0
         self.last_error: Exception | None = None
         self._client: Client | None = None
+        self._denied = ""
         self._closing = False
         self._renewal: asyncio.Task[None] | None = None
         self._moved_s = 0.0
@@ -117,6 +118,7 @@ class Link:
 
     async def _dial(self) -> Client:
         settings, client = self.settings, Client()
+        self._denied = ""
 
         async def broken() -> None:
             self.on_down("the connection to NATS broke")
@@ -167,9 +169,9 @@ class Link:
     def _refused(self, error: Exception) -> Exception:
         last = self.last_error if isinstance(error, TimeoutError) and self.last_error is not None else error
         where = ", ".join(self.settings.servers)
-        if "authorization" in str(last).lower():
+        if self._denied:  # whatever came after it: each try may end otherwise, with a reset for example
             return ConfigError(
-                f"NATS at {where} does not let us in: {_words(last)}; check user, password or credentials"
+                f"NATS at {where} does not let us in: {self._denied}; check user, password or credentials"
             )
         return StreamDown(f"NATS at {where}: {_words(last)}")
 
@@ -188,6 +190,8 @@ class Link:
     async def _remember(self, error: Exception) -> None:
         # Whoever waits sees the effect; this is only for the words that tell why.
         self.last_error = error
+        if "authorization" in str(error).lower():
+            self._denied = _words(error)
         log.debug("NATS: %s", _words(error))
 
 

@@ -25,6 +25,12 @@ from truba.streams.settings import JetStreamSettings
 
 OLDEST = (2, 14, 4)
 NEWEST_MAJOR = 2
+FORBIDDEN = {
+    "no_ack": "nothing would be acknowledged",
+    "allow_rollup_hdrs": "a message could drop those before it",
+    "allow_msg_ttl": "a message could say when it is dropped",
+}
+"""Flags of a stream that truba leaves out when it makes one."""
 ANSWERS_S = 0.5
 """How long further servers may take to answer after the first one."""
 
@@ -98,6 +104,11 @@ def _of_stream(info: Mapping[str, Any], settings: JetStreamSettings) -> Iterator
         elif given != value:
             hint = hints.get(key, lambda _: "truba needs it so")(value)
             yield Problem(where, f"{key} is {given!r}", f"set it to {value!r}: {hint}")
+    for key, harm in FORBIDDEN.items():
+        if config.get(key):
+            yield Problem(where, f"{key} is {config[key]!r}", f"set it to false: {harm}")
+    if config.get("persist_mode", "default") not in ("", "default"):
+        yield Problem(where, f"persist_mode is {config['persist_mode']!r}", "it acknowledges before it has synced")
     for key in ("mirror", "sources", "republish", "subject_transform"):
         if config.get(key):
             yield Problem(where, f"it has {key}", "remove that: every message must come from a node")
@@ -188,15 +199,14 @@ async def _ask_servers(settings: JetStreamSettings) -> list[dict[str, Any]]:
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
             await client.connect(list(settings.servers), allow_reconnect=False, error_cb=remember, **who)
-        try:
-            return await _gather(client)
-        finally:
-            await client.close()
+        return await _gather(client)
     except (NatsError, OSError) as error:
         told = next((str(each) for each in [*errors, error] if "authorization" in str(each).lower()), "")
         if told:
             raise StreamUnfit(f"NATS does not let system_user {settings.system_user!r} in: {told}") from error
         raise StreamDown(f"the servers' own account: {error or type(error).__name__}") from error
+    finally:
+        await client.close()
 
 
 async def _gather(client: Client) -> list[dict[str, Any]]:

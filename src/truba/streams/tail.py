@@ -60,7 +60,8 @@ class _Consumer:
         # $JS.ACK.STREAM.CONSUMER.DELIVERIES.SEQ.COUNT.TIME.PENDING, or with a domain and an account before STREAM
         at = 5 if len(tokens) == 9 else 7
         seq, count = int(tokens[at]), int(tokens[at + 1])
-        if count != self._received + 1 or len(message.data) > self._room_bytes:
+        full = self._queue and len(message.data) > self._room_bytes  # one at a time there is room for any message
+        if count != self._received + 1 or full:
             self.lost = True
             return
         self._received = count

@@ -34,6 +34,7 @@ from truba.streams.settings import JetStreamSettings
 
 START_TIMEOUT_S = 60.0
 POLL_S = 0.05
+STEPPED_DOWN_S = 5.0
 PASSWORDS = {"truba": "truba-password", "admin": "admin-password", "sys": "sys-password"}
 """Of the users: `truba` may do what a node needs and no more, `admin` anything in the same account, `sys` looks at
 the servers themselves."""
@@ -312,12 +313,18 @@ class NatsServers:
         """Have the stream's leader hand over (to that server), and wait for the new leader; its name."""
         before = await self.leader(stream)
         placement = {} if to is None else {"placement": {"preferred": to}}
-        answer = await self.ask(f"STREAM.LEADER.STEPDOWN.{stream}", placement)
-        if not answer.get("success"):
-            raise ServersFailed(f"stream {stream} does not step down: {answer}")
-        while (now := await self.leader(stream)) == before:  # noqa: ASYNC110 what it waits for is another process's
-            await asyncio.sleep(POLL_S)
-        return now
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while True:
+                    answer = await self.ask(f"STREAM.LEADER.STEPDOWN.{stream}", placement)
+                    if not answer.get("success"):
+                        raise ServersFailed(f"stream {stream} does not step down: {answer}")
+                    for _ in range(round(STEPPED_DOWN_S / POLL_S)):
+                        if (now := await self.leader(stream)) != before:
+                            return now
+                        await asyncio.sleep(POLL_S)
+                    # elected again: the one that it had in mind did not stand
+        raise ServersFailed(f"stream {stream} is still led by {before} after {START_TIMEOUT_S} s")
 
     async def ask(self, what: str, content: dict[str, Any] | None = None, timeout_s: float = 2.0) -> dict[str, Any]:
         """One request to JetStream's own interface, as `admin`: `ask("STREAM.PURGE.truba", {"seq": 5})`."""
@@ -329,21 +336,11 @@ class NatsServers:
     @contextlib.asynccontextmanager
     async def connected(self, user: str = "admin", name: str | None = None) -> AsyncIterator[Client]:
         """A plain client of NATS: to that server, or to any that runs."""
-        names = self.names if name is None else (name,)
-        client: Client | None = None
+        names = [each for each in (self.names if name is None else (name,)) if self.pid(each) is not None]
+        client = None
         for each in names:
-            if self.pid(each) is None:
-                continue
             try:
-                client = await nats.connect(
-                    self.url(each),
-                    connect_timeout=2,
-                    allow_reconnect=False,
-                    max_reconnect_attempts=1,  # 0 would be for ever, and counts while connecting too
-                    reconnect_time_wait=0,
-                    error_cb=_ignore,
-                    **({} if self.config.access == "none" else {"user": user, "password": PASSWORDS[user]}),
-                )
+                client = await self._dial(each, user)
                 break
             except (OSError, nats.errors.Error, TimeoutError):
                 if each == names[-1]:
@@ -354,6 +351,24 @@ class NatsServers:
             yield client
         finally:
             await client.close()
+
+    async def _dial(self, name: str, user: str) -> Client:
+        client = Client()
+        who = {} if self.config.access == "none" else {"user": user, "password": PASSWORDS[user]}
+        try:
+            await client.connect(
+                self.url(name),
+                connect_timeout=2,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # 0 would be for ever, and counts while connecting too
+                reconnect_time_wait=0,
+                error_cb=_ignore,
+                **who,  # type: ignore[arg-type]
+            )
+        except BaseException:
+            await client.close()
+            raise
+        return client
 
     def end(self) -> None:
         """Kill every server and give the ports back. The data stays."""
@@ -378,7 +393,7 @@ class NatsServers:
         if config.jetstream:
             lines.append(
                 f'jetstream {{ store_dir: "{server.directory}", max_file_store: 4GB, max_memory_store: 256MB, '
-                f"sync_interval: {config.sync} }}"
+                f'sync_interval: "{config.sync}" }}'
             )
         if len(self._servers) > 1:
             routes = ", ".join(f'"nats://{each.route[0]}:{each.route[1]}"' for each in self._servers.values())
