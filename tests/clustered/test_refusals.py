@@ -29,7 +29,7 @@ async def refused(nodes: Nodes, expected: int = 2) -> str:
 
 
 async def test_servers_that_are_too_weak(tmp_path: Path) -> None:
-    config = NatsConfig(sync='"2m"', max_payload="8MB")
+    config = NatsConfig(sync="2m", max_payload="8MB")
     async with (
         await NatsServers.start(tmp_path / "nats", 1, config) as servers,
         Nodes(tmp_path / "nodes", servers, ["a"]) as nodes,
