@@ -98,7 +98,7 @@ def test_toml(block: Block, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", named("sh"))
 def test_commands(block: Block) -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for line in block.text.splitlines():
         match shlex.split(line, comments=True):
             case ["make", target, *_]:

@@ -33,12 +33,23 @@ class Orders:
         self._waiting = deque(Order(t, deaths.get(t.id, "")) for t in transfers)
         self._changed = asyncio.Event()
         self.total = len(self._waiting)
+        self.limit = self.total
         self.taken = 0
         self.given_again = 0
 
+    @property
+    def progress(self) -> float:
+        """Share of the transfers taken."""
+        return self.taken / self.total
+
+    def hold_at(self, share: float) -> None:
+        """Give out no more once this share is taken; 1: give out all."""
+        self.limit = max(1, round(self.total * share))
+        self._changed.set()
+
     async def next(self) -> Order | None:
-        """The next one to give out; waits while others may still come back. None: all are taken."""
-        while not self._waiting:
+        """The next one to give out; waits while others may still come back, or are held. None: all are taken."""
+        while not self._waiting or self.taken >= self.limit:
             if self.taken == self.total:
                 return None
             self._changed.clear()

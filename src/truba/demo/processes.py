@@ -16,7 +16,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
+from truba.errors import TrubaError
+
 LINE_BYTES_MAX = 1 << 20
+
+
+class DemoFailed(TrubaError):
+    """Something happened that no kill explains."""
 
 
 class Child:
@@ -75,6 +81,18 @@ class Child:
             os.close(self._pidfd)
             self._pidfd = -1
         return code
+
+    async def ended(self, *, stopping: bool, kills: int, log: Path) -> bool:
+        """Wait for the end of one that dies once: True when it was asked to stop, False when it was killed.
+
+        DemoFailed: neither was done to it, or it did not stop cleanly.
+        """
+        code = await self.wait()
+        if code == 0 and stopping:
+            return True
+        if code != -signal.SIGKILL or kills != 1:
+            raise DemoFailed(f"the {self.name} ended with {code}; see {log}")
+        return False
 
     async def kill(self) -> None:
         """SIGKILL, and wait for its end. A stopped process dies too."""

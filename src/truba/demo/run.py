@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from truba.client.admin import Admin
 from truba.demo.bank import Banks
 from truba.demo.killer import HANDLER_DIES_AT, PAUSES_AT, Killer
 from truba.demo.orders import Order, Orders
-from truba.demo.processes import Child
+from truba.demo.pipes import Account, Pipe, until
+from truba.demo.processes import Child, DemoFailed
 from truba.demo.proof import Proof, prove
 from truba.demo.show import Show
-from truba.demo.side import DemoFailed, Side, until
 from truba.demo.transfers import KIND, Transfer
 from truba.errors import OperationError
 
@@ -28,7 +28,7 @@ PAUSE_S = 3.0
 
 HANDLER_DOWN_S = 0.5
 DEADLINE_S = 300.0
-"""For slow disks; a machine with a common SSD needs a tenth of it."""
+"""For slow disks; a machine with a common SSD needs a tenth of it, a cluster on it a quarter."""
 
 
 @dataclass(slots=True)
@@ -38,9 +38,9 @@ class Kills:
     at_points: Counter[str] = field(default_factory=Counter)
     from_outside: int = 0
     handler: int = 0
-    pipe: Counter[str] = field(default_factory=Counter)
-    """One pipe: `pipe`. A cluster: `leader`, `JetStream leader`, and `step-down`, which is none."""
     pauses: int = 0
+    of_pipe: Mapping[str, int] = field(default_factory=dict)
+    """What was done to the pipe or to its nodes; see `truba.demo.pipes`."""
 
     @property
     def workers(self) -> int:
@@ -52,8 +52,8 @@ class Kills:
             "at_points": dict(self.at_points),
             "from_outside": self.from_outside,
             "handler": self.handler,
-            "pipe": dict(self.pipe),
             "pauses": self.pauses,
+            **self.of_pipe,
         }
 
 
@@ -69,27 +69,35 @@ class Outcome:
     """Transfers that a worker lost to the handler while it was still alive: its late writes were fenced."""
     handed_over: int
     """Hand-overs to the handler, as it tells itself; the proof does not rest on it."""
-    silence_s: dict[str, float]
-    """After each kind of kill: the longest time in which no worker said anything."""
-    agreed: dict[str, object]
-    """Of a cluster: the Index and the digest that all nodes came to."""
     proof: Proof
+    account: Account | None
+    """Of a pipe of several nodes."""
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """What does not hold, in words."""
+        return self.proof.broken + (self.account.broken if self.account else ())
 
     def as_dict(self) -> dict[str, Any]:
-        kills, proof = self.kills.as_dict(), self.proof.as_dict()
-        return {one.name: getattr(self, one.name) for one in fields(self)} | {"kills": kills, "proof": proof}
+        parts = {
+            "kills": self.kills.as_dict(),
+            "proof": self.proof.as_dict(),
+            "account": self.account and self.account.as_dict(),
+        }
+        return {one.name: getattr(self, one.name) for one in fields(self)} | parts
 
 
 class Demo:
     """One run in `directory`, which must be empty."""
 
     def __init__(
-        self, directory: Path, transfers: Sequence[Transfer], *, seed: int, side: Side | None, show: Show
+        self, directory: Path, transfers: Sequence[Transfer], *, seed: int, pipe: Pipe | None, show: Show
     ) -> None:
+        """`pipe`: not started yet; None: work without one."""
         self._directory = directory
         self._transfers = transfers
         self._seed = seed
-        self._side = side
+        self._pipe = pipe
         self._show = show
         self._board = show.board
         self._killer = Killer(seed)
@@ -104,11 +112,8 @@ class Demo:
         self._handed_over = 0
         self._handler_address = ""
         self._handler_up = asyncio.Event()
+        self._account: Account | None = None
         self._stopping = False
-        self._killing: asyncio.Task[None] | None = None
-        self._agreed: dict[str, object] = {}
-        self._heard_s = 0.0
-        self._silence_s: dict[str, float] = {}
 
     async def run(self) -> Outcome:
         """DemoFailed when something happens that no kill explains. No child is left, whatever happens."""
@@ -127,41 +132,42 @@ class Demo:
             raise _first(group) from group
         finally:
             await asyncio.gather(*(child.kill() for child in self._children))
-            if self._side is not None:
-                await self._side.end()
-                self._kills.pipe = self._side.kills
+            if self._pipe is not None:
+                await self._pipe.end()
+        if self._pipe is not None:
+            self._kills.of_pipe = self._pipe.kills
         return Outcome(
-            with_pipe=self._side is not None,
+            with_pipe=self._pipe is not None,
             seed=self._seed,
             took_s=round(loop.time() - started_s, 1),
             kills=self._kills,
             given_again=self._orders.given_again,
             taken_away=self._taken_away,
             handed_over=self._handed_over,
-            silence_s=self._silence_s,
-            agreed=self._agreed,
             proof=prove(self._directory, self._transfers),
+            account=self._account,
         )
 
     async def _all_work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             others = []
-            side = self._side
-            if side is not None:
+            pipe = self._pipe
+            if pipe is not None:
                 others.append(tasks.create_task(self._keep_handler()))
                 await self._handler_up.wait()
-                others.append(tasks.create_task(side.run(self._handler_address)))
-                await side.up.wait()
-                others.append(tasks.create_task(self._watch_pipe(side)))
-                self._killing = tasks.create_task(side.kill(lambda: self._progress))
-                others.append(self._killing)
+                others.append(tasks.create_task(pipe.keep(self._handler_address)))
+                await pipe.up.wait()
+                others.append(tasks.create_task(self._watch(pipe)))
+                harm = tasks.create_task(pipe.harm(self._orders))
             workers = [tasks.create_task(self._keep_worker(f"worker {n}")) for n in range(1, WORKERS + 1)]
             others.append(tasks.create_task(self._kill_workers()))
             await asyncio.wait(workers)
-            if side is not None:
+            if pipe is not None:
+                self._show.news("every transfer is begun; waiting for the last unfinished sessions")
+                await harm
                 await self._settled()
                 self._stopping = True
-                self._agreed = await side.stop()
+                self._account = await pipe.stop()
                 await self._stop_handler()
             for task in others:
                 task.cancel()
@@ -170,7 +176,7 @@ class Demo:
 
     async def _keep_worker(self, name: str) -> None:
         """Start it, give it orders, start another when it dies, until every transfer is taken."""
-        pipe = [word for url in self._side.urls for word in ("--pipe", url)] if self._side is not None else []
+        pipe = ("--pipe", *self._pipe.urls) if self._pipe is not None else ()
         while (order := await self._orders.next()) is not None:
             log = self._directory / "workers.log"
             child = await self._start(name, "truba.demo.worker", str(self._directory), *pipe, log=log)
@@ -178,7 +184,6 @@ class Demo:
             last = order
             async for line in child.lines():
                 what, _, detail = line.split(" ", 2)
-                self._heard()
                 if what == "taken":
                     self._orders.take(last)
                     self._board.taken = self._orders.taken
@@ -238,7 +243,7 @@ class Demo:
                 self._show.news(f"{child.name} killed from outside", "kill")
 
     def _maybe_pause(self, child: Child) -> None:
-        if self._side is not None and self._pauses_left and self._progress >= self._pauses_left[0]:
+        if self._pipe is not None and self._pauses_left and self._orders.progress >= self._pauses_left[0]:
             del self._pauses_left[0]
             self._kills.pauses += 1
             self._paused.add(child)
@@ -249,19 +254,6 @@ class Demo:
     def _wake(self, child: Child) -> None:
         child.signal(signal.SIGCONT)
         self._paused.discard(child)
-
-    def _heard(self) -> None:
-        """A worker has got on. Silence before counts for what was killed last."""
-        now_s = asyncio.get_running_loop().time()
-        kills = self._side.kills if self._side is not None else Counter[str]()
-        last = next(reversed(kills), None) if kills else None
-        if last is not None and self._heard_s:
-            self._silence_s[last] = round(max(self._silence_s.get(last, 0.0), now_s - self._heard_s), 2)
-        self._heard_s = now_s
-
-    @property
-    def _progress(self) -> float:
-        return self._orders.taken / self._orders.total
 
     # -- handler and pipe ------------------------------------------------------------------------------------
 
@@ -279,7 +271,7 @@ class Demo:
                         self._board.others["handler"] = "up"
                     case "handed":
                         self._handed_over += 1
-                        if self._kills.handler == 0 and self._progress >= HANDLER_DIES_AT:
+                        if self._kills.handler == 0 and self._orders.progress >= HANDLER_DIES_AT:
                             self._kills.handler += 1
                             child.signal(signal.SIGKILL)
                             self._show.news(f"the handler killed, {of} in hand", "kill")
@@ -287,27 +279,19 @@ class Demo:
                         self._board.by_handler += 1
                     case _:
                         raise DemoFailed(f"the handler said {line!r}")
-            if await self._died(child, self._kills.handler):
+            self._board.others["handler"] = "stopped" if self._stopping else "killed"
+            stopped = await child.ended(stopping=self._stopping, kills=self._kills.handler, log=log)
+            self._children.discard(child)
+            if stopped:
                 return
             await asyncio.sleep(HANDLER_DOWN_S)
 
-    async def _died(self, child: Child, kills: int) -> bool:
-        """The handler has ended; True when it was asked to."""
-        code = await child.wait()
-        self._children.discard(child)
-        self._board.others[child.name] = "stopped" if self._stopping else "killed"
-        if code == 0 and self._stopping:
-            return True
-        if code != -signal.SIGKILL or kills != 1:
-            raise DemoFailed(f"the {child.name} ended with {code}; see {self._directory / f'{child.name}.log'}")
-        return False
-
-    async def _watch_pipe(self, side: Side) -> None:
+    async def _watch(self, pipe: Pipe) -> None:
         """Keep the board's count of sessions; None while the pipe does not answer."""
-        for number in itertools.count():
-            await side.up.wait()
+        for turn in itertools.count():
+            await pipe.up.wait()
             try:
-                admin = await Admin.connect(side.urls[number % len(side.urls)], timeout_s=2.0)
+                admin = await Admin.connect(pipe.urls[turn % len(pipe.urls)], timeout_s=2.0)
                 try:
                     while True:
                         counts = await admin.counts()
@@ -321,10 +305,7 @@ class Demo:
 
     async def _settled(self) -> None:
         """Every transfer was taken; wait until the pipe knows of no session any more."""
-        self._show.news("every transfer is begun; waiting for the last unfinished sessions")
-        killing = self._killing
-        assert killing is not None
-        await until(lambda: killing.done() and self._kills.handler == 1)
+        await until(lambda: self._kills.handler == 1)
         self._board.unfinished = None  # look again: what is there may be older than the last order
         await until(self._none_unfinished)
 

@@ -30,7 +30,8 @@ class Board:
     workers_killed: int = 0
     unfinished: dict[str, int] | None = None
     others: dict[str, Literal["up", "killed", "stopped"]] = field(default_factory=dict)
-    """Pipe and handler."""
+    """Handler, and the processes of the pipe."""
+    cluster: bool = False
 
 
 class Show:
@@ -98,7 +99,8 @@ class Screen(Show):
         for at_s, text, tone in list(self._news):
             style = {"kill": "red", "good": "green", "plain": ""}[tone]
             lines.append(f"{at_s:5.1f}s  ", "dim").append(text + "\n", style)
-        heading = "two banks, four workers" + (", one pipe" if board.with_pipe else ", and no pipe")
+        pipe = "a pipe of three nodes" if board.cluster else "one pipe" if board.with_pipe else "and no pipe"
+        heading = f"two banks, four workers, {pipe}"
         bar = Padding(ProgressBar(total=board.total, completed=board.taken, width=60), 0)
         return Group(Text(f"{heading}   {self.elapsed_s:.0f}s", "bold"), bar, facts, Text(), lines)
 

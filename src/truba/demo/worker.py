@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +37,9 @@ STEP_S = 0.004
 
 GRACE_S = 1.0
 """How long the pipe keeps a broken connection's sessions: enough to come back when it was the pipe that died."""
+
+CONNECT_TIMEOUT_S = 60.0
+"""For a pipe that is down just then: longer than any that is started again needs."""
 
 POINTS = (
     "before new",
@@ -105,16 +109,16 @@ def say(what: str, transfer: Transfer, detail: str = "") -> None:
     print(f"{what} {transfer.id} {detail}\n", end="", flush=True)  # noqa: T201 - the answer to an order
 
 
-def connected(urls: list[str] | None) -> AbstractContextManager[Pipe]:
-    if urls is None:
+def connected(urls: Sequence[str]) -> AbstractContextManager[Pipe]:
+    if not urls:
         return nullcontext(NoPipe())
-    return truba.sync.connect(urls, grace_s=GRACE_S, connect_timeout_s=20.0)
+    return truba.sync.connect(urls, grace_s=GRACE_S, connect_timeout_s=CONNECT_TIMEOUT_S)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("banks", type=Path)
-    parser.add_argument("--pipe", action="append", help="URL, one for each node; without it, work without a pipe")
+    parser.add_argument("--pipe", nargs="+", default=(), help="URLs of its nodes; without it, work without a pipe")
     options = parser.parse_args()
     with Banks(options.banks) as banks, connected(options.pipe) as pipe:
         for line in sys.stdin:

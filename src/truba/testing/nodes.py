@@ -113,6 +113,7 @@ class Nodes:
                 [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *command, str(self.config(name))],
                 stdout=log,
                 stderr=log,
+                start_new_session=True,  # Ctrl-C at the terminal does not reach it
             )
 
     async def start(self) -> None:
