@@ -71,6 +71,28 @@ def test_g1_the_leader_dies_and_another_goes_on_with_all_that_was_acknowledged(j
     jump(main())
 
 
+def test_who_joins_while_there_is_no_pause_in_the_traffic_knows_who_leads(jump: Jump, clock: JumpClock) -> None:
+    """Its clients are relayed to the leader: not only once the stream is quiet for a moment."""
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"before")
+        joining = next(seat for seat in cluster.seats.values() if seat is not leader)
+        await joining.kill()
+        joining.start()
+        for n in range(100):  # 10 s without a pause that a reader of the stream would notice
+            await write(leader.doors.node, b"%d" % n)
+            await asyncio.sleep(0.1)
+        assert joining.doors.leaders[-1] == leader.name
+        assert joining.member.leader == leader.name
+        await cluster.close()
+
+    jump(main())
+
+
 def test_g3_a_leader_that_is_cut_off_acknowledges_nothing_more(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         cluster = Cluster(clock, KIND)

@@ -84,6 +84,7 @@ class Follower:
         self.voids = 0
         self.stream_last = 0
         self.at_end = cursor is not None  # of the stream, at least once
+        self._there_seq = 0  # the stream's last message when reading began
         self._probed_seq = 0  # a message of ours has this number: whoever has read it has read all that is there
         self._alive_s = 0.0
         self._patience_s = 0.0
@@ -117,6 +118,7 @@ class Follower:
     async def _begin(self) -> None:
         """Find the message to begin with."""
         bounds = await self._bounds()
+        self._there_seq = bounds.last
         if self._given is not None:
             if bounds.last < self.cursor.stream_seq and await self._probe() <= self.cursor.stream_seq:
                 raise LogRegression(
@@ -175,7 +177,7 @@ class Follower:
                 last_s = now_s
                 for message in messages:
                     await self._take(message)
-                if not messages:
+                if not messages or self._has_caught_up():
                     await self._at_end()
                 if self.at_end and (self._named or now_s - self._alive_s > self._patience_s):
                     if await self._is_up():
@@ -237,8 +239,16 @@ class Follower:
         if position.seq == tail.seq and position != tail:
             raise _fork(tail, position)
 
+    def _has_caught_up(self) -> bool:
+        """Was all read that was there at first? Where somebody writes all the time, a tail never runs dry."""
+        return (
+            not self.at_end
+            and self.cursor.stream_seq >= self._there_seq
+            and self.cursor.position.seq >= self._own.tail.seq
+        )
+
     async def _at_end(self) -> None:
-        """Everything that the stream shows was read."""
+        """Everything that the stream shows was read, or showed when we began."""
         own = self._own.tail
         if self.cursor.position.seq < own.seq:
             if not self._probed_seq:
