@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import pytest
 
 from truba.errors import ConfigError
+from truba.ports.stream import StreamDown
 from truba.streams.jetstream import JetStream, stream_config
 from truba.streams.requirements import StreamUnfit, check, refuse
 from truba.streams.settings import JetStreamSettings
-from truba.testing.nats import NatsConfig, NatsServers
+from truba.testing.nats import PASSWORDS, NatsConfig, NatsServers
 
 CLUSTER = bytes(range(16))
 
@@ -67,6 +69,34 @@ async def test_an_operator_may_vouch_for_what_cannot_be_seen(tmp_path: Path) -> 
 async def test_a_system_user_that_is_not_let_in(emptied: NatsServers) -> None:
     with pytest.raises(StreamUnfit, match="does not let system_user 'sys' in"):
         await problems(emptied.settings(system_password="wrong"))
+
+
+async def test_a_user_who_is_told_nothing_of_the_servers(emptied: NatsServers) -> None:
+    asked = emptied.settings(system_user="admin", system_password=PASSWORDS["admin"])
+    assert "none of them tells user 'admin' how it stores" in await problems(asked)
+
+
+async def test_a_server_that_is_down_is_no_problem_and_one_that_is_silent_not_known_yet(tmp_path: Path) -> None:
+    async with await NatsServers.start(tmp_path, 3) as servers:
+        assert await problems(servers.settings()) == ""
+        leader = await servers.leader("truba")
+        one, other = (name for name in servers.names if name != leader)
+        settings = servers.settings(servers=(servers.url(leader),))
+        servers.pause(one)
+        with pytest.raises(StreamDown, match=f"no answer yet from {one} to whether it syncs"):
+            await problems(settings)
+        servers.resume(one)
+        await servers.kill(other)
+        stream = await JetStream.connect(settings)
+
+        async def current() -> list[str]:
+            return [peer["name"] for peer in (await stream.info())["cluster"]["replicas"] if peer["current"]]
+
+        async with asyncio.timeout(60):
+            while other in await current():  # noqa: ASYNC110 what it waits for is another process's
+                await asyncio.sleep(0.1)
+        await stream.close()
+        assert await problems(settings) == ""
 
 
 async def test_too_few_replicas(emptied: NatsServers) -> None:

@@ -61,11 +61,12 @@ async def check(stream: JetStream, *, message_bytes_min: int = 1 << 20) -> list[
     The stream must exist. What servers do with their disks only their system account tells.
     """
     settings = stream.settings
+    info = await stream.info()
     found = [
         *_of_server(stream, message_bytes_min),
-        *_of_stream(await stream.info(), settings),
+        *_of_stream(info, settings),
         *await _of_user(stream),
-        *await _of_servers(settings),
+        *await _of_servers(settings, _working(info)),
     ]
     return list(dict.fromkeys(found))
 
@@ -136,8 +137,20 @@ async def _of_user(stream: JetStream) -> list[Problem]:
     return problems
 
 
-async def _of_servers(settings: JetStreamSettings) -> list[Problem]:
-    """Of all servers, by their system account."""
+def _working(info: Mapping[str, Any]) -> set[str]:
+    """The servers that keep the stream just now, by what its leader says. Empty: one server, on its own."""
+    cluster = info.get("cluster") or {}
+    replicas = [
+        peer["name"] for peer in cluster.get("replicas") or () if peer.get("current") and not peer.get("offline")
+    ]
+    return {name for name in (cluster.get("leader"), *replicas) if name}
+
+
+async def _of_servers(settings: JetStreamSettings, working: set[str]) -> list[Problem]:
+    """Of all servers, by their system account. StreamDown: one of those that work has not answered yet.
+
+    A server that is down is no reason to refuse: a node that starts while a host is lost is needed most.
+    """
     if settings.system_user is None:
         if settings.trust_servers:
             return []
@@ -149,6 +162,17 @@ async def _of_servers(settings: JetStreamSettings) -> list[Problem]:
             )
         ]
     servers = await _ask_servers(settings)
+    silent = working - {str(answer.get("server", {}).get("name")) for answer in servers}
+    if not servers:
+        return [
+            Problem(
+                "the servers",
+                f"none of them tells user {settings.system_user!r} how it stores",
+                "name a user of their system account as system_user",
+            )
+        ]
+    if silent:
+        raise StreamDown(f"no answer yet from {', '.join(sorted(silent))} to whether it syncs what it stores")
     problems: list[Problem] = []
     for answer in servers:
         server = answer.get("server", {})
@@ -166,15 +190,6 @@ async def _of_servers(settings: JetStreamSettings) -> list[Problem]:
                     'write "sync_interval: always" into its jetstream block',
                 )
             )
-    storing = sum(bool(answer.get("data", {}).get("config") or {}) for answer in servers)
-    if storing < settings.replicas:
-        problems.append(
-            Problem(
-                "the servers",
-                f"{storing} of them answer and store streams, and there are to be {settings.replicas} replicas",
-                "start the others: a node starts only when it has seen that all of them sync",
-            )
-        )
     return problems
 
 
