@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,4 +65,46 @@ async def test_nodes_that_were_away_get_everything(tmp_path: Path) -> None:
         assert await nodes.leader() == away
         known |= await write(nodes, 3)
         await nodes.agree()
+        assert await records_of(nodes) == known
+
+
+@pytest.mark.timeout(150)
+async def test_a_node_that_dies_while_a_checkpoint_arrives_starts_over(tmp_path: Path) -> None:
+    async with (
+        await NatsServers.start(tmp_path / "nats", 3) as servers,
+        Nodes(
+            tmp_path / "nodes", servers, node='checkpoint = "1MiB"\nsegment = "1MiB"', cluster='keep = "64KiB"'
+        ) as nodes,
+    ):
+
+        async def trimmed() -> bool:
+            return int((await servers.ask("STREAM.INFO.truba"))["state"]["first_seq"]) > 1
+
+        await nodes.start()
+        leader = await nodes.leader()
+        away = next(name for name in nodes.names if name != leader)
+        await nodes.kill(away)
+        shutil.rmtree(nodes.data(away))
+        known = await write(nodes, 60, os.urandom(400_000))
+        await until(trimmed)
+        incoming = nodes.data(away) / "incoming"
+
+        def arriving() -> bool:
+            return any(path.stat().st_size for path in (incoming / "store.part").glob("*"))
+
+        async def dies_when(there: Callable[[], bool]) -> None:
+            nodes.launch(away)
+            async with asyncio.timeout(30):
+                while not there():  # noqa: ASYNC110 a poll so short that the transfer is met
+                    await asyncio.sleep(0.001)
+            await nodes.kill(away)
+            assert "checkpoint installed" not in nodes.log(away)
+
+        await dies_when(incoming.exists)
+        await dies_when(arriving)
+        await dies_when(arriving)
+        nodes.launch(away)
+        await nodes.agree()
+        assert nodes.log(away).count("checkpoint installed") == 1
+        assert not incoming.exists()
         assert await records_of(nodes) == known

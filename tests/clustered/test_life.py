@@ -6,6 +6,7 @@ One cluster for all tests of this file; each leaves it with all nodes running an
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import socket
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 import pytest
 
 import truba
-from tests.clustered.support import Known, records_of, told, write
+from tests.clustered.support import Known, records_of, run_truba, told, write
 from truba.testing.nats import NatsServers
 from truba.testing.nodes import KIND, Nodes
 
@@ -92,6 +93,9 @@ async def test_any_node_takes_any_client(life: Life) -> None:
         finally:
             writer.close()
             await writer.wait_closed()
+        code, out, err = await run_truba("ls", "--all", "--json", "--url", f"truba://{where}")
+        assert code == 0, err
+        assert {json.loads(line)["id"] for line in out.splitlines()} == life.known.keys()
     await life.whole()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.clustered.support import run_truba
-from truba.streams.jetstream import JetStream
+from truba.streams.jetstream import JetStream, stream_config
 from truba.testing.nats import NatsConfig, NatsServers
 from truba.testing.nodes import Nodes
 
@@ -70,3 +70,33 @@ async def test_what_is_configured_wrongly_and_a_directory_of_another_cluster(tmp
         await stream.create(bytes(range(16)))
         await stream.close()
         assert "000102030405060708090a0b0c0d0e0f" in await refused(nodes, 7)
+
+
+async def test_a_stream_that_somebody_else_made_or_changed(tmp_path: Path) -> None:
+    async with (
+        await NatsServers.start(tmp_path / "nats", 3) as servers,
+        Nodes(tmp_path / "nodes", servers, ["a"]) as nodes,
+    ):
+        settings = servers.settings()
+
+        async def make(**changes: object) -> None:
+            answer = await servers.ask("STREAM.CREATE.truba", stream_config(settings, bytes(16)) | changes)
+            assert "error" not in answer, answer
+            await servers.leader("truba")
+
+        await make(num_replicas=1)
+        said = await refused(nodes)
+        assert "it has 1 replicas" in said
+        assert "set its replicas to 3" in said
+        assert (await servers.ask("STREAM.DELETE.truba"))["success"]
+
+        await make(discard="old", max_age=3_600_000_000_000, allow_direct=True)
+        said = await refused(nodes)
+        assert "discard is 'old'" in said
+        assert "max_age is 3600000000000" in said
+        assert "allow_direct is True" in said
+        assert (await servers.ask("STREAM.DELETE.truba"))["success"]
+
+        await make(metadata={})
+        assert "was not made by truba" in await refused(nodes)
+        assert not any(nodes.data("a").glob("log/segment-*")), "nothing was begun"
