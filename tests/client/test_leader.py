@@ -94,6 +94,28 @@ async def test_a_password_goes_along() -> None:
             assert leader.said[:2] == [[b"LEADER"], [b"AUTH", b"ann", b"hush"]]
 
 
+async def test_a_node_that_falls_silent_is_left_for_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a host that loses its power: nothing closes the connection, and nothing that is sent there is answered."""
+    monkeypatch.setattr(remote, "SILENCE_S_MAX", 0.2)
+    dead = False
+
+    async with Scripted(lambda request: None if dead else pleased(request)) as one, Scripted(pleased) as two:
+        async with truba.connect([one.url, two.url], timeout_s=60, grace_s=60) as client:
+            await client.new(7)
+            dead = True
+            async with asyncio.timeout(2):  # less than it takes to dial the dead one again
+                await client.request(b"PING", read=True)
+            assert two.connections == 1
+        dead = False
+        async with truba.connect(one.url, timeout_s=60, grace_s=60) as client:
+            await client.new(7)
+            dead = True
+            with pytest.raises(TimeoutError):  # a pipe that is alone is waited for
+                async with asyncio.timeout(0.5):
+                    await client.request(b"PING", read=True)
+            assert one.connections == 2
+
+
 @pytest.mark.parametrize("word", ["NOTLEADER ask another", "UNAVAILABLE no node of the cluster leads now"])
 @pytest.mark.parametrize("verb", [b"LEADER", b"OWNER"])
 async def test_who_knows_no_leader_is_asked_again_soon(word: str, verb: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

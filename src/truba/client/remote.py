@@ -36,6 +36,10 @@ SOON_S = 0.5
 DIAL_S_MAX = 5.0
 """A peer that has not finished the handshake by then is left for the next one."""
 
+SILENCE_S_MAX = 5.0
+"""How long a node may say nothing when there are others: if its host is lost, nobody closes the connection. Within
+that, others lead. A leader that only waits for its stream is found again, and its sessions with it."""
+
 LAST_WORD_S = 5.0
 """How long a block that ends with an exception waits for its session to be given back; it is given back later then."""
 
@@ -263,6 +267,8 @@ class RemotePipe:
         The sessions outlive a break for the grace only, so silence must be noticed well before that is over.
         """
         silence_s = min(self._timeout_s, self._grace_s / 2) if self._grace_s > 0 else self._timeout_s
+        if len(self._targets) > 1 and self._grace_s > 0:
+            silence_s = min(silence_s, SILENCE_S_MAX)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(silence_s / 2):
@@ -272,6 +278,7 @@ class RemotePipe:
             if not sent:
                 self._calls.ping()
             elif time.monotonic() - sent[0].sent_s > silence_s:
+                self._targets.rotate(-1)  # the silent one may be the first of them, and would cost a dial
                 self._link.transport.abort()
 
     def _expire_now_and_then(self) -> asyncio.Task[None]:
