@@ -99,4 +99,5 @@ async def test_a_leader_that_was_paused_wakes_up_deposed(cluster: Pair) -> None:
                 await load.goes_on()
             finally:
                 nodes.signal(leader, signal.SIGCONT)
+            await told(nodes, leader, lambda status: status.role == "follower")
             await load.goes_on()
