@@ -322,15 +322,21 @@ class ReplicatedLog:
         """Until every entry under way was found in the stream, or has been sent again behind all that is there."""
         first_s, longest_s = READ_AGAIN_S
         patience_s = self._stuck_s
+        why = ""
         while True:
             if self._loop.time() - self._progress_s > patience_s:
-                raise Deposed(f"no entry was stored in the stream for {patience_s:g} s: this node leads no more")
+                raise Deposed(f"no entry was stored in the stream for {patience_s:g} s{why}: this node leads no more")
             await asyncio.sleep(min(longest_s, first_s * 2 ** min(self._doubts, 10)))
             self._doubts += 1
             try:
                 await self._read_back()
             except StreamDown as down:
                 patience_s = min(CUT_OFF_S, self._stuck_s) if down.cut_off else self._stuck_s
+                why = ""
+                continue
+            except _Unreadable as error:
+                patience_s = self._stuck_s
+                why = f" ({error})"
                 continue
             except StreamGone as error:
                 raise LogRegression(
@@ -355,14 +361,14 @@ class ReplicatedLog:
                 first = (await self._stream.bounds()).first
                 if first > seq:
                     raise Deposed(f"the stream begins with message {first} now: another node leads, and has trimmed it")
-                raise LogRegression(f"LOG_REGRESSION: message {seq} of the stream is missing, {last} is there")
+                raise _Unreadable(f"message {seq} of the stream is missing, {last} is there")
             verdict = judge(self._cluster, self._sure, message)
             match verdict:
                 case Void():
                     self.voids += 1
                     self._sure = verdict.cursor
                 case Broken():
-                    raise LogRegression(f"LOG_REGRESSION: {verdict.reason}")
+                    raise _Unreadable(verdict.reason)
                 case Valid():
                     if not self._sent or message.data != self._sent[0].data:
                         raise _deposed(verdict.entry)
@@ -396,6 +402,11 @@ class ReplicatedLog:
             error = LogPoisoned(f"this node does not write to the log any more: {self._failure}")
             error.__cause__ = self._failure
             raise error
+
+
+class _Unreadable(Exception):
+    """What the stream shows cannot be. A server that led it before may be the one that answers: look again. If it
+    stays so, this node leads no more, and judges the stream as a follower."""
 
 
 def _deposed(entry: Entry) -> TrubaError:
