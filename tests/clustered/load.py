@@ -27,7 +27,7 @@ KIND = 7
 
 async def sessions_of(nodes: Nodes) -> Sessions:
     """All sessions of the kind, as the leader shows them."""
-    async with Admin.over(nodes.urls[0]) as admin:
+    async with Admin.over(f"truba://{nodes.clients[await nodes.leader()]}") as admin:
         return {info.id: tuple((await admin.show(info.id))[1]) async for info in admin.ls(KIND)}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.clustered.load import loaded
-from tests.clustered.support import run_truba, told
+from tests.clustered.support import run_truba, told, until
 from truba.testing.nats import NatsServers
 from truba.testing.nodes import Nodes
 
@@ -35,6 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         nodes = Nodes(directory / "nodes", servers, node='checkpoint = "64KiB"\nsegment = "64KiB"')
         try:
             asyncio.run(nodes.start())
+            asyncio.run(nodes.agree())  # all of them have started
             yield Pair(servers, nodes)
         finally:
             nodes.end()
@@ -83,6 +85,32 @@ async def test_the_leader_of_the_stream_is_killed_and_then_both(cluster: Pair) -
         await load.goes_on()
         nodes.launch(leader)  # one server less is no reason not to start
         await told(nodes, leader, lambda status: status.leader)
+        servers.revive(server)
+        await servers.ready()
+
+
+async def test_a_server_and_a_node_come_back_with_empty_disks(cluster: Pair) -> None:
+    nodes, servers = cluster.nodes, cluster.servers
+
+    async def whole() -> bool:
+        replicas = (await servers.ask("STREAM.INFO.truba")).get("cluster", {}).get("replicas", ())
+        return len(replicas) == 2 and all(peer["current"] for peer in replicas)
+
+    async with loaded(nodes, seed=5) as load:
+        server, leader = await servers.leader("truba"), await nodes.leader()
+        other = next(name for name in servers.names if name != server)
+        await servers.kill(other)
+        await nodes.kill(leader)
+        shutil.rmtree(servers.data(other))
+        shutil.rmtree(nodes.data(leader))
+        await load.goes_on()
+        servers.revive(other)
+        nodes.launch(leader)
+        await servers.ready()
+        await until(whole)
+        await told(nodes, leader, lambda status: status.leader)
+        await servers.kill(server)  # what came back counts
+        await load.goes_on()
         servers.revive(server)
         await servers.ready()
 
