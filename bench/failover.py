@@ -5,9 +5,12 @@
 Three nats-servers, three nodes, real processes on this machine; one client that writes all the time through all three
 addresses (`truba.connect`, a token of its own). Then, again and again: SIGKILL to the node that leads, or to the server
 that leads the stream, or a planned step-down. Measured: the longest time without an acknowledgement, from then until an
-operation that was sent afterwards has one. After each: all nodes come to the same Index with equal digests, and the
-sessions that were acknowledged before are there with their records; at the end all of them are looked at again. The
-killed process is started again before the next turn.
+operation that was sent afterwards has one. After each: the killed process is started again, all nodes come to the same
+Index with equal digests, and nothing acknowledged since the turn before is lost: sessions that were stored are there
+with their records, sessions that were deleted are not. At the end all stored sessions are looked at again.
+
+The pause holds what a user would meet: noticing the death, the take-over, and this client's way to the new leader.
+With 50 turns or less the p99 is the longest one.
 """
 
 from __future__ import annotations
@@ -19,14 +22,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import truba
 from truba.client.remote import RemotePipe
-from truba.errors import OperationError
+from truba.errors import NoSession, OperationError
 from truba.testing.nats import NatsServers
 from truba.testing.nodes import Nodes
 
@@ -40,6 +43,10 @@ STORED_EVERY = 20
 class Writer:
     pipe: RemotePipe
     known: dict[str, list[bytes]] = field(default_factory=dict)
+    """All that were stored, and their records."""
+    stored: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    """Since the turn before."""
     operations: int = 0
     unknown: int = 0
     acknowledged: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,9 +71,11 @@ class Writer:
             await self._timed(session.append(records[1]))
             if n % STORED_EVERY:
                 await self._timed(session.delete())
+                self.deleted.append(str(session.id))
             else:
                 await self._timed(session.store(86_400))
                 self.known[str(session.id)] = records
+                self.stored.append(str(session.id))
         except OperationError as error:
             if error.happened == "no" and error.again == "never":
                 raise
@@ -93,13 +102,31 @@ class Writer:
         await asyncio.wait_for(self.acknowledged.wait(), 60)
         return self.longest_s
 
-    async def look(self, ids: list[str]) -> None:
+    async def look(self) -> None:
+        """What was acknowledged since the turn before is so."""
+        await self.look_for(self.stored)
+        shown = await asyncio.gather(*(self._show(each) for each in self.deleted), return_exceptions=True)
+        for session_id, one in zip(self.deleted, shown, strict=True):
+            match one:
+                case NoSession():
+                    pass
+                case BaseException():
+                    raise one
+                case _:
+                    raise AssertionError(f"session {session_id} is there, and its Delete was acknowledged: {one}")
+        self.stored.clear()
+        self.deleted.clear()
+
+    async def look_for(self, stored: Iterable[str]) -> None:
         """Each is there, with its records."""
-        for session_id in ids:
-            shown = await self.pipe.request(b"SHOW", session_id.encode(), read=True)
+        for session_id in stored:
+            shown = await self._show(session_id)
             records = dict(zip(shown[::2], shown[1::2], strict=True))[b"records"]
             if records != self.known[session_id]:
                 raise AssertionError(f"session {session_id}: {records}, acknowledged were {self.known[session_id]}")
+
+    def _show(self, session_id: str) -> Awaitable[Any]:
+        return self.pipe.request(b"SHOW", session_id.encode(), read=True)
 
 
 async def measure(wanted: dict[str, int], binary: str | None) -> dict[str, list[float]]:
@@ -112,21 +139,19 @@ async def measure(wanted: dict[str, int], binary: str | None) -> dict[str, list[
             await nodes.start()
             async with truba.connect(nodes.urls, connect_timeout_s=30, timeout_s=60) as pipe:
                 writer = Writer(pipe)
-                writing = asyncio.create_task(writer.run())
                 turns = [what for what, count in wanted.items() for _ in range(count)]
-                for number, what in enumerate(turns, 1):
-                    await asyncio.sleep(1.0)  # what a test waits for is over; the next turn meets a busy cluster
-                    pauses[what].append(await _turn(what, writer, nodes, servers))
-                    async with writer.turn:
-                        await nodes.agree()
-                        await writer.look(list(writer.known)[-20:])
-                        writer.last_s = time.monotonic()
-                    if writing.done():
-                        writing.result()
-                    print(f"{number}/{len(turns)} {what}: {pauses[what][-1]:.2f} s", file=sys.stderr, flush=True)  # noqa: T201
-                writing.cancel()
-                await asyncio.wait([writing])
-                await writer.look(list(writer.known))
+                async with asyncio.TaskGroup() as group:  # a writer that fails ends all of it
+                    writing = group.create_task(writer.run())
+                    for number, what in enumerate(turns, 1):
+                        await asyncio.sleep(1.0)  # the next turn meets a busy cluster
+                        pauses[what].append(await _turn(what, writer, nodes, servers))
+                        async with writer.turn:
+                            await nodes.agree()
+                            await writer.look()
+                            writer.last_s = time.monotonic()
+                        print(f"{number}/{len(turns)} {what}: {pauses[what][-1]:.2f} s", file=sys.stderr, flush=True)  # noqa: T201
+                    writing.cancel()
+                await writer.look_for(writer.known)
                 await nodes.agree()
                 print(  # noqa: T201
                     f"{writer.operations} operations acknowledged, {writer.unknown} of unknown outcome,"
