@@ -133,6 +133,34 @@ async def test_who_knows_no_leader_is_asked_again_soon(word: str, verb: bytes, m
         assert peer.connections == 4
 
 
+async def test_a_dead_address_costs_no_pause_while_others_know_no_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "REDIAL", Backoff(60.0, 1.0, 60.0))
+    monkeypatch.setattr(remote, "SOON_S", 0.01)
+    asked = 0
+
+    def electing(request: list[bytes]) -> bytes:
+        nonlocal asked
+        asked += request[0] == b"LEADER"
+        return b"-UNAVAILABLE nobody\r\n" if request[0] == b"LEADER" and asked < 6 else pleased(request)
+
+    async with place() as dead, Scripted(electing) as peer:
+        dead.listening.close()
+        urls = [f"truba://127.0.0.1:{dead.address.port}", peer.url, f"truba://127.0.0.1:{dead.address.port}"]
+        async with truba.connect(urls, connect_timeout_s=5) as client:
+            await client.new(7)
+    assert asked == 6
+
+
+async def test_where_nobody_answers_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "REDIAL", Backoff(60.0, 1.0, 60.0))
+    async with place() as dead:
+        dead.listening.close()
+        url = f"truba://127.0.0.1:{dead.address.port}"
+        with pytest.raises(truba.Unavailable, match="nothing was sent"):
+            async with asyncio.timeout(2):  # a pause of half a minute is beyond its patience: it gives up at once
+                await truba.connect([url, url, url], connect_timeout_s=5)
+
+
 async def test_work_goes_on_through_changes_of_the_leader(redial_at_once: None) -> None:
     """Two addresses take turns to lead on one log, by death and by step-down; nothing is lost or doubled."""
     dice = random.Random(4)

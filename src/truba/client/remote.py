@@ -31,7 +31,7 @@ from truba.kinds import Backoff
 
 REDIAL = Backoff(base_s=0.05, factor=2.0, cap_s=2.0)
 SOON_S = 0.5
-"""The longest pause after a node that answered, and knows no leader: there will be one within seconds."""
+"""The longest pause after a node has answered that knows no leader: there will be one within seconds."""
 
 DIAL_S_MAX = 5.0
 """A peer that has not finished the handshake by then is left for the next one."""
@@ -170,7 +170,7 @@ class RemotePipe:
     async def open(self, patience_s: float) -> None:
         """The first connection; then a task keeps it. OperationError when there is none in time."""
         until_s = time.monotonic() + patience_s
-        tries = 0
+        rounds = _Rounds(len(self._targets))
         while True:
             try:
                 link, held, asked_s = await self._dial()
@@ -178,8 +178,7 @@ class RemotePipe:
             except (OSError, OperationError) as error:
                 if isinstance(error, OperationError) and error.again == "never":
                     raise
-                tries += 1
-                delay_s = self._pause_s(tries, error)
+                delay_s = rounds.pause_s(error)
                 if time.monotonic() + delay_s > until_s:
                     raise Unavailable(f"no pipe at {self._targets[0]}: {_words(error)}; nothing was sent") from error
                 self._targets.rotate(-1)
@@ -207,11 +206,6 @@ class RemotePipe:
                 link.transport.abort()
                 raise
         return link, held, asked_s
-
-    def _pause_s(self, tries: int, error: Exception) -> float:
-        """Before the next address is tried: longer with each round through all of them."""
-        delay_s = REDIAL.delay_s(1 + (tries - 1) // len(self._targets), 0.5 + random.random() / 2)
-        return min(delay_s, SOON_S) if isinstance(error, NotLeader | Unavailable) else delay_s
 
     def _go_live(self, link: Link, held: list[Held], asked_s: float) -> None:
         self._link = link
@@ -249,9 +243,8 @@ class RemotePipe:
 
     async def _redial(self) -> tuple[Link, list[Held], float] | None:
         """A new connection, however long it takes. None: there will be none."""
-        tries = 0
+        rounds = _Rounds(len(self._targets))
         while True:
-            tries += 1
             try:
                 return await self._dial()
             except (OSError, OperationError) as error:
@@ -259,7 +252,7 @@ class RemotePipe:
                     self._calls.end(error)
                     return None
                 self._targets.rotate(-1)
-                await asyncio.sleep(self._pause_s(tries, error))
+                await asyncio.sleep(rounds.pause_s(error))
 
     async def _watch(self) -> None:
         """Until the connection is lost: PING when nothing else proves life, give up a peer that says nothing.
@@ -290,6 +283,27 @@ class RemotePipe:
                 await asyncio.sleep(min(1.0, self._timeout_s / 4))
 
         return asyncio.create_task(expire(), name="truba client: timeouts")
+
+
+class _Rounds:
+    """Pauses between tries. All addresses are tried in a row, then comes a pause: whichever of them is dead, the one
+    that leads is tried again as soon as if it were the only one."""
+
+    def __init__(self, addresses: int) -> None:
+        self._addresses = addresses
+        self._tries = 0
+        self._electing = False  # a node of this round has answered, and knows no leader
+
+    def pause_s(self, error: Exception) -> float:
+        """Before the next address is tried, after this error."""
+        self._tries += 1
+        self._electing = self._electing or isinstance(error, NotLeader | Unavailable)
+        rounds, begun = divmod(self._tries, self._addresses)
+        if begun:
+            return 0.0
+        electing, self._electing = self._electing, False
+        delay_s = REDIAL.delay_s(rounds, 0.5 + random.random() / 2)
+        return min(delay_s, SOON_S) if electing else delay_s
 
 
 def _held(answer: Any) -> list[Held]:
