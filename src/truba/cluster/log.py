@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from truba.cluster.asking import asked
 from truba.cluster.entry import Entry, EntryKind, encode, of_batch, without_events
 from truba.cluster.rule import Broken, Cursor, Valid, Void, judge
 from truba.codec.chain import Chain
@@ -353,7 +354,7 @@ class ReplicatedLog:
 
     async def _read_back(self) -> None:
         """Judge what the stream holds behind the last sure entry."""
-        last = (await self._stream.bounds()).last
+        last = (await asked(self._stream.bounds)).last
         while self._sure.stream_seq < last:
             seq = self._sure.stream_seq + 1
             message = await self._stream.get(seq)
