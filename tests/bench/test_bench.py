@@ -61,6 +61,15 @@ def test_both_modes_at_several_concurrencies(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_node_beside_a_cluster(tmp_path: Path) -> None:
+    rows = report("--tcp", "--cluster", "--clients", "4", "--data", str(tmp_path))["rows"]
+    assert [row["mode"] for row in rows] == ["tcp", "cluster"]
+    for row in rows:
+        assert row["operations"] > 10
+        assert row["pipe_user_us"] is not None
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_large_records_over_tcp() -> None:
     (row,) = report("--tcp", "--clients", "2", "--record-bytes", "12000000")["rows"]
     assert row["operations"] > 0
@@ -104,6 +113,10 @@ def test_the_table_and_the_page(tmp_path: Path) -> None:
     assert "old" not in text
 
 
+def test_a_cluster_needs_a_nats_server() -> None:
+    refused("--cluster", "--nats-server", "/nowhere/nats-server", code=1, says="/nowhere/nats-server is no program")
+
+
 def refused(*args: str, code: int, says: str, **options: Any) -> None:
     ended = bench(*args, **options)
     assert ended.returncode == code, ended.stderr
@@ -122,6 +135,8 @@ def test_another_kind_of_server_data_or_page(serve: Serve, tmp_path: Path) -> No
     refused("--url", "http://127.0.0.1", code=2, says="is no address of a pipe")
     refused("--url", served.url, "--tcp", code=2, says="give one of them")
     refused("--data", str(tmp_path / "none"), code=2, says="there is no such directory")
+    refused("--cluster", "--record-bytes", "16777216", code=2, says="--record-bytes 16776192 is the most")
+    refused("--nats-server", "nats-server", code=2, says="write --cluster too")
     refused("--clients", "1,x", code=2, says="write numbers with commas")
     refused("--clients", "0", code=2, says="from 1 to")
     (tmp_path / "page.md").write_text("nothing marked")

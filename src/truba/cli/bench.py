@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CLIENTS_MAX = 10_000
 RECORD_BYTES_MAX = 16 << 20
+REQUEST_HEAD_BYTES = 1 << 10
+"""Of an operation's request beside its record, rounded up."""
 
 
 def _clients(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
@@ -88,9 +90,15 @@ def bench(
     from truba.bench import report as reports
     from truba.bench.run import Plan
     from truba.client.target import parse_target
+    from truba.config.cluster import REQUEST_BYTES_MAX
 
     if url and tcp:
         raise Failure(USAGE, "--tcp starts a pipe, --url names one that runs: give one of them")
+    if nats_server is not None and not cluster:
+        raise Failure(USAGE, "--nats-server is for --cluster", "write --cluster too")
+    if cluster and record_bytes > REQUEST_BYTES_MAX - REQUEST_HEAD_BYTES:
+        most = REQUEST_BYTES_MAX - REQUEST_HEAD_BYTES
+        raise Failure(USAGE, f"a cluster takes no record of {record_bytes} bytes", f"--record-bytes {most} is the most")
     modes: tuple[Mode, ...] = ("embedded", "tcp")
     wanted: dict[Mode, bool] = {"embedded": embedded, "tcp": tcp, "cluster": cluster, "url": bool(url)}
     if any(wanted.values()):
