@@ -14,6 +14,7 @@ from truba.log.memory import MemoryLog
 from truba.machine.digest import state_digest
 from truba.node.node import Node
 from truba.node.recovery import recover
+from truba.node.sequencer import CROWD_S
 from truba.node.session import LocalSession
 from truba.store.memory import MemoryStore
 from truba.testing.jump import JumpClock
@@ -189,5 +190,47 @@ def test_a_small_batch_waits_for_the_one_before_where_the_log_says_so(jump: Jump
         assert node.sequencer.batches == before + 2  # the first at once; the others together, once they are large
         log.release()
         await node.sequencer.flush()
+
+    jump(main())
+
+
+def test_who_had_an_answer_a_moment_ago_is_waited_for_but_not_for_long(jump: Jump, clock: JumpClock) -> None:
+    """Where the log gains from large batches. A client alone never waits."""
+
+    async def main() -> None:
+        log = MemoryLog(batch_bytes_min=500, held=True)
+        node = Node(log, MemoryStore(), (KIND,), {}, clock=clock)
+        starting = asyncio.create_task(node.start())
+        while not starting.done():
+            log.release()
+            await asyncio.sleep(0)
+        sequencer, owner = node.sequencer, node.attach()
+
+        async def new(count: int) -> int:
+            """Batches sent by so many operations in one turn of the loop."""
+            before = sequencer.batches
+            for _ in range(count):
+                node.new(owner, KIND.number, [b"r"])
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return sequencer.batches - before
+
+        assert await new(2) == 1
+        assert await new(3) == 0
+        log.release()
+        await asyncio.sleep(0)
+        assert await new(1) == 0  # 4 of 5 are there
+        assert await new(1) == 1
+        log.release()
+        await asyncio.sleep(0)
+        before = sequencer.batches
+        assert await new(1) == 0
+        await asyncio.sleep(CROWD_S * 1.01)
+        assert sequencer.batches == before + 1
+        log.release()
+        await asyncio.sleep(0)
+        assert await new(1) == 1  # nobody else is left to wait for
+        log.release()
+        await sequencer.flush()
 
     jump(main())

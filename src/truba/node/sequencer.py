@@ -2,7 +2,8 @@
 
     stage(event)   applied to the machine at once, in the gathering batch; a batch that is large enough is full
     seal           full, or gathering -> under way, as soon as the log has room; all sockets that are ready in one turn
-                   of the loop are read before, so their operations share one sync
+                   of the loop are read before, so their operations share one sync; where the log gains from large
+                   batches, also those that had their answers a moment ago and will be back at once
     settled        answers leave, in order; or the log failed: nothing in memory may be trusted, the node ends
 
 It never looks into events and never decides.
@@ -28,6 +29,11 @@ Waiter = Callable[[bool], None]
 
 EVENT_BYTES = 16
 """About what an event takes besides its payload."""
+
+CROWD_S = 0.001
+"""The longest wait for as many events as came with the batch before. Without it clients that wait for each answer
+fall into two halves that take turns, each in a batch of its own: in a cluster, 16 or 64 of them were 1.5 times as fast
+with it. A loop's clock counts in milliseconds: a shorter wait is none."""
 
 
 class _Durable(asyncio.Future[None]):
@@ -88,6 +94,9 @@ class Sequencer:
         self._full: deque[Batch] = deque()
         self._under_way: deque[Batch] = deque()
         self._bytes_max = log.batch_bytes_max
+        self._bytes_min = log.batch_bytes_min
+        self._crowd = 0  # events that may come at once: so many did, with the batch before
+        self._waiting: asyncio.TimerHandle | None = None  # for the crowd
         self._scheduled = False
         self.failed = False
         self._closed = False
@@ -153,11 +162,29 @@ class Sequencer:
         batch = self._gathering
         if not batch.events or self._full or self.failed or len(self._under_way) >= self._log.window:
             return
-        if self._under_way and batch.bytes < self._log.batch_bytes_min:
+        if batch.bytes < self._bytes_min and self._more_may_come(batch):
             return
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         batch.last_seq = self._machine.seq
         self._gathering = Batch()
         self._send(batch)
+
+    def _more_may_come(self, batch: Batch) -> bool:
+        """Whether it is to wait: behind another batch, or a moment for whoever was in that one."""
+        if self._under_way:
+            return True
+        if len(batch.events) >= self._crowd:
+            return False
+        if self._waiting is None:
+            self._waiting = self._loop.call_later(CROWD_S, self._waited)
+        return True
+
+    def _waited(self) -> None:
+        self._waiting = None
+        self._crowd = 0
+        self._seal()
 
     def _send(self, batch: Batch) -> None:
         events = batch.events
@@ -181,6 +208,7 @@ class Sequencer:
             return
         batch = self._under_way.popleft()
         batch.position = self._log.tail
+        self._crowd = len(batch.events) + len(self._gathering.events)
         self._to_release.append(batch)
         if self._releasing:
             return  # the batch before this one is still being answered, further up the stack
