@@ -164,7 +164,10 @@ class LogPoisoned(TrubaError):
 
 
 class LogRegression(DataError):
-    """LOG_REGRESSION: the cluster's stream lost or changed what was acknowledged. `truba cluster reseed` mends it."""
+    """The cluster's stream lost or changed what was acknowledged. `truba cluster reseed` mends it."""
+
+    def __str__(self) -> str:
+        return f"LOG_REGRESSION: {super().__str__()}"
 
 
 class Deposed(TrubaError):

@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Callable
 
 from truba.clock import Clock
-from truba.cluster.appending import append
 from truba.cluster.entry import Damaged, Entry, EntryKind, Foreign, decode, encode, without_events
+from truba.cluster.finishing import append
 from truba.cluster.marks import Marks
 from truba.cluster.rule import Broken, Cursor, Valid, Void, judge
 from truba.codec.batch import decode_batch
@@ -77,7 +77,7 @@ class Follower:
         self._clock = clock
         self._on_leader = on_leader
         self._loop = asyncio.get_running_loop()
-        self._given = cursor
+        self._placed = cursor is not None  # `cursor` is a place in the stream
         self.cursor = cursor or Cursor()
         self.leader = ""
         self._told: str | None = None
@@ -104,12 +104,10 @@ class Follower:
             except _Unreadable as error:
                 tries = tries + 1 if self.cursor == before else 1
                 if tries >= AGAIN_MAX:
-                    raise LogRegression(f"LOG_REGRESSION: {error}") from error
+                    raise LogRegression(str(error)) from error
                 await asyncio.sleep(AGAIN_S)
             except StreamGone as error:
-                raise LogRegression(
-                    f"LOG_REGRESSION: {error}, and this node's log is at {_at(self._own.tail)}"
-                ) from error
+                raise LogRegression(f"{error}, and this node's log is at {_at(self._own.tail)}") from error
             else:
                 return
 
@@ -119,10 +117,10 @@ class Follower:
         """Find the message to begin with."""
         bounds = await self._bounds()
         self._there_seq = bounds.last
-        if self._given is not None:
+        if self._placed:
             if bounds.last < self.cursor.stream_seq and await self._probe() <= self.cursor.stream_seq:
                 raise LogRegression(
-                    f"LOG_REGRESSION: the stream was read through message {self.cursor.stream_seq}, and now ends before"
+                    f"the stream was read through message {self.cursor.stream_seq}, and now ends before"
                 )
             if bounds.first <= self.cursor.stream_seq + 1:
                 return
@@ -135,12 +133,12 @@ class Follower:
             raise Behind(f"the stream begins after event {_at(first.position)}, this node's log is at {_at(own)}")
         if first.position.seq == own.seq and first.position != own:
             raise _fork(own, first.position)
-        self.cursor = self._given = first
+        self.cursor, self._placed = first, True
 
     async def _found(self) -> None:
         """The stream is new: say where the log begins."""
         if self._own.tail != ORIGIN:
-            raise LogRegression(f"LOG_REGRESSION: the stream is new, and this node's log is at {_at(self._own.tail)}")
+            raise LogRegression(f"the stream is new, and this node's log is at {_at(self._own.tail)}")
         base = encode(self._cluster, without_events(EntryKind.BASE, ORIGIN, self._name))
         await self._publish(base, 0)  # whether it was this one or another node's: a BASE is there afterwards
 
@@ -153,9 +151,9 @@ class Follower:
             match decode(self._cluster, message.data):
                 case Damaged(reason):
                     raise _Unreadable(f"message {seq} of the stream is damaged: {reason}")
-                case Entry() as entry:
+                case Entry() as entry if entry.kind is not EntryKind.PROBE:  # it stands nowhere
                     return Cursor(seq - 1, entry.before, entry.writer)
-                case Foreign():
+                case Entry() | Foreign():
                     continue
         raise _Unreadable(
             f"the stream holds no entry (messages {bounds.first} to {bounds.last}), and this node's log is at"
@@ -207,14 +205,14 @@ class Follower:
                 raise _Unreadable(verdict.reason)
             case Void():
                 self.voids += 1
-                self.cursor = self._given = verdict.cursor
+                self.cursor = verdict.cursor
                 if verdict.alive:
                     self._hear()
             case Valid():
                 entry = verdict.entry
                 if (batch := entry.batch) is not None:
                     await self._copy(batch, entry.position)
-                self.cursor = self._given = verdict.cursor
+                self.cursor = verdict.cursor
                 self._marks.add(self.cursor, self._loop.time())
                 self._hear()
                 match entry.kind:
@@ -255,8 +253,7 @@ class Follower:
                 self._probed_seq = await self._probe()
             elif self.cursor.stream_seq >= self._probed_seq:
                 raise LogRegression(
-                    f"LOG_REGRESSION: the stream leads to event {_at(self.cursor.position)} only, this node's log to"
-                    f" {_at(own)}"
+                    f"the stream leads to event {_at(self.cursor.position)} only, this node's log to {_at(own)}"
                 )
             return
         self._probed_seq = 0
@@ -317,6 +314,6 @@ def _at(position: Position) -> str:
 
 def _fork(own: Position, stream: Position) -> LogRegression:
     return LogRegression(
-        f"LOG_REGRESSION: the stream's log leads to {_at(stream)} ({stream.chain.hex()[:8]}), this node's to"
+        f"the stream's log leads to {_at(stream)} ({stream.chain.hex()[:8]}), this node's to"
         f" {_at(own)} ({own.chain.hex()[:8]}): they are not one log"
     )

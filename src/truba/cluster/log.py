@@ -17,6 +17,7 @@ from functools import partial
 
 from truba.cluster.asking import asked
 from truba.cluster.entry import Entry, EntryKind, encode, of_batch, without_events
+from truba.cluster.finishing import finished
 from truba.cluster.rule import Broken, Cursor, Valid, Void, judge
 from truba.codec.chain import Chain
 from truba.errors import Deposed, LogPoisoned, LogRegression, TrubaError
@@ -193,18 +194,7 @@ class ReplicatedLog:
     async def resign(self, successor: str = "") -> None:
         """Tell everybody that this node leads no more, after all that is under way; `successor`: who should be next."""
         self._usable()
-        resigned: asyncio.Future[None] = self._loop.create_future()
-
-        def done(error: BaseException | None) -> None:
-            if resigned.done():
-                return
-            if error is None:
-                resigned.set_result(None)
-            else:
-                resigned.set_exception(error)
-
-        self._send(self._say(EntryKind.RESIGN, successor), None, done)
-        await resigned
+        await finished(partial(self._send, self._say(EntryKind.RESIGN, successor), None))
 
     def _beat(self) -> None:
         if self._failure is not None:
@@ -244,7 +234,7 @@ class ReplicatedLog:
 
     def _publish(self) -> None:
         """Send what was not sent yet. An OPEN goes alone: who reads it knows that its writer had seen all before it."""
-        for sent in self._sent if self._sent[-1].expected is None else ():
+        for sent in self._sent:
             if sent is not self._sent[0] and EntryKind.OPEN in (sent.entry.kind, self._sent[0].entry.kind):
                 break
             if sent.expected is None:
@@ -261,7 +251,7 @@ class ReplicatedLog:
             opened = sent.entry.kind is EntryKind.OPEN
             while self._sent and self._sent[0].stored_as:
                 self._stored(self._sent[0].stored_as)
-            if self._sent and (opened or self._sent[0].entry.kind is EntryKind.OPEN):
+            if opened or (self._sent and self._sent[0].entry.kind is EntryKind.OPEN):
                 self._publish()
         else:
             self._doubt()
@@ -340,17 +330,14 @@ class ReplicatedLog:
                 why = f" ({error})"
                 continue
             except StreamGone as error:
-                raise LogRegression(
-                    f"LOG_REGRESSION: the stream is gone ({error}); see truba cluster reseed"
-                ) from error
+                raise LogRegression(f"the stream is gone ({error}); see truba cluster reseed") from error
             break
         self._settling = None
         self._next = self._sure.stream_seq
         for sent in self._sent:
             sent.expected = None
             sent.stored_as = 0
-        if self._sent:
-            self._publish()
+        self._publish()
 
     async def _read_back(self) -> None:
         """Judge what the stream holds behind the last sure entry."""

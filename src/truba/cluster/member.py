@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 from truba.clock import Clock
-from truba.cluster.appending import append
+from truba.cluster.finishing import append
 from truba.cluster.follower import Behind, Follower
 from truba.cluster.log import ReplicatedLog
 from truba.cluster.marks import Marks

@@ -10,8 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from truba.cluster.appending import append
 from truba.cluster.entry import Damaged, Entry, EntryKind, Foreign, decode, encode, of_batch, without_events
+from truba.cluster.finishing import append
 from truba.cluster.rule import Broken, Cursor, Valid, Void, judge
 from truba.codec.batch import decode_batch
 from truba.codec.chain import Chain

@@ -162,7 +162,7 @@ async def _run(member: Member, stop: asyncio.Event, storage: NodeStorage) -> int
         await member.run()
     except LogRegression as error:
         log.error(
-            "LOG_REGRESSION: the stream does not hold what this node has; it stops",
+            "the stream does not hold what this node has; it stops",
             error=str(error),
             outcome="nothing was changed; everything acknowledged is in the nodes' own logs",
             next="compare the nodes (truba cluster status), then truba cluster reseed on the one with the longest log",
@@ -210,7 +210,7 @@ async def _cluster_id(stream: JetStream, config: Config, stop: asyncio.Event) ->
             if cluster_id is None:
                 if has_log(config.node.data):
                     raise LogRegression(
-                        f"LOG_REGRESSION: there is no stream {stream.settings.stream}, but {config.node.data} holds a"
+                        f"there is no stream {stream.settings.stream}, but {config.node.data} holds a"
                         " log. If the stream was lost: truba cluster reseed. If this directory is to begin a cluster:"
                         " truba cluster import"
                     )
