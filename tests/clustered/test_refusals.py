@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.clustered.support import run_truba
+from tests.clustered.support import run_truba, until
 from truba.streams.jetstream import JetStream, stream_config
 from truba.testing.nats import NatsConfig, NatsServers
 from truba.testing.nodes import Nodes
@@ -100,3 +101,16 @@ async def test_a_stream_that_somebody_else_made_or_changed(tmp_path: Path) -> No
         await make(metadata={})
         assert "was not made by truba" in await refused(nodes)
         assert not any(nodes.data("a").glob("log/segment-*")), "nothing was begun"
+
+
+async def test_a_node_that_waits_for_its_servers_can_be_stopped(tmp_path: Path) -> None:
+    async with (
+        await NatsServers.start(tmp_path / "nats", 1) as servers,
+        Nodes(tmp_path / "nodes", servers, ["a"]) as nodes,
+    ):
+        await servers.stop("n1")
+        nodes.launch("a")
+        await until(lambda: "waiting for NATS" in nodes.log("a"), 20)
+        nodes.signal("a", signal.SIGTERM)
+        assert await nodes.wait("a", 5) == 0
+        assert "told to, before it was ready" in nodes.log("a")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -270,18 +270,9 @@ def _cluster_of(config_path: Path) -> Cluster:
     return table
 
 
-async def _at(where: Address, secret: bytes, act: Callable[[Peer], Awaitable[T]]) -> T:
-    from truba.cluster.peers import Peer
-
-    peer = await Peer.connect(where, secret, ASK_TIMEOUT_S)
-    try:
-        return await act(peer)
-    finally:
-        await peer.close()
-
-
 async def _ask_all(table: Cluster, with_digest: bool = False) -> dict[str, Said]:
     """All at once: places in the log are comparable only when they were asked for together."""
+    from truba.cluster.peers import Peer
     from truba.config import read_secret
 
     secret = read_secret(table.secret_file)
@@ -297,7 +288,8 @@ async def _ask_all(table: Cluster, with_digest: bool = False) -> dict[str, Said]
 
     async def one(where: Address) -> Said:
         try:
-            return await _at(where, secret, both)
+            async with Peer.visit(where, secret, ASK_TIMEOUT_S) as peer:
+                return await both(peer)
         except NoAuth:
             return Said(None, error=f"{where} refuses: secret_file here is not the one it has")
         except OperationError as error:
@@ -309,6 +301,7 @@ async def _ask_all(table: Cluster, with_digest: bool = False) -> dict[str, Said]
 
 async def _change(table: Cluster, successor: str, timeout_s: float) -> tuple[str, str, int, float]:
     """The old leader, the new one, its term, and how long it took."""
+    from truba.cluster.peers import Peer
     from truba.config import read_secret
 
     said = await _ask_all(table)
@@ -322,7 +315,8 @@ async def _change(table: Cluster, successor: str, timeout_s: float) -> tuple[str
     secret = read_secret(table.secret_file)
     lost = ""
     try:
-        await _at(table.nodes[old].peers, secret, lambda peer: peer.step_down(successor, timeout_s))
+        async with Peer.visit(table.nodes[old].peers, secret, ASK_TIMEOUT_S) as peer:
+            await peer.step_down(successor, timeout_s)
     except UnknownOutcome as error:
         lost = f"{error}; "  # who leads next tells
     while True:

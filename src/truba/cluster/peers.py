@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from errno import ECONNREFUSED
 from pathlib import Path
 from typing import TypeVar
@@ -87,6 +87,16 @@ class Peer:
             await peer.close()
             raise
         return peer
+
+    @classmethod
+    @asynccontextmanager
+    async def visit(cls, where: Address, secret: bytes, timeout_s: float = TIMEOUT_S) -> AsyncIterator[Peer]:
+        """As `connect`, and closed at the end."""
+        peer = await cls.connect(where, secret, timeout_s)
+        try:
+            yield peer
+        finally:
+            await peer.close()
 
     async def status(self) -> Status:
         """Unavailable."""
@@ -202,6 +212,20 @@ class Peer:
                 if is_plain(plain):
                     return FileNote(plain, size_bytes, sha256)
         raise self._garbage(f"{file!r:.100} is no file of a checkpoint")
+
+
+async def statuses(peers: Mapping[str, Address], secret: bytes, timeout_s: float = 2.0) -> dict[str, Status]:
+    """What each node says of itself, asked all at once; who does not answer in time is not in it."""
+
+    async def ask(where: Address) -> Status | None:
+        try:
+            async with Peer.visit(where, secret, timeout_s) as peer:
+                return await peer.status()
+        except OperationError:
+            return None
+
+    answers = zip(peers, await asyncio.gather(*map(ask, peers.values())), strict=True)
+    return {name: status for name, status in answers if status is not None}
 
 
 class _Lost(Unavailable):

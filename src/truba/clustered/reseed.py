@@ -13,12 +13,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from truba.cluster.peers import statuses
 from truba.cluster.seed import Progress, salvage, seed
-from truba.clustered.storage import ask_all, has_log
+from truba.clustered.storage import has_log
 from truba.clustered.stream import jetstream_settings
 from truba.codec.chain import Chain
 from truba.config import Config, read_secret
-from truba.errors import ConfigError, DataForeign, Unavailable
+from truba.errors import ConfigError, DataForeign, TrubaError
 from truba.install import settle
 from truba.log.file import FileLog
 from truba.node.recovery import recover
@@ -34,6 +35,10 @@ Asked = Callable[[Position], object]
 
 _KEPT = struct.Struct("<QI")
 """Number and length, before each kept message."""
+
+
+class NodesRunning(TrubaError):
+    """What is asked for needs a cluster at rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +62,13 @@ async def reseed(config: Config, asked: Asked, progress: Progress) -> Reseeded:
     """Put the stream together anew from this node's log, and what the stream itself still has beyond it.
 
     Nothing is lost but what neither has. The old stream's messages are kept in a file first. Run again if it is
-    interrupted. Unavailable: nodes are running, or NATS is not. DataError: the node's own log cannot be used.
+    interrupted. NodesRunning; StreamDown: NATS is not. DataError: the node's own log cannot be used.
     """
     cluster = config.cluster
     assert cluster is not None  # whoever calls has looked
-    others = {name: node.peers for name, node in cluster.nodes.items() if name != config.node.name}
-    running = await ask_all(others, read_secret(cluster.secret_file))
-    if running:
-        raise Unavailable(
+    doors = {name: node.peers for name, node in cluster.nodes.items()}
+    if running := await statuses(doors, read_secret(cluster.secret_file)):
+        raise NodesRunning(
             f"stop the nodes that run first ({', '.join(sorted(running))}): their stream is to be replaced; nothing was"
             " changed"
         )
@@ -100,7 +104,7 @@ async def import_directory(config: Config, source: Path) -> Position:
     """Make a cluster of a pipe that was alone, ids unchanged; where its log ends.
 
     The directory is copied to this node's `data`, unless that is the directory itself; the other nodes take a
-    checkpoint from this one when they start. The source is not changed. ConfigError, DataError, Unavailable.
+    checkpoint from this one when they start. The source is not changed. ConfigError, DataError, StreamDown.
     """
     data = config.node.data
     if not has_log(source):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import structlog
 
@@ -15,15 +17,16 @@ from truba.clock import SystemClock
 from truba.cluster.door import Door
 from truba.cluster.log import BATCH_BYTES_MAX
 from truba.cluster.member import Member
+from truba.cluster.peers import statuses
 from truba.clustered.doors import ClusterDoors
 from truba.clustered.host import MemberHost
-from truba.clustered.storage import NodeStorage, ask_all, has_log
+from truba.clustered.storage import NodeStorage, has_log
 from truba.clustered.stream import jetstream_settings
 from truba.codec.chain import Chain
 from truba.compose import check_kinds, make_routes
 from truba.config import Config, read_secret
 from truba.config.cluster import REQUEST_BYTES_MAX
-from truba.errors import Deposed, LogRegression
+from truba.errors import LogRegression
 from truba.frontends.listening import Listen, bind
 from truba.machine.machine import Machine
 from truba.node.checkpoint import Checkpointer
@@ -36,6 +39,8 @@ from truba.ports.transport import Transport
 from truba.streams.jetstream import JetStream
 from truba.streams.requirements import check, refuse
 from truba.wire.connection import WireSettings
+
+T = TypeVar("T")
 
 log = structlog.get_logger("truba.cluster")
 
@@ -67,92 +72,83 @@ async def serve_member(
     request_bytes_max = min(settings.parser.request_bytes_max, REQUEST_BYTES_MAX)
     settings = replace(settings, parser=replace(settings.parser, request_bytes_max=request_bytes_max))
     secret = read_secret(cluster.secret_file)
-    stream = await _connect(config, stop)
-    if stream is None:
-        return EXIT_OK
-    try:
-        cluster_id = await _cluster_id(stream, config, stop)
+    limits = Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint)
+    others = {other: node for other, node in cluster.nodes.items() if other != name}
+    peers = {other: node.peers for other, node in others.items()}
+
+    def make_node(node_log: Log, store: Store, machine: Machine, checkpointer: Checkpointer) -> Node:
+        return Node(
+            node_log,
+            store,
+            config.kinds,
+            make_routes(config.kinds, transports),
+            name=name,
+            limits=limits,
+            tell=log.warning,
+            machine=machine,
+            checkpointer=checkpointer,
+        )
+
+    async def tails() -> dict[str, int]:
+        said = await statuses(peers, secret)
+        return {other: said[other].seq if other in said else 0 for other in peers} | {name: storage.log.tail.seq}
+
+    async with AsyncExitStack() as open_:
+        stream = await _unless(stop, _connect(config))
+        if stream is None:
+            return _stopped()
+        open_.push_async_callback(stream.close)
+        cluster_id = await _unless(stop, _cluster_id(stream, config))
         if cluster_id is None:
-            return EXIT_OK
-        others = {other: node.peers for other, node in cluster.nodes.items() if other != name}
+            return _stopped()
         storage = NodeStorage(
             config.node.data,
             cluster_id,
-            others,
+            peers,
             secret,
             segment_bytes=config.node.segment,
             reserve_bytes=config.node.reserve,
         )
-        try:
-            limits = Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint)
-
-            def make_node(node_log: Log, store: Store, machine: Machine, checkpointer: Checkpointer) -> Node:
-                return Node(
-                    node_log,
-                    store,
-                    config.kinds,
-                    make_routes(config.kinds, transports),
-                    name=name,
-                    limits=limits,
-                    tell=log.warning,
-                    machine=machine,
-                    checkpointer=checkpointer,
-                )
-
-            async def tails() -> dict[str, int]:
-                said = await ask_all(others, secret)
-                return {other: said[other].seq if other in said else 0 for other in others} | {
-                    name: storage.log.tail.seq
-                }
-
-            listening = await bind(listen)
-            try:
-                clients = {other: node.clients for other, node in cluster.nodes.items() if other != name}
-                doors = ClusterDoors(listening, settings, own, clients)
-                member = Member(
-                    name,
-                    stream,
-                    Chain(cluster_id),
-                    storage,
-                    config.kinds,
-                    make_node,
-                    doors,
-                    clock=clock,
-                    tell=log.warning,
-                    checkpoint_bytes=config.node.checkpoint,
-                    stop_timeout_s=config.node.stop_timeout,
-                    tails=tails,
-                    keep_bytes=cluster.keep,
-                )
-                host = MemberHost(member, storage, cluster_id, clock, lambda: stream.servers)
-                door = Door(host, secret, config.node.data / "outgoing")
-                await door.start(cluster.door(name))
-                await doors.open()
-                bound = listening.bound
-                log.info(
-                    "ready",
-                    version=__version__,
-                    node=name,
-                    listen=None if bound is None else f"{bound[0]}:{bound[1]}",
-                    peers=str(door.bound),
-                    data=str(config.node.data),
-                    term=storage.log.tail.term,
-                    seq=storage.log.tail.seq,
-                    cluster=cluster_id.hex(),
-                    kinds=[kind.name for kind in config.kinds],
-                    ready_ms=round((time.monotonic() - started_s) * 1000),
-                )
-                try:
-                    return await _run(member, stop, storage)
-                finally:
-                    await doors.close()
-                    await door.close()
-            finally:
-                listening.close()
-        finally:
-            storage.close()
-    finally:
-        await stream.close()
+        open_.callback(storage.close)
+        listening = await bind(listen)
+        open_.callback(listening.close)
+        doors = ClusterDoors(listening, settings, own, {other: node.clients for other, node in others.items()})
+        member = Member(
+            name,
+            stream,
+            Chain(cluster_id),
+            storage,
+            config.kinds,
+            make_node,
+            doors,
+            clock=clock,
+            tell=log.warning,
+            checkpoint_bytes=config.node.checkpoint,
+            stop_timeout_s=config.node.stop_timeout,
+            tails=tails,
+            keep_bytes=cluster.keep,
+        )
+        host = MemberHost(member, storage, cluster_id, clock, lambda: stream.servers)
+        door = Door(host, secret, config.node.data / "outgoing")
+        await door.start(cluster.door(name))
+        open_.push_async_callback(door.close)
+        await doors.open()
+        open_.push_async_callback(doors.close)
+        bound = listening.bound
+        log.info(
+            "ready",
+            version=__version__,
+            node=name,
+            listen=None if bound is None else f"{bound[0]}:{bound[1]}",
+            peers=str(door.bound),
+            data=str(config.node.data),
+            term=storage.log.tail.term,
+            seq=storage.log.tail.seq,
+            cluster=cluster_id.hex(),
+            kinds=[kind.name for kind in config.kinds],
+            ready_ms=round((time.monotonic() - started_s) * 1000),
+        )
+        return await _run(member, stop, storage)
 
 
 async def _run(member: Member, stop: asyncio.Event, storage: NodeStorage) -> int:
@@ -168,8 +164,6 @@ async def _run(member: Member, stop: asyncio.Event, storage: NodeStorage) -> int
             next="compare the nodes (truba cluster status), then truba cluster reseed on the one with the longest log",
         )
         return EXIT_FAILED
-    except Deposed as error:  # not out of `run`; a defect would be hidden otherwise
-        raise AssertionError("a deposed member ended") from error
     except Exception as error:
         log.error(
             "the node has stopped",
@@ -186,49 +180,57 @@ async def _run(member: Member, stop: asyncio.Event, storage: NodeStorage) -> int
     return EXIT_OK
 
 
-async def _connect(config: Config, stop: asyncio.Event) -> JetStream | None:
-    """The stream's servers, however long it takes for them to be there; None: `stop`. ConfigError: they are unfit."""
-    settings = jetstream_settings(config)
-    told = False
-    while not stop.is_set():
-        try:
-            return await JetStream.connect(settings)
-        except StreamDown as error:
-            if not told:
-                log.warning("waiting for NATS", servers=settings.servers, error=str(error))
-                told = True
-            await _pause(stop)
-    return None
-
-
-async def _cluster_id(stream: JetStream, config: Config, stop: asyncio.Event) -> bytes | None:
-    """Whose stream it is, made if this is a new cluster; None: `stop`. ConfigError, LogRegression."""
-    told = False
-    while not stop.is_set():
-        try:
-            cluster_id = await stream.cluster_id()
-            if cluster_id is None:
-                if has_log(config.node.data):
-                    raise LogRegression(
-                        f"there is no stream {stream.settings.stream}, but {config.node.data} holds a"
-                        " log. If the stream was lost: truba cluster reseed. If this directory is to begin a cluster:"
-                        " truba cluster import"
-                    )
-                cluster_id = await stream.create(secrets.token_bytes(16))
-            refuse(await check(stream, message_bytes_min=MESSAGE_BYTES_MIN))
-        except StreamDown as error:
-            if not told:
-                log.warning("waiting for JetStream", error=str(error))
-                told = True
-            await _pause(stop)
-        else:
-            return cluster_id
-    return None
-
-
-async def _pause(stop: asyncio.Event) -> None:
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work comes to; None: it was told to stop before that."""
+    task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     try:
-        async with asyncio.timeout(AGAIN_S):
-            await stop.wait()
-    except TimeoutError:
-        return
+        await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait([task])
+        return None
+    finally:
+        stopping.cancel()
+
+
+def _stopped() -> int:
+    log.info("stopped", reason="told to, before it was ready")
+    return EXIT_OK
+
+
+async def _connect(config: Config) -> JetStream:
+    """The stream's servers, however long it takes for them to be there. ConfigError: they do not let us in."""
+    settings = jetstream_settings(config)
+    return await _however_long("waiting for NATS", lambda: JetStream.connect(settings))
+
+
+async def _cluster_id(stream: JetStream, config: Config) -> bytes:
+    """Whose stream it is, made if this is a new cluster. ConfigError: it is unfit; LogRegression: it is gone."""
+
+    async def ask() -> bytes:
+        cluster_id = await stream.cluster_id()
+        if cluster_id is None:
+            if has_log(config.node.data):
+                raise LogRegression(
+                    f"there is no stream {stream.settings.stream}, but {config.node.data} holds a log. If the stream"
+                    " was lost: truba cluster reseed. If this directory is to begin a cluster: truba cluster import"
+                )
+            cluster_id = await stream.create(secrets.token_bytes(16))
+        refuse(await check(stream, message_bytes_min=MESSAGE_BYTES_MIN))
+        return cluster_id
+
+    return await _however_long("waiting for JetStream", ask)
+
+
+async def _however_long(what: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until the stream is up; why it is not is told once."""
+    told = False
+    while True:
+        try:
+            return await ask()
+        except StreamDown as error:
+            if not told:
+                log.warning(what, error=str(error))
+                told = True
+        await asyncio.sleep(AGAIN_S)

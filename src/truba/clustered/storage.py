@@ -12,9 +12,8 @@ from pathlib import Path
 import structlog
 
 from truba.address import Address
-from truba.cluster.peers import Peer
-from truba.cluster.words import Status
-from truba.errors import DataDamaged, DataError, OperationError, Unavailable
+from truba.cluster.peers import Peer, statuses
+from truba.errors import DataDamaged, OperationError, Unavailable
 from truba.install import Arrival, settle
 from truba.log.file import FileLog
 from truba.store.rocks import RocksStore
@@ -72,7 +71,7 @@ class NodeStorage:
 
     async def replace(self) -> None:
         """A checkpoint of the peer whose log is the longest. Unavailable: nobody has a longer one, or gives it now."""
-        asked = await ask_all(self._peers, self._secret)
+        asked = await statuses(self._peers, self._secret)
         own = self.log.tail.seq
         ahead = sorted((status.seq, name) for name, status in asked.items() if status.seq > own)
         for _, name in reversed(ahead):
@@ -91,11 +90,8 @@ class NodeStorage:
     async def _take(self, name: str) -> None:
         arrival = await asyncio.to_thread(Arrival, self._data)
         try:
-            peer = await Peer.connect(self._peers[name], self._secret)
-            try:
+            async with Peer.visit(self._peers[name], self._secret) as peer:
                 exported = await peer.fetch(arrival.store)
-            finally:
-                await peer.close()
             if exported.cluster != self._log_id:
                 raise DataDamaged(f"{name} gives a checkpoint of another cluster, {exported.cluster.hex()}")
             self.close()
@@ -108,22 +104,3 @@ class NodeStorage:
         finally:
             arrival.close()
         log.info("checkpoint installed", peer=name, term=exported.position.term, seq=exported.position.seq)
-
-
-async def ask_all(peers: Mapping[str, Address], secret: bytes, timeout_s: float = 2.0) -> dict[str, Status]:
-    """What each node says of itself; who does not answer in time is not in it."""
-
-    async def ask(name: str, where: Address) -> tuple[str, Status] | None:
-        try:
-            peer = await Peer.connect(where, secret, timeout_s)
-        except (OperationError, DataError):
-            return None
-        try:
-            return name, await peer.status()
-        except OperationError:
-            return None
-        finally:
-            await peer.close()
-
-    answers = await asyncio.gather(*(ask(name, where) for name, where in peers.items()))
-    return dict(answer for answer in answers if answer is not None)

@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 
 from truba.errors import ConfigError
 from truba.ports.stream import StreamDown, StreamGone
+from truba.streams.login import PlainText, is_plain, login
 from truba.streams.settings import JetStreamSettings
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,9 @@ class Link:
             self.on_down("the connection to NATS broke")
 
         async def again() -> None:
+            if "tls" in who and is_plain(client):
+                await client.close()  # and `given_up` dials again, until a server is one that was asked for
+                return
             self.generation += 1
             self.on_up()
 
@@ -132,13 +136,9 @@ class Link:
                 self.on_down("NATS closed the connection")
                 self._renewal = asyncio.get_running_loop().create_task(self._renew())
 
-        who: dict[str, Any] = {}
+        who = login(client, settings, settings.user, settings.password)
         if settings.credentials_file is not None:
             who["user_credentials"] = str(settings.credentials_file)
-        elif settings.user is not None:
-            who.update(user=settings.user, password=settings.password)
-        if (context := settings.tls()) is not None:
-            who["tls"] = context
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
                 await client.connect(
@@ -157,6 +157,8 @@ class Link:
                     closed_cb=given_up,
                     **who,
                 )
+                if "tls" in who and is_plain(client):
+                    raise PlainText
                 await self.on_client(client)
         except (NatsError, OSError) as error:
             await client.close()
@@ -173,6 +175,8 @@ class Link:
             return ConfigError(
                 f"NATS at {where} does not let us in: {self._denied}; check user, password or credentials"
             )
+        if isinstance(last, PlainText):
+            return ConfigError(f"NATS at {where}: {last}; have the servers ask for it, or ask for none here")
         return StreamDown(f"NATS at {where}: {_words(last)}")
 
     async def _renew(self) -> None:

@@ -21,6 +21,7 @@ from nats.errors import Error as NatsError
 from truba.errors import ConfigError
 from truba.ports.stream import StreamDown
 from truba.streams.jetstream import CLUSTER_ID, JetStream, stream_config
+from truba.streams.login import login
 from truba.streams.settings import JetStreamSettings
 
 OLDEST = (2, 14, 4)
@@ -207,10 +208,8 @@ async def _ask_servers(settings: JetStreamSettings) -> list[dict[str, Any]]:
     async def remember(error: Exception) -> None:
         errors.append(error)
 
-    who: dict[str, Any] = {"user": settings.system_user, "password": settings.system_password}
-    if (context := settings.tls()) is not None:
-        who["tls"] = context
     client = Client()
+    who = login(client, settings, settings.system_user, settings.system_password)
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
             await client.connect(list(settings.servers), allow_reconnect=False, error_cb=remember, **who)

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Self
 
 from truba.address import Address
-from truba.cluster.peers import Peer
+from truba.cluster.peers import Peer, statuses
 from truba.cluster.words import Digest, Status
 from truba.errors import DataError, OperationError, TrubaError
 from truba.testing import tether
@@ -148,30 +148,15 @@ class Nodes:
 
     async def status(self, name: str) -> Status | None:
         """What it says of itself; None: nothing."""
-        try:
-            peer = await Peer.connect(self.peers[name], SECRET.encode(), 1.0)
-        except (OperationError, DataError):
-            return None
-        try:
-            return await peer.status()
-        except OperationError:
-            return None
-        finally:
-            await peer.close()
+        return (await statuses({name: self.peers[name]}, SECRET.encode(), 1.0)).get(name)
 
     async def digest(self, name: str) -> Digest:
-        peer = await Peer.connect(self.peers[name], SECRET.encode())
-        try:
+        async with Peer.visit(self.peers[name], SECRET.encode()) as peer:
             return await peer.digest()
-        finally:
-            await peer.close()
 
     async def step_down(self, name: str, successor: str = "") -> None:
-        peer = await Peer.connect(self.peers[name], SECRET.encode())
-        try:
+        async with Peer.visit(self.peers[name], SECRET.encode()) as peer:
             await peer.step_down(successor)
-        finally:
-            await peer.close()
 
     async def leader(self, timeout_s: float = STARTED_S, *, other_than: str = "") -> str:
         """Who leads, as soon as somebody says so. NodesFailed."""
