@@ -110,7 +110,11 @@ async def test_a_node_that_waits_for_its_servers_can_be_stopped(tmp_path: Path) 
     ):
         await servers.stop("n1")
         nodes.launch("a")
-        await until(lambda: "waiting for NATS" in nodes.log("a"), 20)
+
+        async def waiting() -> bool:
+            return "waiting for NATS" in nodes.log("a")
+
+        await until(waiting, 20)
         nodes.signal("a", signal.SIGTERM)
         assert await nodes.wait("a", 5) == 0
         assert "told to, before it was ready" in nodes.log("a")
