@@ -55,12 +55,18 @@ CASES: dict[str, tuple[Cursor, Entry, type[Valid | Void | Broken]]] = {
     "a late batch of a leader that was replaced": (after(OPEN_B, 11), TWO, Void),
     "a late batch of it that fits nothing any more": (after(OPEN_B, 11), THREE, Void),
     "a late beat of it": (after(OPEN_B, 11), without_events(EntryKind.BEAT, ONE.position, "a"), Void),
+    "a word of it about events that this log never had": (
+        after(OPEN_B, 11),
+        of_batch(LINKS, batch(9, term=1), Position(1, 8, bytes(16)), "a", 8),
+        Void,
+    ),
     "a BASE in the middle": (HERE, BASE, Void),
     "a BASE of another node at this place": (HERE, without_events(EntryKind.BASE, ONE.position, "b"), Valid),
     "a PROBE": (HERE, without_events(EntryKind.PROBE, ORIGIN, "b"), Void),
     # What cannot be there.
     "an OPEN that does not extend": (HERE, OPEN_B_EARLY, Broken),
     "an OPEN of this very term": (HERE, of_batch(LINKS, batch(1, term=1), ORIGIN, "b", 0), Broken),
+    "an OPEN that raises no term": (HERE, TWO._replace(kind=EntryKind.OPEN), Broken),
     "a batch whose writer knows more than was read": (after(OPEN_A, 2), TWO, Broken),
     "a beat at a place that was not read": (HERE, without_events(EntryKind.BEAT, TWO.position, "a"), Broken),
     "a batch of a term whose OPEN was not read": (HERE, LATER_TERM, Broken),
