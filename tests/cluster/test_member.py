@@ -327,3 +327,51 @@ def test_g7_a_stream_with_another_history_stops_a_node(jump: Jump, clock: JumpCl
             await seat.task
 
     jump(main())
+
+
+@pytest.mark.parametrize("when", ["while it leads", "while nobody leads"])
+def test_g7_a_purge_by_somebody_else_is_told(jump: Jump, clock: JumpClock, when: str) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, keep_bytes=20_000)
+        cluster.start()
+        leader = await cluster.leader()
+        for n in range(200):
+            assert leader.doors.node is not None
+            await write(leader.doors.node, b"%d" % n * 50)
+            await asyncio.sleep(0.1)
+        await cluster.agree()
+        assert cluster.sea.first > 10  # trimmed, as it should be, and nothing to be told
+        assert {seat.member.trouble for seat in cluster.seats.values()} == {""}
+        if when == "while nobody leads":
+            await leader.kill()
+        cluster.sea.drop_before(cluster.sea.last)
+        leader = await cluster.leader()
+        await asyncio.sleep(10)
+        assert "somebody purged it" in leader.member.trouble
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"it goes on")
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_stream_that_was_trimmed_is_not_called_purged_by_the_next_leader(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, keep_bytes=20_000)
+        cluster.start()
+        for _ in range(4):
+            leader = await cluster.leader()
+            for n in range(60):
+                assert leader.doors.node is not None
+                await write(leader.doors.node, b"%d" % n * 50)
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(6)
+            await leader.kill()
+            leader.start()
+        await cluster.leader()
+        await asyncio.sleep(10)
+        assert cluster.sea.first > 100
+        assert {seat.member.trouble for seat in cluster.seats.values()} == {""}
+        await cluster.close()
+
+    jump(main())

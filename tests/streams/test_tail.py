@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,12 @@ async def test_the_server_is_asked_for_more_once_what_came_was_taken(consumer: _
 
 
 async def test_a_tail_through_the_deaths_of_servers(tmp_path: Path) -> None:
-    async with await NatsServers.start(tmp_path, 3) as servers:
+    async with AsyncExitStack() as stack:
+        servers = await stack.enter_async_context(await NatsServers.start(tmp_path, 3))
         stream = await JetStream.connect(servers.settings())
+        stack.push_async_callback(stream.close)
         reader = await JetStream.connect(servers.settings())
+        stack.push_async_callback(reader.close)
         await stream.create(bytes(16))
         seen, last, acknowledged = list[Message](), 0, set[int]()
 
@@ -79,29 +82,26 @@ async def test_a_tail_through_the_deaths_of_servers(tmp_path: Path) -> None:
         async def write(until: int) -> None:
             """As a leader does: what was rejected or is unsure is settled by looking."""
             nonlocal last
-            outcomes = []
-            for _ in range(1000):
-                outcomes.append(await published(stream, b"%d" % last, last))
-                match outcomes[-1]:
-                    case Stored(seq):
-                        acknowledged.add(seq)
-                        last = seq
-                    case Rejected():
-                        last = await look()
-                    case _:
-                        await asyncio.sleep(0.05)
-                if last >= until:
-                    return
-            raise AssertionError(f"{until} is not reached: {outcomes[-5:]}")
+            async with asyncio.timeout(120):
+                while last < until:
+                    match await published(stream, b"%d" % last, last):
+                        case Stored(seq):
+                            acknowledged.add(seq)
+                            last = seq
+                        case Rejected():
+                            last = await look()
+                        case _:
+                            await asyncio.sleep(0.05)
 
         async def look() -> int:
             async with asyncio.timeout(40):
                 while True:
-                    with contextlib.suppress(StreamDown):
+                    with suppress(StreamDown):
                         return (await stream.bounds()).last
                     await asyncio.sleep(0.05)
 
         following = asyncio.ensure_future(follow())
+        stack.callback(following.cancel)
         await write(200)
         for victim in (await servers.leader("truba"), _connected_to(servers, reader)):
             if servers.pid(victim) is None:
@@ -115,11 +115,8 @@ async def test_a_tail_through_the_deaths_of_servers(tmp_path: Path) -> None:
         async with asyncio.timeout(20):
             while len(seen) < last:  # noqa: ASYNC110 - it counts what another task reads
                 await asyncio.sleep(0.05)
-        following.cancel()
         assert [each.seq for each in seen] == list(range(1, last + 1))
         assert acknowledged <= {each.seq for each in seen}
-        for each in (stream, reader):
-            await each.close()
 
 
 def _connected_to(servers: NatsServers, stream: JetStream) -> str:

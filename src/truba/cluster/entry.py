@@ -48,7 +48,7 @@ class EntryKind(IntEnum):
     BASE = 0  # the first message of a stream: the log goes on from this position
     OPEN = 1  # a node leads from here on, in a new term; its batch is one Opened
     BATCH = 2
-    BEAT = 3  # the leader lives, and has nothing else to say
+    BEAT = 3  # the leader lives; the body, if any, is the first message that the stream is about to be trimmed to
     RESIGN = 4  # the leader leads no more; the body names who should be next, or nobody
     PROBE = 5  # void for every reader: its number proves how long the stream is
 

@@ -66,7 +66,9 @@ class Follower:
         clock: Clock,
         on_leader: Callable[[str], None],
         cursor: Cursor | None = None,
+        first: int = 0,
     ) -> None:
+        """`first`: what the stream may begin with, as leaders have said so far; 0: not known."""
         self._stream = stream
         self._cluster = cluster
         self._own = own
@@ -83,6 +85,7 @@ class Follower:
         self._told: str | None = None
         self.voids = 0
         self.stream_last = 0
+        self.first = first
         self.at_end = cursor is not None  # of the stream, at least once
         self._there_seq = 0  # the stream's last message when reading began
         self._probed_seq = 0  # a message of ours has this number: whoever has read it has read all that is there
@@ -117,6 +120,7 @@ class Follower:
         """Find the message to begin with."""
         bounds = await self._bounds()
         self._there_seq = bounds.last
+        self.first = self.first or bounds.first
         if self._placed:
             if bounds.last < self.cursor.stream_seq and await self._probe() <= self.cursor.stream_seq:
                 raise LogRegression(
@@ -216,6 +220,9 @@ class Follower:
                 self._marks.add(self.cursor, self._loop.time())
                 self._hear()
                 match entry.kind:
+                    case EntryKind.BEAT if entry.body.isdigit():
+                        self.first = max(self.first, int(entry.body))
+                        self._led_by(entry.writer)
                     case EntryKind.OPEN | EntryKind.BATCH | EntryKind.BEAT:
                         self._led_by(entry.writer)
                     case EntryKind.RESIGN:

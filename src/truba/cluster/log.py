@@ -196,6 +196,11 @@ class ReplicatedLog:
         self._usable()
         await finished(partial(self._send, self._say(EntryKind.RESIGN, successor), None))
 
+    async def tell_first(self, stream_seq: int) -> None:
+        """Say in a BEAT that the stream is about to be trimmed to that message; returns when it is stored."""
+        self._usable()
+        await finished(partial(self._send, self._say(EntryKind.BEAT, str(stream_seq)), None))
+
     def _beat(self) -> None:
         if self._failure is not None:
             return

@@ -114,6 +114,7 @@ class Member:
         self._checkpoint_failed: BaseException | None = None
         self._cursor: Cursor | None = None
         self._marks = Marks()
+        self._first = 0  # what the stream may begin with, as leaders have said
         self._trimmer: Trimmer | None = None
         self._voids = 0
         self._stopping = asyncio.Event()
@@ -134,8 +135,9 @@ class Member:
 
     @property
     def stream_first(self) -> int:
-        """What the stream began with when this node last looked; 0: it has not."""
-        return self._trimmer.first if self._trimmer is not None else 0
+        """What the stream may begin with, as leaders have said; 0: this node has not looked yet."""
+        known = self._trimmer or self.follower
+        return known.first if known is not None else self._first
 
     async def checkpoint(self) -> None:
         """Have the state as it is in the store. Unavailable: there is no state just now."""
@@ -225,11 +227,13 @@ class Member:
             clock=self._clock,
             on_leader=self._led_by,
             cursor=self._cursor,
+            first=self._first,
         )
         try:
             await follower.run()
         finally:
             self._cursor = follower.cursor if follower.at_end else None
+            self._first = follower.first
             self._voids += follower.voids
             self.follower = None
 
@@ -292,7 +296,7 @@ class Member:
         node = self.node = self._make_node(log, self.storage.store, machine, self._checkpointer)
         log.lead(node.give_up)
         trimmer = self._trimmer = Trimmer(
-            self.stream, log, self._marks, self._tails, self._keep_bytes, self._purged, loop
+            self.stream, log, self._marks, self._tails, self._keep_bytes, self._purged, loop, self._first
         )
         stopping = loop.create_task(self._stopping.wait())
         self.leader = self.name
@@ -312,6 +316,7 @@ class Member:
         finally:
             stopping.cancel()
             await trimmer.stop()
+            self._first = trimmer.first
             self._trimmer = None
             self.leader = ""
             await self._doors.leave()

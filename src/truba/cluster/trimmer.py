@@ -12,7 +12,8 @@ from contextlib import suppress
 
 from truba.cluster.log import ReplicatedLog
 from truba.cluster.marks import Marks
-from truba.ports.stream import Bounds, Stream, StreamDown, StreamGone
+from truba.errors import TrubaError
+from truba.ports.stream import Bounds, Stream
 
 LOOK_S = 5.0
 SLACK = 8
@@ -20,7 +21,11 @@ SLACK = 8
 
 
 class Trimmer:
-    """`purged` is called with the first message and the one trimmed to, when somebody else has dropped more."""
+    """`purged` is called with the first message and the one trimmed to, when somebody else has dropped more.
+
+    `first` is what leaders have said so far that the stream may begin with (0: nobody has said). A leader says it
+    before it trims, so that the next one, which may never have met it, takes no trimmed stream for a purged one.
+    """
 
     def __init__(
         self,
@@ -31,6 +36,7 @@ class Trimmer:
         keep_bytes: int,
         purged: Callable[[int, int], None],
         loop: asyncio.AbstractEventLoop,
+        first: int,
     ) -> None:
         self._stream = stream
         self._log = log
@@ -39,7 +45,7 @@ class Trimmer:
         self._keep_bytes = keep_bytes
         self._purged = purged
         self._loop = loop
-        self.first = 0  # what the stream begins with, as far as this leader knows
+        self.first = first
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -54,20 +60,21 @@ class Trimmer:
 
     async def _run(self) -> None:
         while True:
-            with suppress(StreamDown, StreamGone):  # the log itself will notice, and knows what to do
+            with suppress(TrubaError):  # the log itself will notice, and knows what to do
                 await self._look()
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:
         self._marks.add(self._log.copied, self._loop.time())
         bounds = await self._stream.bounds()
-        if self.first and bounds.first > self.first:
+        if bounds.first > self.first:
             self._purged(bounds.first, self.first)
-        self.first = max(self.first, bounds.first)
+            self.first = bounds.first
         if bounds.bytes * SLACK < self._keep_bytes:
             return
         before = self._marks.before(through(list((await self._tails()).values()), bounds, self._keep_bytes))
         if before > bounds.first:
+            await self._log.tell_first(before)
             self.first = before
             await self._stream.trim(before)
             self._marks.forget(before)
