@@ -182,24 +182,31 @@ def explain(calls: Sequence[Call], rules: Rules) -> Unexplained | None:
     start = (0, State())
     seen = {start}
     stack = [start]
-    best, best_state = 0, State()
+    best = (0, -inf)  # how many calls an order explains, and how long it explains all that had ended
+    best_done, best_state = start
     while stack:
         done, state = stack.pop()
         if done & must == must:
             return None
-        if (done & must).bit_count() > (best & must).bit_count():
-            best, best_state = done, state
+        far = (done & must).bit_count(), _first_end_s(calls, must & ~done)
+        if far > best:
+            best, best_done, best_state = far, done, state
         for i, following in _next(calls, done, must, before, after, state, rules):
             node = (done | 1 << i, following)
             if node not in seen:
                 seen.add(node)
                 stack.append(node)
         if len(seen) > STATES_MAX:
-            return Unexplained(f"no order found among the first {STATES_MAX}", (), best_state, best.bit_count())
-    left = [call for i, call in enumerate(calls) if must & ~best & 1 << i]
-    first_end_s = min(call.end_s for call in left)
-    stuck = tuple(call for call in left if call.begin_s <= first_end_s)
-    return Unexplained("no order of its calls explains all answers", stuck, best_state, best.bit_count())
+            return Unexplained(f"no order found among the first {STATES_MAX}", (), best_state, best[0])
+    left = must & ~best_done
+    first_end_s = _first_end_s(calls, left)
+    stuck = tuple(call for i, call in enumerate(calls) if left >> i & 1 and call.begin_s <= first_end_s)
+    return Unexplained("no order of its calls explains all answers", stuck, best_state, best[0])
+
+
+def _first_end_s(calls: Sequence[Call], left: int) -> float:
+    """When the first of those left was answered: everything that comes next began before."""
+    return min(call.end_s for i, call in enumerate(calls) if left >> i & 1)
 
 
 def _next(
@@ -212,10 +219,9 @@ def _next(
     rules: Rules,
 ) -> Iterator[tuple[int, State]]:
     """The calls that may have taken effect next, with the states that they lead to."""
-    left = [(i, call) for i, call in enumerate(calls) if not done >> i & 1]
-    first_end_s = min(call.end_s for i, call in left if must >> i & 1)
-    for i, call in left:
-        if call.begin_s > first_end_s or before[i] & ~done or after[i] & done:
+    first_end_s = _first_end_s(calls, must & ~done)
+    for i, call in enumerate(calls):
+        if done >> i & 1 or call.begin_s > first_end_s or before[i] & ~done or after[i] & done:
             continue
         for present in silently(state, call.epoch - (call.verb == "deliver"), rules):
             following = effect(present, call, rules)
