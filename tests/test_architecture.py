@@ -18,7 +18,8 @@ MODULES = {
 PURE = (
     "truba.types", "truba.errors", "truba.kinds", "truba.machine", "truba.codec", "truba.protocols", "truba.ports",
     "truba.log.frame", "truba.log.recovery", "truba.log.pace", "truba.store.keys", "truba.client.resume",
-    "truba.client.requests", "truba.cluster.entry", "truba.cluster.rule", "truba.cluster.words",
+    "truba.client.requests", "truba.cluster.entry", "truba.cluster.rule", "truba.cluster.words", "truba.torture.checker", "truba.torture.history",
+    "truba.torture.sessions", "truba.torture.story",
 )  # fmt: skip
 """They work on values: nothing that they import can touch a disk, a network, a clock or a die."""
 
@@ -31,11 +32,11 @@ IO_MODULES = {
 ADAPTERS = ("truba.log", "truba.store", "truba.streams", "truba.frontends", "truba.transports")
 ROOTS = (
     "truba.compose", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli",
-    "truba.testing", "truba.bench", "truba.demo",
+    "truba.testing", "truba.bench", "truba.demo", "truba.torture",
 )  # fmt: skip
 """Where adapters are named: the composition roots, and the tools that look into one of them."""
 
-OUTERMOST = ("truba.cli", "truba.demo", "truba.bench", "truba.service", "truba.clustered")
+OUTERMOST = ("truba.cli", "truba.demo", "truba.bench", "truba.torture", "truba.service", "truba.clustered")
 
 CLOCKS_AND_DICE = re.compile(r"\btime\.(time|time_ns|monotonic|monotonic_ns|perf_counter)\b|\brandom\.\w|\bsecrets\.\w")
 READS_CLOCKS = {
@@ -107,7 +108,7 @@ def test_clocks_and_dice_are_read_in_few_places() -> None:
     reading = {
         module
         for module, path in MODULES.items()
-        if not inside(module, ("truba.cli", "truba.demo", "truba.bench", "truba.testing"))
+        if not inside(module, ("truba.cli", "truba.demo", "truba.bench", "truba.testing", "truba.torture"))
         and CLOCKS_AND_DICE.search("\n".join(line.split("#")[0] for line in path.read_text().splitlines()))
     }
     assert reading == READS_CLOCKS

@@ -104,9 +104,10 @@ class Handler:
             case _:
                 try:
                     await asyncio.sleep(self._setup.timeout_s * 2)
-                finally:
+                except asyncio.CancelledError:
                     if label:
                         self._trespass_soon(label, given)
+                    raise
                 raise RuntimeError("of torture: nobody took it away")
 
     def _record(self, label: str) -> tuple[bytes, str]:

@@ -38,17 +38,21 @@ class Kept:
         self._child: Child
         self._runs = asyncio.Event()
         self._dead = asyncio.Event()
+        self._over = asyncio.Event()
         self._struck = False  # the present life was killed, or told to stop
         self._ending = False
 
     async def keep(self) -> None:
         """Until `end` or `stop`. EndedByItself."""
         life = 0
-        while not self._ending:
-            life += 1
-            await self._live(f"{self.name}-{life}")
-            if not self._ending:
-                await asyncio.sleep(self._pause_s())
+        try:
+            while not self._ending:
+                life += 1
+                await self._live(f"{self.name}-{life}")
+                if not self._ending:
+                    await asyncio.sleep(self._pause_s())
+        finally:
+            self._over.set()
 
     async def _live(self, name: str) -> None:
         begun_s = time.monotonic()
@@ -57,6 +61,8 @@ class Kept:
             self._struck = False
             self._dead.clear()
             self._runs.set()
+            if self._ending:  # it was told while this one was being started
+                self.kill()
             with self.log.open("a") as log:
                 async for line in child.lines():
                     log.write(line + "\n")
@@ -109,11 +115,11 @@ class Kept:
     async def end(self) -> None:
         """Kill it for good."""
         self._ending = True
-        if self.kill():
-            await self._dead.wait()
+        self.kill()
+        await self._over.wait()
 
     async def stop(self) -> None:
         """SIGTERM; returns when it has ended, by itself."""
         self._ending = True
-        if self.ask_to_stop():
-            await self._dead.wait()
+        self.ask_to_stop()
+        await self._over.wait()
