@@ -36,12 +36,13 @@ def _time(ctx: click.Context, parameter: click.Parameter, value: str) -> float:
 def torture(directory: Path, time_s: float, seed: int, as_json: bool) -> None:
     """Have a pipe, its clients and its handlers killed on this disk, and check every answer they got.
 
-    In rounds of about fifteen seconds: a pipe, three clients and two handlers work at full speed, each a process of its own,
-    and are killed (SIGKILL) and frozen (SIGSTOP) at random moments, the pipe during its recovery and its checkpoints, too.
-    Then all that was asked and answered is checked, session by session. How to read the result: docs/torture.md.
+    In rounds of about fifteen seconds: a pipe, three clients and two handlers work at full speed, each a process of
+    its own, and are killed (SIGKILL) and frozen (SIGSTOP) at random moments, the pipe during its recovery and its
+    checkpoints, too. Then all that was asked and answered is checked, session by session. How to read the result:
+    docs/torture.md.
 
-    It works in a new directory inside DIRECTORY and touches nothing else there. That is removed at the end, or kept when
-    something was found, which is exit code 1.
+    It works in a new directory inside DIRECTORY and touches nothing else there. That is removed at the end, or kept
+    when something was found, which is exit code 1.
 
     \b
     Examples:
@@ -52,7 +53,7 @@ def torture(directory: Path, time_s: float, seed: int, as_json: bool) -> None:
     if not directory.is_dir():
         raise Failure(MISSING, f"{directory}: there is no such directory", "make it, or name another one")
     try:
-        report = asyncio.run(_run(directory, time_s, seed))
+        report = asyncio.run(_run(directory.absolute(), time_s, seed))
     except asyncio.CancelledError:  # by SIGTERM; everything is ended and removed as after Ctrl-C
         click.get_current_context().exit(130)
     if as_json:
@@ -75,7 +76,7 @@ async def _run(directory: Path, time_s: float, seed: int) -> Report:
         def tell(report: Report, text: str, passed_s: float) -> None:
             bar.update(task, completed=min(round(passed_s), round(time_s)), description=text)
 
-        return await run(directory.absolute(), time_s, seed, tell=tell)
+        return await run(directory, time_s, seed, tell=tell)
 
 
 def _tell(report: Report) -> None:
@@ -97,9 +98,7 @@ def _tell(report: Report) -> None:
     say_table(("", f"after {time_text(round(report.took_s))}"), rows, numeric=("",))
     click.echo()
     if not report.findings:
-        click.secho(
-            "Every answer can be explained: nothing was lost, doubled, early, or written by a stale owner.", fg="green"
-        )
+        click.secho("Every answer is right: nothing lost, doubled, early, or written by a stale owner.", fg="green")
         return
     click.secho(f"Round {report.failed_seed} cannot be explained: {len(report.findings)} findings.", fg="red")
     for line in report.story():

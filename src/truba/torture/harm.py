@@ -16,8 +16,10 @@ Part = Literal["pipe", "client", "handler"]
 
 PARTS: tuple[Part, ...] = ("pipe", "client", "handler")
 
-PAUSE_S = 0.35
-"""Between two acts of harm, on average."""
+PAUSE_STARTS = 0.7
+PAUSE_S_MIN = 0.2
+"""Between two acts of harm, on average: so many times what a start of the pipe takes on this machine. Where a start takes
+long, nobody would get any work done otherwise."""
 
 FREEZE_S = (0.05, 0.3, 1.2, 2.5)
 """The long ones are beyond every grace and timeout of a round."""
@@ -49,8 +51,9 @@ async def harm(everybody: Sequence[Kept], dice: random.Random, over: Callable[[]
     by_part: dict[Part, list[Kept]] = {"pipe": [], "client": [], "handler": []}
     for one in everybody:
         by_part[one.part].append(one)
+    (pipe,) = by_part["pipe"]
     while True:
-        await asyncio.sleep(dice.expovariate(1 / PAUSE_S))
+        await asyncio.sleep(dice.expovariate(1.0) * max(PAUSE_S_MIN, PAUSE_STARTS * pipe.start_s))
         if over():
             return
         part = dice.choices(PARTS, (5, 3, 2))[0]

@@ -32,7 +32,7 @@ class Kept:
         self.name = name
         self.log = log
         self.ready = asyncio.Event()  # the present life has said so (only a pipe does)
-        self._start_s = 0.5  # what the last start took until it was ready
+        self.start_s = 0.5  # what the last start took until it was ready (of a pipe)
         self._command = command
         self._pause_s = pause_s
         self._child: Child
@@ -68,7 +68,7 @@ class Kept:
                     log.write(line + "\n")
                     log.flush()
                     if line.startswith("{") and json.loads(line).get("event") == "ready":
-                        self._start_s = time.monotonic() - begun_s
+                        self.start_s = time.monotonic() - begun_s
                         self.ready.set()
             code = await child.wait()
             if not (self._struck and code in ASKED_TO_END):
@@ -109,7 +109,7 @@ class Kept:
             kills += 1
             await self._dead.wait()
         await self._runs.wait()
-        await asyncio.sleep(self._start_s * share)
+        await asyncio.sleep(self.start_s * share)
         return kills + self.kill()
 
     async def end(self) -> None:

@@ -16,7 +16,8 @@ def story(session: Session, unexplained: Unexplained) -> Iterator[str]:
     """Lines."""
     calls = sorted(session.calls, key=_shown_at_s)
     start_s = min(_shown_at_s(call) for call in calls)
-    yield f"session {session.label}, id {session.id or 'never told'}, kind {session.kind}; seconds since its first call:"
+    known = f"id {session.id or 'never told'}, kind {session.kind}"
+    yield f"session {session.label}, {known}; seconds since its first call:"
     for call in calls:
         mark = ">" if call in unexplained.calls else " "
         begin = f"{call.begin_s - start_s:9.4f}" if isfinite(call.begin_s) else " " * 9
