@@ -18,8 +18,8 @@ PARTS: tuple[Part, ...] = ("pipe", "client", "handler")
 
 PAUSE_STARTS = 0.7
 PAUSE_S_MIN = 0.2
-"""Between two acts of harm, on average: so many times what a start of the pipe takes on this machine. Where a start takes
-long, nobody would get any work done otherwise."""
+"""Between two acts of harm, on average: so many times what a start of the pipe takes on this machine. Where a start
+takes long, nobody would get any work done otherwise."""
 
 FREEZE_S = (0.05, 0.3, 1.2, 2.5)
 """The long ones are beyond every grace and timeout of a round."""
