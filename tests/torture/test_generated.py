@@ -195,7 +195,9 @@ def spoiled(life: Life) -> Iterator[tuple[str, list[Call]]]:
             if call.cause == "stored":
                 early_s = stores[-1].begin_s + stores[-1].delay_s - 0.01
                 yield "early", changed(at, call._replace(end_s=early_s))
-            yield "with another cause", changed(at, call._replace(cause="lost" if call.cause == "stored" else "stored"))
+            if life.sure:
+                other = "lost" if call.cause == "stored" else "stored"
+                yield "with another cause", changed(at, call._replace(cause=other))
         if call.outcome == "refused" and call.epoch < max(
             (one.epoch for one in calls[:at] if one.verb == "deliver" and one.end_s < call.begin_s), default=0
         ):
@@ -209,7 +211,7 @@ def spoiled(life: Life) -> Iterator[tuple[str, list[Call]]]:
         yield "gone", [*calls, Call("a0-9", "read", after_s, after_s + 1, phase="gone")]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lives())
 def test_a_life_passes_and_does_not_when_one_thing_is_changed(life: Life) -> None:
     calls = sorted(life.calls, key=lambda call: call.begin_s if call.begin_s > -inf else call.end_s)

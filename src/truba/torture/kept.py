@@ -18,7 +18,8 @@ ASKED_TO_END = (0, -signal.SIGKILL, -signal.SIGTERM)
 
 class EndedByItself(Exception):
     def __init__(self, process: Kept, code: int) -> None:
-        super().__init__(f"the {process.part} {process.name} ended by itself with {code}; see {process.log.name}")
+        last = process.log.read_text(errors="replace").strip().rpartition("\n")[2]
+        super().__init__(f"the {process.part} {process.name} ended by itself with {code}: {last[:400]}")
         self.part = process.part
 
 

@@ -45,6 +45,10 @@ DRAIN_S_MAX = 90.0
 failed to reach a handler."""
 
 
+FINDINGS_MAX = 20
+"""Then the rest is not checked: it is broken."""
+
+
 class TortureFailed(TrubaError):
     """The round could not be carried out: that says nothing about the pipe."""
 
@@ -180,7 +184,7 @@ class _Playing:
         one.findings += [Finding(f"{name}: {what}") for name, what in gathered.odd]
         for session in gathered.sessions:
             rules = Rules(RECOVERY_DELAY_S.get(session.kind, 0.0), slack_s)
-            if unexplained := explain(session.calls, rules):
+            if len(one.findings) < FINDINGS_MAX and (unexplained := explain(session.calls, rules)):
                 one.findings.append(Finding(f"{session.label}: {unexplained.why}", session, unexplained))
         one.sessions = len(gathered.sessions)
         one.deliveries = sum(call.verb == "deliver" for session in gathered.sessions for call in session.calls)

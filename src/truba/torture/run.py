@@ -14,7 +14,7 @@ from typing import Any
 
 from truba.errors import DataUnwritable
 from truba.torture.harm import Harm
-from truba.torture.round import HARMED_S, PIPE, Finding, play
+from truba.torture.round import HARMED_S, PIPE, Finding, TortureFailed, play
 from truba.torture.story import story
 
 FREE_BYTES_MIN = 512 << 20
@@ -126,10 +126,13 @@ async def run(
                 report.findings, report.failed_seed, report.kept = played.findings, number, room
                 (room / "story.txt").write_text("\n".join(report.story()) + "\n")
             else:
-                await asyncio.to_thread(shutil.rmtree, room)
+                await asyncio.to_thread(shutil.rmtree, room)  # a long run takes no more space than a short one
             if report.took_s + (now_s - one_s) / 2 > seconds:  # of the next round, less than half would be in time
                 break
+    except TortureFailed as error:
+        report.kept = place
+        raise TortureFailed(f"{error}; all is kept in {place}") from error
     finally:
         if report.kept is None:
-            shutil.rmtree(place)
+            await asyncio.to_thread(shutil.rmtree, place)
     return report
