@@ -79,6 +79,13 @@ def test_the_core_is_pure(module: str) -> None:
     assert not {name for name in used if name in MODULES and not inside(name, (*PURE, "truba", "truba.session"))}
 
 
+def test_the_checker_of_torture_shares_nothing_with_what_it_checks() -> None:
+    assert not {name for name in imports(MODULES["truba.torture.checker"]) if inside(name, ("truba",))}
+    others = ("truba.torture.checker", "truba.torture.history", "truba.torture.sessions")
+    for module in ("truba.torture.history", "truba.torture.sessions", "truba.torture.story"):
+        assert not {name for name in imports(MODULES[module]) if inside(name, ("truba",)) and not inside(name, others)}
+
+
 @pytest.mark.parametrize("module", [name for name in MODULES if inside(name, ADAPTERS)])
 def test_adapters_do_not_know_each_other(module: str) -> None:
     mine = next(room for room in ADAPTERS if inside(module, (room,)))
