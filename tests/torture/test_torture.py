@@ -77,7 +77,6 @@ def broken(directory: Path, how: str) -> runs.Report:
     [
         ("replays_appends_twice", "no order of its calls explains all answers"),
         ("is_early", "no order of its calls explains all answers"),
-        ("replaces_half", "no order of its calls explains all answers"),
     ],
 )
 def test_a_broken_pipe_is_found_out(how: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import msgspec
 
 import truba
 from truba.client.remote import RemotePipe, RemoteSession
-from truba.errors import NoSession, OperationError
+from truba.errors import NoSession, OperationError, UnknownOutcome
 from truba.torture.history import Found, Held, Phase, make_record, read_records, record_name
 from truba.torture.journal import Journal
 
@@ -208,10 +208,11 @@ class Work:
 
 
 async def _all(*calls: Any) -> None:
-    """Wait for all, then raise the first error."""
-    for result in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
+    """Wait for all, then raise an error, one of unknown outcome first."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    errors = [result for result in results if isinstance(result, BaseException)]
+    for error in sorted(errors, key=lambda error: not isinstance(error, UnknownOutcome)):
+        raise error
 
 
 async def read(journal: Journal, pipe: RemotePipe, session_id: str, label: str = "") -> None:
