@@ -138,6 +138,41 @@ def test_who_comes_back_too_late_holds_nothing() -> None:
     passes(opened("a").add(AGAIN, "resume").add(HANDLER, "deliver", "a", epoch=1, cause="lost"))
 
 
+PARKS = Rules(recovery_delay_s=0.5, attempts_max=2, slack_s=0.0)
+
+
+def parked() -> History:
+    lost = opened("a").add(HANDLER, "deliver", "a", epoch=1, cause="lost")
+    return lost.add(OTHER, "deliver", "a", epoch=2, cause="late").add(AGAIN, "read", "a", epoch=2, phase="parked")
+
+
+def test_parked_until_an_operator_releases_it() -> None:
+    passes(parked().add(AGAIN, "release").add(HANDLER, "deliver", "a", epoch=3, cause="resumed"), PARKS)
+    passes(parked().add(AGAIN, "remove").add(AGAIN, "read", phase="gone"), PARKS)
+    fails(parked().add(HANDLER, "deliver", "a", epoch=3, cause="late"), PARKS)
+    fails(parked().add(AGAIN, "read", phase="gone"), PARKS)
+    fails(parked().add(AGAIN, "remove").add(HANDLER, "deliver", "a", epoch=3, cause="late"), PARKS)
+
+
+def test_parked_only_after_all_its_attempts() -> None:
+    fails(parked())
+    fails(parked(), Rules(recovery_delay_s=0.5, attempts_max=3, slack_s=0.0))
+    again = parked().add(AGAIN, "release").add(HANDLER, "deliver", "a", epoch=3, cause="resumed")
+    fails(again.add(AGAIN, "read", "a", epoch=3, phase="parked"), PARKS)
+
+
+def test_what_is_released_is_due_at_once() -> None:
+    stored = opened("a").add(CLIENT, "store", delay_s=60.0)
+    passes(stored.add(AGAIN, "release").add(HANDLER, "deliver", "a", epoch=1, cause="resumed"))
+    stored = opened("a").add(CLIENT, "store", delay_s=60.0)
+    fails(stored.add(AGAIN, "release", outcome="unknown").add(HANDLER, "deliver", "a", epoch=1, cause="stored"))
+
+
+def test_an_operator_does_nothing_to_what_is_held() -> None:
+    for verb in ("release", "remove"):
+        fails(opened("a").add(AGAIN, verb).add(CLIENT, "append", "b"))  # type: ignore[arg-type]
+
+
 # -- what may not ------------------------------------------------------------------------------------------------
 
 

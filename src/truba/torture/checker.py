@@ -9,6 +9,7 @@ The model below is the contract written down a second time, and shares no code w
 
     unborn --open--> held by its client, epoch 0 --store, fail, lost--> stored --handed over, epoch + 1--> held --...
                      held --delete--> gone; what is lost by its client without a record is gone, too
+    stored --handed over too often--> parked; an operator's release makes either of them due at once, a remove gone
 
 What the pipe does by itself (an owner is lost, a session is handed over to a handler that then died) leaves no line in
 any journal: it may have happened at any time that the contract allows, and `silently` tries it. What it allows knows
@@ -22,10 +23,15 @@ from dataclasses import dataclass
 from math import inf, nan
 from typing import Literal, NamedTuple
 
-Verb = Literal["open", "append", "replace", "delete", "store", "fail", "touch", "read", "resume", "deliver"]
+Verb = Literal[
+    "open", "append", "replace", "delete", "store", "fail", "touch", "read", "resume", "deliver", "release", "remove"
+]
 Outcome = Literal["ok", "refused", "unknown"]
 
 WRITES = frozenset({"open", "append", "replace", "delete", "store", "fail"})
+OPERATORS = frozenset({"release", "remove"})
+"""Calls of people who hold nothing, on a session at whatever epoch."""
+
 NOT_YOURS = frozenset({"FENCED", "NOSESSION", "CLOSED"})
 """Refusals that say: this owner does not hold the session (any more)."""
 
@@ -54,6 +60,8 @@ class Rules:
     """What the configuration adds to the contract."""
 
     recovery_delay_s: float = 0.0
+    attempts_max: int = 0
+    """Hand-overs before it is parked; 0: never."""
     slack_s: float = 0.005
     """How far the pipe's clock may have run away from the one that journals use, and the rounding of its times."""
 
@@ -61,12 +69,13 @@ class Rules:
 class State(NamedTuple):
     """What the session is after the calls ordered so far."""
 
-    phase: Literal["unborn", "held", "stored", "gone"] = "unborn"
+    phase: Literal["unborn", "held", "stored", "parked", "gone"] = "unborn"
     epoch: int = 0
     holder: str = ""  # who; empty: a process that never wrote down that it holds the session, or nobody yet
     records: tuple[str, ...] = ()
     writes: int = 0  # appends and replaces under this holder
-    by_store: bool = False  # stored because its owner said so
+    cause: str = ""  # why it is unfinished, if somebody said so: stored, resumed
+    released: int = 0  # epoch at the operator's last release: hand-overs count from there
     ready_s: float = -inf  # not handed over before
     now_s: float = -inf  # all so far has happened by then at the earliest
 
@@ -89,19 +98,21 @@ def lost(state: State, rules: Rules) -> State:
     if state.epoch == 0:
         if not state.records:
             return state._replace(phase="gone")
-        return state._replace(phase="stored", by_store=False, ready_s=state.now_s + rules.recovery_delay_s)
-    return state._replace(phase="stored", by_store=False, ready_s=state.now_s)
+        return state._replace(phase="stored", cause="", ready_s=state.now_s + rules.recovery_delay_s)
+    return state._replace(phase="stored", cause="", ready_s=state.now_s)
 
 
 def silently(state: State, epoch_max: int, rules: Rules) -> Iterator[State]:
     """The state, and all that it may become by itself: lost, handed over to somebody who never said so, lost ..."""
     while True:
         yield state
+        if state.phase == "stored" and rules.attempts_max and state.epoch - state.released >= rules.attempts_max:
+            yield state._replace(phase="parked")
         if state.phase == "held":
             state = lost(state, rules)
         elif state.phase == "stored" and state.epoch < epoch_max:
             now_s = max(state.now_s, state.ready_s - rules.slack_s)
-            state = State("held", state.epoch + 1, "", state.records, now_s=now_s)
+            state = State("held", state.epoch + 1, "", state.records, released=state.released, now_s=now_s)
         else:
             return
 
@@ -129,7 +140,7 @@ def effect(state: State, call: Call, rules: Rules) -> State | None:
         case "delete" if holds(state, call):
             return state._replace(phase="gone")
         case "store" if holds(state, call):
-            return state._replace(phase="stored", by_store=True, ready_s=state.now_s + call.delay_s)
+            return state._replace(phase="stored", cause="stored", ready_s=state.now_s + call.delay_s)
         case "fail" if holds(state, call):
             return lost(state, rules)
         case "touch" if holds(state, call):
@@ -140,16 +151,21 @@ def effect(state: State, call: Call, rules: Rules) -> State | None:
             return state if _read(state, call) else None
         case "resume":
             return _resumed(state, call)
+        case "release" if state.phase in ("stored", "parked"):
+            return state._replace(phase="stored", cause="resumed", ready_s=state.now_s, released=state.epoch)
+        case "remove" if state.phase in ("stored", "parked"):
+            return state._replace(phase="gone")
     return None
 
 
 def _delivered(state: State, call: Call, rules: Rules) -> State | None:
     if state.phase != "stored" or state.epoch + 1 != call.epoch or state.records != call.records:
         return None
-    if state.by_store != (call.cause == "stored") or call.end_s < state.ready_s - rules.slack_s:
+    said = call.cause if call.cause in ("stored", "resumed") else ""
+    if state.cause != said or call.end_s < state.ready_s - rules.slack_s:
         return None
     now_s = max(state.now_s, state.ready_s - rules.slack_s)
-    return State("held", call.epoch, call.who, state.records, now_s=now_s)
+    return State("held", call.epoch, call.who, state.records, released=state.released, now_s=now_s)
 
 
 def _read(state: State, call: Call) -> bool:
@@ -220,10 +236,12 @@ def _next(
 ) -> Iterator[tuple[int, State]]:
     """The calls that may have taken effect next, with the states that they lead to."""
     first_end_s = _first_end_s(calls, must & ~done)
+    epoch_max = max(call.epoch for call in calls)
     for i, call in enumerate(calls):
         if done >> i & 1 or call.begin_s > first_end_s or before[i] & ~done or after[i] & done:
             continue
-        for present in silently(state, call.epoch - (call.verb == "deliver"), rules):
+        epoch = epoch_max if call.verb in OPERATORS else call.epoch - (call.verb == "deliver")
+        for present in silently(state, epoch, rules):
             following = effect(present, call, rules)
             if following is not None and following.now_s <= call.end_s + rules.slack_s:
                 yield i, following
@@ -266,6 +284,7 @@ def _says_something(call: Call, calls: Sequence[Call]) -> bool:
         return (
             call.error in NOT_YOURS
             and call.verb != "open"
+            and call.verb not in OPERATORS
             and not any(one.who == call.who and one.outcome == "unknown" for one in calls)
         )
     return not (call.outcome == "unknown" and call.verb in ("read", "touch"))

@@ -21,7 +21,7 @@ import msgspec
 import truba
 from truba.client.remote import RemotePipe, RemoteSession
 from truba.errors import NoSession, OperationError, UnknownOutcome
-from truba.torture.history import Found, Held, Phase, make_record, read_records, record_name
+from truba.torture.history import Found, Held, Phase, Verb, make_record, read_records, record_name
 from truba.torture.journal import Journal
 
 CONNECT_TIMEOUT_S = 120.0
@@ -118,6 +118,8 @@ class Client:
                 self._recent = [*self._recent[-RECENT:], (label, str(session.id))]
             if self._recent and self._dice.random() < 0.2:
                 await self._trespass()
+            if self._recent and self._dice.random() < 0.05:
+                await self._operate()
             if self._dice.random() < 0.2:
                 await self._peek(label, str(session.id))
 
@@ -148,6 +150,17 @@ class Client:
                     await self._journal.call("replace", call, records=(name,), **given)
                 case _:
                     await self._journal.call("delete", self._pipe.request(b"DELETE", ref), **given)
+        except OperationError:
+            return
+
+    async def _operate(self) -> None:
+        """An operator has a session of this client delivered at once, or removes it: while nobody holds it only."""
+        label, session_id = self._dice.choice(self._recent)
+        verb: Verb = self._dice.choice(("release", "remove"))
+        command = b"RESUME" if verb == "release" else b"REMOVE"
+        try:
+            call = self._pipe.request(command, session_id.encode())
+            await self._journal.call(verb, call, label=label, id=session_id)
         except OperationError:
             return
 

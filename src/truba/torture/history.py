@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-Verb = Literal["open", "append", "replace", "delete", "store", "fail", "touch", "read", "resume"]
+Verb = Literal["open", "append", "replace", "delete", "store", "fail", "touch", "read", "resume", "release", "remove"]
 Outcome = Literal["ok", "refused", "unknown"]
 Phase = Literal["active", "stored", "repeating", "parked", "gone"]
 

@@ -31,7 +31,7 @@ handler = "truba://127.0.0.1:{ports[7]}"
 recovery_delay = "0s"
 jitter = "100ms"
 backoff = {{ base = "50ms", factor = 2, cap = "500ms" }}
-max_attempts = 0
+max_attempts = {attempts_max[7]}
 max_age = 0
 handler_timeout = "700ms"
 idle_timeout = "1s"
@@ -43,7 +43,7 @@ handler = "truba://127.0.0.1:{ports[8]}"
 recovery_delay = "400ms"
 jitter = "0s"
 backoff = {{ base = "100ms", factor = 2, cap = "1s" }}
-max_attempts = 0
+max_attempts = {attempts_max[8]}
 max_age = 0
 handler_timeout = "1500ms"
 idle_timeout = "2s"
@@ -51,6 +51,7 @@ concurrency = 64
 """
 
 RECOVERY_DELAY_S = {7: 0.0, 8: 0.4}
+ATTEMPTS_MAX = {7: 0, 8: 3}
 HANDLER_TIMEOUT_S = {7: 0.7, 8: 1.5}
 """By kind, as above."""
 
@@ -81,6 +82,7 @@ class Plan:
             CONFIG.format(
                 port=port,
                 ports=ports,
+                attempts_max=ATTEMPTS_MAX,
                 segment=dice.choice(("128KiB", "1MiB")),
                 checkpoint=dice.choice(("64KiB", "256KiB", "1MiB")),  # several in a second
             )

@@ -30,8 +30,9 @@ from truba.torture.harm import Harm, harm
 from truba.torture.history import Asked, Listed, Told
 from truba.torture.journal import Journal, read_journal
 from truba.torture.kept import EndedByItself, Kept
-from truba.torture.plan import RECOVERY_DELAY_S, Plan
+from truba.torture.plan import ATTEMPTS_MAX, RECOVERY_DELAY_S, Plan
 from truba.torture.sessions import Session, gather
+from truba.types import Phase
 
 PIPE = (sys.executable, "-m", "truba")
 """The command whose `serve` is tortured."""
@@ -165,15 +166,20 @@ class _Playing:
         self._tell("bringing all to an end")
         handlers = self._plan.handlers(finishing=True)
         self._keep(*handlers)
-        await _within(DRAIN_S_MAX, self._none_left(), "sessions are unfinished, though all live and handlers answer")
+        with Journal(self._plan.journals / "o0-1.jsonl") as journal:
+            await _within(DRAIN_S_MAX, self._none_left(journal), "sessions are unfinished, though all live and answer")
         await _within(START_S_MAX, self._look("a0-2"), "the sessions could not be listed")
         await _within(START_S_MAX, pipe.stop(), "the pipe does not stop")
         for one in handlers:
             await one.end()
 
-    async def _none_left(self) -> None:
+    async def _none_left(self, journal: Journal) -> None:
+        """Nobody is told when the pipe is empty, so it is asked again and again; what is parked is released."""
         async with Admin.over(self._plan.url, timeout_s=START_S_MAX) as admin:
-            while [info async for info in admin.ls()]:  # noqa: ASYNC110 - the pipe tells nobody when it is empty
+            while left := [info async for info in admin.ls()]:
+                for info in left:
+                    if info.phase is Phase.PARKED:
+                        await journal.call("release", admin.resume(info.id), id=str(info.id))
                 await asyncio.sleep(0.1)
 
     def check(self, slack_s: float) -> None:
@@ -183,7 +189,8 @@ class _Playing:
         one = self.round
         one.findings += [Finding(f"{name}: {what}") for name, what in gathered.odd]
         for session in gathered.sessions:
-            rules = Rules(RECOVERY_DELAY_S.get(session.kind, 0.0), slack_s)
+            kind = session.kind
+            rules = Rules(RECOVERY_DELAY_S.get(kind, 0.0), ATTEMPTS_MAX.get(kind, 0), slack_s)
             if len(one.findings) < FINDINGS_MAX and (unexplained := explain(session.calls, rules)):
                 one.findings.append(Finding(f"{session.label}: {unexplained.why}", session, unexplained))
         one.sessions = len(gathered.sessions)
