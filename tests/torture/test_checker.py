@@ -238,6 +238,24 @@ def test_a_write_of_the_first_of_two_handlers() -> None:
     )
 
 
+def test_a_write_under_an_earlier_epoch_of_its_own() -> None:
+    """The same handler was given the session again: what its first task still sends is stale."""
+    again = (
+        opened("a")
+        .add(HANDLER, "deliver", "a", epoch=1, cause="lost")
+        .add(HANDLER, "deliver", "a", epoch=2, cause="late")
+    )
+    fails(again.add(HANDLER, "append", "x", epoch=1).add(HANDLER, "read", "a", "x", epoch=2, phase="repeating"))
+
+
+def test_an_open_of_an_earlier_life() -> None:
+    fails(History().add(AGAIN, "resume").add(CLIENT, "open", "a"))
+
+
+def test_a_read_of_an_earlier_epoch() -> None:
+    fails(opened("a").add(HANDLER, "deliver", "a", epoch=1, cause="lost").add(OTHER, "read", "a", phase="stored"))
+
+
 def test_a_write_after_the_end() -> None:
     for end in ("delete", "store", "fail"):
         fails(opened("a").add(CLIENT, end, delay_s=0.0).add(CLIENT, "append", "x"))  # type: ignore[arg-type]

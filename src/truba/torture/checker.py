@@ -162,7 +162,7 @@ def _delivered(state: State, call: Call, rules: Rules) -> State | None:
     if state.phase != "stored" or state.epoch + 1 != call.epoch or state.records != call.records:
         return None
     said = call.cause if call.cause in ("stored", "resumed") else ""
-    if state.cause != said or call.end_s < state.ready_s - rules.slack_s:
+    if state.cause != said:
         return None
     now_s = max(state.now_s, state.ready_s - rules.slack_s)
     return State("held", call.epoch, call.who, state.records, released=state.released, now_s=now_s)
@@ -243,7 +243,7 @@ def _next(
         epoch = epoch_max if call.verb in OPERATORS else call.epoch - (call.verb == "deliver")
         for present in silently(state, epoch, rules):
             following = effect(present, call, rules)
-            if following is not None and following.now_s <= call.end_s + rules.slack_s:
+            if following is not None and following.now_s <= call.end_s:
                 yield i, following
 
 
