@@ -140,6 +140,16 @@ def forgets_to_deliver() -> None:
 
 
 @breaks
+def drops_what_would_be_parked() -> None:
+    """Nothing is ever dropped silently: what has had its attempts is, here."""
+
+    def parked(self: Machine, event: events.Parked, seq: int) -> None:
+        self._deleted(events.Deleted(event.number), seq)
+
+    replace(Machine, "_parked", parked)
+
+
+@breaks
 def delivers_what_is_deleted() -> None:
     """G5: Delete is answered, and the session given back instead."""
 
