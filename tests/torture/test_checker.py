@@ -238,14 +238,13 @@ def test_a_write_of_the_first_of_two_handlers() -> None:
     )
 
 
-def test_a_write_under_an_earlier_epoch_of_its_own() -> None:
+@pytest.mark.parametrize("outcome", ["ok", "unknown"])
+def test_a_write_under_an_earlier_epoch_of_its_own(outcome: Outcome) -> None:
     """The same handler was given the session again: what its first task still sends is stale."""
-    again = (
-        opened("a")
-        .add(HANDLER, "deliver", "a", epoch=1, cause="lost")
-        .add(HANDLER, "deliver", "a", epoch=2, cause="late")
-    )
-    fails(again.add(HANDLER, "append", "x", epoch=1).add(HANDLER, "read", "a", "x", epoch=2, phase="repeating"))
+    once = opened("a").add(HANDLER, "deliver", "a", epoch=1, cause="lost")
+    again = once.add(HANDLER, "deliver", "a", epoch=2, cause="late")
+    again.add(HANDLER, "append", "x", epoch=1, outcome=outcome)
+    fails(again.add(OTHER, "read", "a", "x", epoch=2, phase="repeating"))
 
 
 def test_an_open_of_an_earlier_life() -> None:
