@@ -171,6 +171,7 @@ def test_what_is_released_is_due_at_once() -> None:
 def test_an_operator_does_nothing_to_what_is_held() -> None:
     for verb in ("release", "remove"):
         fails(opened("a").add(AGAIN, verb).add(CLIENT, "append", "b"))  # type: ignore[arg-type]
+        fails(opened("a").add(CLIENT, "delete").add(AGAIN, verb))  # type: ignore[arg-type]
 
 
 # -- what may not ------------------------------------------------------------------------------------------------
@@ -279,6 +280,12 @@ def test_an_early_delivery() -> None:
 
     passes(delivered_after(12.0))
     fails(delivered_after(11.9))
+
+
+def test_an_early_delivery_that_was_not_told() -> None:
+    """Somebody must have been given it before the time, for the next one to be given it at epoch 2 already."""
+    stored = opened("a").add(CLIENT, "store", delay_s=10.0)
+    fails(stored.add(HANDLER, "deliver", "a", epoch=2, cause="lost"))
 
 
 def test_a_lost_client_has_its_delay() -> None:
