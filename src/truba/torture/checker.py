@@ -36,6 +36,7 @@ NOT_YOURS = frozenset({"FENCED", "NOSESSION", "CLOSED"})
 """Refusals that say: this owner does not hold the session (any more)."""
 
 STATES_MAX = 200_000
+STATES_TOLD_MAX = 20_000
 
 
 class Call(NamedTuple):
@@ -193,8 +194,16 @@ def _resumed(state: State, call: Call) -> State | None:
 def explain(calls: Sequence[Call], rules: Rules) -> Unexplained | None:
     """None: there is an order that explains every answer. Calls of one owner stand in the order made."""
     calls = [call for call in calls if _says_something(call, calls)]
+    unexplained = _search(calls, rules, STATES_MAX, by_epoch=True)
+    if unexplained is None or unexplained.calls == ():
+        return unexplained
+    # Nothing explains it. How far one gets when epochs need not be in order tells more of why.
+    return _search(calls, rules, STATES_TOLD_MAX, by_epoch=False) or unexplained
+
+
+def _search(calls: Sequence[Call], rules: Rules, states_max: int, *, by_epoch: bool) -> Unexplained | None:
     must = sum(1 << i for i, call in enumerate(calls) if call.outcome != "unknown")
-    before, after = _order(calls)
+    before, after = _order(calls, by_epoch=by_epoch)
     start = (0, State())
     seen = {start}
     stack = [start]
@@ -212,8 +221,10 @@ def explain(calls: Sequence[Call], rules: Rules) -> Unexplained | None:
             if node not in seen:
                 seen.add(node)
                 stack.append(node)
-        if len(seen) > STATES_MAX:
-            return Unexplained(f"no order found among the first {STATES_MAX}", (), best_state, best[0])
+        if len(seen) > states_max:
+            if by_epoch:
+                return Unexplained(f"no order found among the first {states_max}", (), best_state, best[0])
+            break
     left = must & ~best_done
     first_end_s = _first_end_s(calls, left)
     stuck = tuple(call for i, call in enumerate(calls) if left >> i & 1 and call.begin_s <= first_end_s)
@@ -247,7 +258,7 @@ def _next(
                 yield i, following
 
 
-def _order(calls: Sequence[Call]) -> tuple[list[int], list[int]]:
+def _order(calls: Sequence[Call], *, by_epoch: bool) -> tuple[list[int], list[int]]:
     """For each call, as bits: those that come before it, and (of an unknown outcome) those that it cannot follow.
 
     One owner's calls are ordered as it made them, and epochs only rise. The latter says nothing that the model does not
@@ -257,7 +268,7 @@ def _order(calls: Sequence[Call]) -> tuple[list[int], list[int]]:
     for j, later in enumerate(calls):
         for i, earlier in enumerate(calls):
             own = i < j and earlier.who == later.who and _takes_effect(earlier) and _takes_effect(later)
-            if own or _at(earlier) < _at(later):
+            if own or (by_epoch and _at(earlier) < _at(later)):
                 if earlier.outcome == "ok":
                     before[j] |= 1 << i
                 elif own:
