@@ -57,7 +57,7 @@ async def harm(everybody: Sequence[Kept], dice: random.Random, over: Callable[[]
         if over():
             return
         part = dice.choices(PARTS, (5, 3, 2))[0]
-        act = dice.choices(("kill", "freeze", "start", "stop", "all"), (45, 20, 15, 10, 10))[0]
+        act = dice.choices(("kill", "freeze", "start", "stop", "all"), (35, 20, 25, 10, 10))[0]
         victim = dice.choice(by_part[part])
         match act:
             case "freeze":
