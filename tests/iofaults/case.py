@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
-from math import gcd
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal

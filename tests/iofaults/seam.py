@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from tests.iofaults.ledger import Job, Records, compare, name_of
+from tests.iofaults.ledger import Job, Records, Verb, compare, name_of
 from tests.iofaults.spread import spread
 from tests.log.support import HOME, FaultyDisk, open_log
 from tests.node.world import PlayedRoute, nobody
 from truba.errors import DataError, LogPoisoned, OperationError, Unavailable, UnknownOutcome
 from truba.kinds import Backoff, Kind
 from truba.node.node import Limits, Node
-from truba.node.owners import Handover, Hold
+from truba.node.owners import Handover, Hold, Owner
 from truba.node.recovery import recover
 from truba.ports.store import Staged, Summary
 from truba.store.memory import MemoryStore
@@ -150,33 +150,39 @@ class World:
     # -- clients and handlers ---------------------------------------------------------------------------------
 
     async def _client(self, number: int) -> None:
-        dice, node = self.dice, self.node
-        owner = node.attach()
+        owner = self.node.attach()
         for made in range(SESSIONS):
-            await asyncio.sleep(dice.choice((0, 0, 0.1)))
-            if node.failed.done():
+            await asyncio.sleep(self.dice.choice((0, 0, 0.1)))
+            if self.node.failed.done():
                 return
             job = Job(b"%d.%d.%d" % (self.lives, number, made))
             self.jobs[job.name] = job
-            records = self._records(job, dice.randrange(1, 3))
-            holds: list[Hold] = []
-            self._try(job, "new", records, lambda r=records: holds.append(node.new(owner, 7, r)))  # type: ignore[misc]
-            for _ in range(dice.randrange(4)):
-                if holds and dice.random() < 0.8:
-                    self._step(job, holds[0])
-                if dice.random() < 0.3:
-                    await asyncio.sleep(0)
-            if not holds:
-                continue
-            if (end := dice.random()) < 0.4:
-                self._try(job, "delete", [], lambda: node.delete(holds[0]))
-            elif end < 0.7:
-                self._try(job, "store", [], lambda: node.store(holds[0], dice.choice((0, 500, 10_000_000))))
-            elif end < 0.8:
-                node.detach(owner)
-                owner = node.attach()
-            if dice.random() < 0.7 and node.sequencer.latest is not None:
-                await asyncio.wait([node.sequencer.latest.durable()])
+            await self._session(owner, job)
+            if self.dice.random() < 0.1:
+                self.node.detach(owner)
+                owner = self.node.attach()
+
+    async def _session(self, owner: Owner, job: Job) -> None:
+        """New, some records, an end or none; and perhaps a wait for the answers."""
+        dice, node = self.dice, self.node
+        records = self._records(job, dice.randrange(1, 3))
+        holds: list[Hold] = []
+        self._try(job, "new", records, lambda: holds.append(node.new(owner, 7, records)))
+        if not holds:
+            return
+        (hold,) = holds
+        for _ in range(dice.randrange(4)):
+            if dice.random() < 0.8:
+                self._step(job, hold)
+            if dice.random() < 0.3:
+                await asyncio.sleep(0)
+        if (end := dice.random()) < 0.4:
+            self._try(job, "delete", [], lambda: node.delete(hold))
+        elif end < 0.7:
+            delay_ms = dice.choice((0, 500, 10_000_000))
+            self._try(job, "store", [], lambda: node.store(hold, delay_ms))
+        if dice.random() < 0.7 and node.sequencer.latest is not None:
+            await asyncio.wait([node.sequencer.latest.durable()])
 
     def _step(self, job: Job, hold: Hold) -> None:
         if self.dice.random() < 0.8:
@@ -202,19 +208,19 @@ class World:
         size = self.dice.choice((10, 10, 300, 2_000, 5_000))
         return [b"%b/%d:" % (job.name, self.dice.getrandbits(60)) + b"x" * size for _ in range(count)]
 
-    def _try(self, job: Job, verb: str, records: Records, act: Callable[[], object]) -> None:
+    def _try(self, job: Job, verb: Verb, records: Records, act: Callable[[], object]) -> None:
         """Decide now; hear later."""
         try:
             act()
         except Unavailable:
             return  # nothing was stored
         except UnknownOutcome:
-            job.ask(verb, records)  # type: ignore[arg-type]
+            job.ask(verb, records)
             job.unknown = True
             return
         except OperationError as error:
             raise AssertionError(f"{job.name!r}: {verb} was refused: {error}") from error
-        job.ask(verb, records)  # type: ignore[arg-type]
+        job.ask(verb, records)
 
         def told(durable: bool) -> None:
             if durable:

@@ -24,7 +24,7 @@ Entries = list[tuple[LogBatch, Position]]
 class FaultyDisk:
     """Counts the calls that change something; `fails(name, number)` gives an errno to make one fail."""
 
-    CALLS = ("open", "pwritev", "fdatasync", "fsync", "rename", "unlink", "mkdir")
+    CALLS: tuple[str, ...] = ("open", "pwritev", "fdatasync", "fsync", "rename", "unlink", "mkdir")
 
     def __init__(self, inner: Disk | None = None) -> None:
         self.inner = inner or OsDisk()

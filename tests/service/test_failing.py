@@ -54,7 +54,7 @@ async def test_a_log_that_fails_while_the_node_starts_is_a_log_that_failed(
 
     def fdatasync(fd: int) -> None:
         syncs.append(fd)
-        if os.readlink(f"/proc/self/fd/{fd}").endswith(".log"):
+        if Path(f"/proc/self/fd/{fd}").readlink().suffix == ".log":
             raise OSError(5, "Input/output error")
         os.fdatasync(fd)
 
