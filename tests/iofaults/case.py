@@ -50,6 +50,10 @@ ERRORS: dict[str, tuple[str, ...]] = (
 )
 """What the system may answer each call."""
 
+OFTEN = ("pwritev2", "fdatasync", "write")
+CYCLE = tuple(call for at, other in enumerate(CALLS) if other not in OFTEN for call in (other, OFTEN[at % len(OFTEN)]))
+"""The order in which calls take their turns: every second one is a commit's, of the log or of the store."""
+
 EXIT_OK, EXIT_PROBLEM, EXIT_DATA, EXIT_STOPPED = 0, 1, 7, 70  # as docs/cli.md tells them
 End = Literal["refused to start", "stopped itself", "went on"]
 
@@ -185,14 +189,15 @@ def reached(begun: bool) -> dict[str, int]:
 
 
 def trial(n: int) -> Trial:
-    """The n-th fault of all: another call each time, and then far away from those before."""
+    """The n-th fault of all: of each call one after the other, and then far away from those before."""
     turn, begun = divmod(n, 2)
     most = reached(bool(begun))
-    round_number, at = divmod(turn, len(most))
-    call = list(most)[at]
-    errors = ERRORS[call]
-    seed, place = divmod(round_number, most[call] * len(errors))
-    number, error = divmod(spread(place, most[call] * len(errors)), len(errors))
+    calls = [call for call in CYCLE if call in most]
+    cycle, at = divmod(turn, len(calls))
+    call, errors = calls[at], ERRORS[calls[at]]
+    count = most[call] * len(errors)
+    seed, place = divmod(cycle * calls.count(call) + calls[:at].count(call), count)
+    number, error = divmod(spread(place, count), len(errors))
     return Trial(Fault(call, errors[error], 1 + number), bool(begun), 1 + seed)
 
 

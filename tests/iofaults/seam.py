@@ -38,15 +38,15 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Variant(NamedTuple):
-    """How a call fails. `code` 0: it does not fail, and writes half only."""
+    """How a call fails. `code` 0: it does not fail, and writes a part only."""
 
     code: int
-    half: bool = False  # a failing write has written half
+    half: bool = False  # a failing write has written a part
     lost: bool = False  # after a failing sync, pages not written count as written
 
     def __str__(self) -> str:
         name = errno.errorcode[self.code] if self.code else "short write"
-        return name + ", half written" * self.half + ", pages lost" * self.lost
+        return name + ", partly written" * self.half + ", pages lost" * self.lost
 
 
 VARIANTS = (
@@ -60,6 +60,10 @@ VARIANTS = (
     Variant(errno.EMFILE),
     Variant(0),
 )
+
+
+PARTS = (0.02, 0.5, 0.95)
+"""Of a write: the records may lie in the first half of a frame, and what follows is padding."""
 
 
 class Disk(FaultyDisk):
@@ -284,6 +288,7 @@ class SeamTrial:
             world.end(power=self.power)
         world.faulty.calls.clear()
         world.faulty.half = self.variant.half
+        world.faulty.part = PARTS[self.number % len(PARTS)]
         world.faulty.fails = self._strike(world)
         world.store.fails = self._commit_fails(world)
         told = world.live()
