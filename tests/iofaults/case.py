@@ -20,7 +20,7 @@ from typing import Literal
 from tests.iofaults.client import Client
 from tests.iofaults.ledger import Records, compare
 from tests.iofaults.spread import spread
-from tests.iofaults.traced import CALLS, NAMES, READS, SHORT, SYNCS, WRITES, Call, Fault, TracedServer, why_not
+from tests.iofaults.traced import NAMES, READS, SHORT, SYNCS, WRITES, Call, Fault, Place, TracedServer, why_not
 from tests.service.process import kind
 from truba.compose import build
 from truba.kinds import Kind
@@ -49,10 +49,6 @@ ERRORS: dict[str, tuple[str, ...]] = (
     }
 )
 """What the system may answer each call."""
-
-OFTEN = ("pwritev2", "fdatasync", "write")
-CYCLE = tuple(call for at, other in enumerate(CALLS) if other not in OFTEN for call in (other, OFTEN[at % len(OFTEN)]))
-"""The order in which calls take their turns: every second one is a commit's, of the log or of the store."""
 
 EXIT_OK, EXIT_PROBLEM, EXIT_DATA, EXIT_STOPPED = 0, 1, 7, 70  # as docs/cli.md tells them
 End = Literal["refused to start", "stopped itself", "went on"]
@@ -125,18 +121,16 @@ class Trial:
             assert self.struck, "refused without a fault"
         if self.fault is not None:
             for call in self.struck:
-                self._judge_call(call, code, self.fault.error)
+                self._judge_call(call, code, self.fault)
 
-    def _judge_call(self, call: Call, code: int, error: str) -> None:
+    def _judge_call(self, call: Call, code: int, fault: Fault) -> None:
         """Calls on the log itself: which failures must end the pipe, and which must not."""
-        if not any("/data/log" in path for path in call.paths):
+        if fault.place not in ("log", "segment", "making"):
             return
-        making = any(path.endswith(".tmp") for path in call.paths)
-        if error == "EINTR" or (error == SHORT and not making and self.end != "refused to start"):
-            # What makes a segment, or mends one, takes a write of nothing for an error: loud, but right.
-            others = [other for other in self.struck if other != call]  # RocksDB gives up on an interrupted sync
-            assert others or code == EXIT_OK, f"{call.text} is to be survived"
-        elif call.at_s < self.asked_to_stop_s and not (error in FULL and making):
+        if fault.error == "EINTR" or (fault.error, fault.place) == (SHORT, "segment"):
+            # What makes a segment, or mends one at the start, takes a write of nothing for an error: loud, but right.
+            assert code == EXIT_OK or self.end == "refused to start", f"{call.text} is to be survived"
+        elif call.at_s < self.asked_to_stop_s and not (fault.error in FULL and fault.place == "making"):
             # After the stop was asked for, a segment that nobody will use may fail in silence.
             assert code != EXIT_OK, f"{call.text} failed, and nobody was told"
 
@@ -179,26 +173,26 @@ def _begun() -> tuple[TemporaryDirectory[str], Client]:
 
 
 @cache
-def reached(begun: bool) -> dict[str, int]:
-    """How often a thread makes each call in the workload without faults."""
-    counts = Counter((call.thread, call.call) for call in Trial(None, begun, 1).run().calls)
-    most: dict[str, int] = {}
-    for (_, call), count in counts.items():
-        most[call] = max(most.get(call, 0), count)
-    return {call: most[call] for call in CALLS if call in most}
+def reached(begun: bool) -> dict[tuple[str, Place], int]:
+    """How often one thread makes each call on each sort of file, in the workload without faults."""
+    counts = Counter((call.thread, call.call, call.place) for call in Trial(None, begun, 1).run().calls)
+    most: dict[tuple[str, Place], int] = {}
+    for (_, call, place), count in sorted(counts.items()):
+        most[call, place] = max(most.get((call, place), 0), count)
+    return dict(sorted(most.items()))
 
 
 def trial(n: int) -> Trial:
-    """The n-th fault of all: of each call one after the other, and then far away from those before."""
-    turn, begun = divmod(n, 2)
-    most = reached(bool(begun))
-    calls = [call for call in CYCLE if call in most]
-    cycle, at = divmod(turn, len(calls))
-    call, errors = calls[at], ERRORS[calls[at]]
-    count = most[call] * len(errors)
-    seed, place = divmod(cycle * calls.count(call) + calls[:at].count(call), count)
-    number, error = divmod(spread(place, count), len(errors))
-    return Trial(Fault(call, errors[error], 1 + number), bool(begun), 1 + seed)
+    """The n-th fault of all: each sort of call one after the other, in turn; and of each, far from those before."""
+    sorts = sorted(reached(begun=False).keys() | reached(begun=True).keys())
+    cycle, at = divmod(n, len(sorts))
+    call, place = sorts[at]
+    begun = sorts[at] not in reached(begun=False) or (sorts[at] in reached(begun=True) and (cycle + at) % 2 == 1)
+    errors = ERRORS[call]
+    count = reached(begun)[call, place] * len(errors)
+    seed, turn = divmod(cycle // 2, count)
+    number, error = divmod(spread(turn, count), len(errors))
+    return Trial(Fault(call, place, errors[error], 1 + number), begun, 1 + seed)
 
 
 def case(n: int) -> None:

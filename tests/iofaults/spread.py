@@ -10,4 +10,4 @@ def spread(place: int, count: int) -> int:
     step = max(1, round(count * 0.618))
     while gcd(step, count) != 1:
         step += 1
-    return place * step % count
+    return (place + 1) * step % count

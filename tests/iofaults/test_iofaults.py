@@ -9,7 +9,7 @@ import pytest
 from tests.iofaults import case, seam
 from tests.iofaults.ledger import Job, compare
 from tests.iofaults.spread import spread
-from tests.iofaults.traced import Fault, read_trace, why_not
+from tests.iofaults.traced import SHORT, Fault, Place, place_of, read_trace, why_not
 
 REAL_CASES = 48  # about half a minute on a machine with nothing else to do
 SEAM_CASES = 600  # about five seconds
@@ -33,16 +33,24 @@ def test_g1_a_system_call_of_the_real_process_fails() -> None:
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 @pytest.mark.parametrize("call", ["pwritev2", "fdatasync"])
 def test_g1_the_commit_itself_fails_while_clients_wait(call: str, error: str) -> None:
-    """Whichever of the calls it is, the one in the middle is a client's batch."""
-    trial = case.Trial(Fault(call, error, case.reached(begun=False)[call] // 2), begun=False, seed=1).run()
+    trial = case.Trial(Fault(call, "segment", error, 5), begun=False, seed=1).run()
     assert trial.struck
     assert trial.end == "stopped itself"
 
 
 @real
-def test_an_interrupted_write_is_survived() -> None:
-    number = case.reached(begun=False)["pwritev2"] // 2
-    trial = case.Trial(Fault("pwritev2", "EINTR", number), begun=False, seed=1).run()
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize(("call", "place"), [("write", "table"), ("fdatasync", "mark"), ("rename", "mark")])
+def test_g1_a_checkpoint_fails(call: str, place: Place, error: str) -> None:
+    trial = case.Trial(Fault(call, place, error, 2), begun=False, seed=1).run()
+    assert trial.struck
+    assert trial.end == "stopped itself"
+
+
+@real
+@pytest.mark.parametrize("error", ["EINTR", SHORT])
+def test_an_interrupted_or_short_write_is_survived(error: str) -> None:
+    trial = case.Trial(Fault("pwritev2", "segment", error, 5), begun=False, seed=1).run()
     assert trial.struck
     assert trial.end == "went on"
 
@@ -82,6 +90,19 @@ def test_the_trace_is_read_as_strace_writes_it() -> None:
     assert (opened.call, opened.paths, opened.injected) == ("openat", ("/tmp", "/d/log"), False)
     assert (renamed.call, renamed.paths, renamed.injected) == ("rename", ("/d/log/a.tmp", "/d/log/a"), True)
     assert (synced.thread, synced.paths, synced.injected) == (12, ("/d/log/segment-1.log",), True)
+
+
+def test_places() -> None:
+    places: list[tuple[tuple[str, ...], Place]] = [
+        (("/d", "/d/data/log/segment-0000000001.log"), "segment"),
+        (("/d/data/log/segment-1.log.tmp", "/d/data/log/segment-1.log"), "making"),
+        (("/d/data/log",), "log"),
+        (("/d/data",), "data"),
+        (("/d/data/store/000007.sst",), "table"),
+        (("/d/data/store/APPLIED.tmp", "/d/data/store/APPLIED"), "mark"),
+        (("/d/data/store/000001.dbtmp", "/d/data/store/CURRENT"), "names"),
+    ]
+    assert [place_of(paths) for paths, _ in places] == [place for _, place in places]
 
 
 def _job(name: bytes = b"a") -> Job:

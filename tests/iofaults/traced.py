@@ -1,7 +1,7 @@
 """A pipe whose system calls fail: `truba serve` under strace, which gives an error instead of the N-th call.
 
-Only calls on what lies in the data directory count, so that N speaks of the pipe and not of Python. strace counts for
-each thread by itself: one fault may strike several threads, each once. A call that is made to fail is not made; one
+Only calls on one sort of file count, so that N speaks of the log's commits, say, or of RocksDB's tables. strace counts
+for each thread by itself: one fault may strike several threads, each once. A call that is made to fail is not made; one
 that is made to return 0 has written nothing (a short write of some bytes cannot be made in this way).
 """
 
@@ -14,10 +14,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tests.service.process import PATIENCE_S, ROOT, Child
 from truba.testing import tether
@@ -36,15 +36,41 @@ SEGMENTS_MAX = 80
 TABLES_MAX = 250
 
 
+Place = Literal[
+    "data", "log", "lock", "segment", "making", "store", "table", "manifest", "mark", "names", "wal", "diary"
+]
+_PLACES: tuple[tuple[Place, str], ...] = (
+    ("data", r"data"),
+    ("log", r"data/log"),
+    ("lock", r"data/(log|store)/LOCK"),
+    ("making", r"data/log/.*\.tmp"),  # a segment that has not its name yet
+    ("segment", r"data/log/.*\.log"),
+    ("store", r"data/store"),
+    ("table", r"data/store/.*\.sst"),
+    ("manifest", r"data/store/MANIFEST-\d+"),
+    ("mark", r"data/store/APPLIED.*"),
+    ("wal", r"data/store/\d+\.log"),  # RocksDB's own, empty here
+    ("diary", r"data/store/LOG"),
+    ("names", r"data/store/.*"),  # CURRENT, IDENTITY, OPTIONS, and how they come to be
+)
+
+
+def place_of(paths: Sequence[str]) -> Place:
+    """What a call is about: the first path that says so, a file before the directory that it is in."""
+    found = [place for path in paths for place, pattern in _PLACES if re.fullmatch(f"/.*/{pattern}", path) is not None]
+    return min(found, key=lambda place: (place in ("data", "log", "store"), found.index(place)))
+
+
 class Fault(NamedTuple):
-    """The `number`-th `call` of a thread on the data directory gives `error` (a name of errno, or SHORT)."""
+    """The `number`-th `call` of a thread on files of that place gives `error` (a name of errno, or SHORT)."""
 
     call: str
+    place: Place
     error: str
     number: int
 
     def __str__(self) -> str:
-        return f"{self.call} number {self.number} of a thread: {self.error}"
+        return f"{self.call} number {self.number} of a thread on {self.place}: {self.error}"
 
     def options(self) -> list[str]:
         what = "retval=0" if self.error == SHORT else f"error={self.error}"
@@ -61,6 +87,10 @@ class Call(NamedTuple):
     injected: bool
     text: str
 
+    @property
+    def place(self) -> Place:
+        return place_of(self.paths)
+
 
 class TracedServer(Child):
     """`fault` None: only written down. strace runs beside the pipe, which is our own child and hears our signals."""
@@ -70,7 +100,8 @@ class TracedServer(Child):
         strace = ["strace", "-D", "-f", "--seccomp-bpf", "-y", "-ttt", "-s", "0", "-o", str(trace)]
         strace += ["-e", "trace=" + ",".join(CALLS)]
         for path in paths(data):
-            strace += ["-P", path]
+            if fault is None or place_of([path]) == fault.place:
+                strace += ["-P", path]
         strace += [] if fault is None else fault.options()
         pipe = [sys.executable, "-m", "truba", "serve", "--config", str(config)]
         tethered = [sys.executable, "-I", "-S", str(Path(tether.__file__)), str(os.getpid())]
