@@ -182,16 +182,20 @@ def reached(begun: bool) -> dict[tuple[str, Place], int]:
     return dict(sorted(most.items()))
 
 
+def sorts() -> list[tuple[str, Place]]:
+    """Each call on each sort of file, that the workload reaches in an empty directory or in one with data."""
+    return sorted(reached(begun=False).keys() | reached(begun=True).keys())
+
+
 def trial(n: int) -> Trial:
     """The n-th fault of all: each sort of call one after the other, in turn; and of each, far from those before."""
-    sorts = sorted(reached(begun=False).keys() | reached(begun=True).keys())
-    cycle, at = divmod(n, len(sorts))
-    call, place = sorts[at]
-    begun = sorts[at] not in reached(begun=False) or (sorts[at] in reached(begun=True) and (cycle + at) % 2 == 1)
+    cycle, at = divmod(n, len(sorts()))
+    sort = call, place = sorts()[at]
+    begun = sort not in reached(begun=False) or (sort in reached(begun=True) and (cycle + at) % 2 == 1)
     errors = ERRORS[call]
-    count = reached(begun)[call, place] * len(errors)
+    count = reached(begun)[sort] * len(errors)
     seed, turn = divmod(cycle // 2, count)
-    number, error = divmod(spread(turn, count), len(errors))
+    number, error = divmod(spread((turn + at) % count, count), len(errors))
     return Trial(Fault(call, place, errors[error], 1 + number), begun, 1 + seed)
 
 
