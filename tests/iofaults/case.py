@@ -124,7 +124,9 @@ class Trial:
                 self._judge_call(call, code, self.fault)
 
     def _judge_call(self, call: Call, code: int, fault: Fault) -> None:
-        """Calls on the log itself: which failures must end the pipe, and which must not."""
+        """Calls on the log itself, and on the store's mark: which failures must end the pipe, and which must not."""
+        if fault.place == "mark" and fault.error not in ("EINTR", SHORT) and call.at_s < self.asked_to_stop_s:
+            assert code != EXIT_OK, f"{call.text} failed, and nobody was told"
         if fault.place not in ("log", "segment", "making"):
             return
         if fault.error == "EINTR" or (fault.error, fault.place) == (SHORT, "segment"):
