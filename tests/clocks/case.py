@@ -347,4 +347,4 @@ class Weather:
 def case(n: int) -> None:
     """AssertionError with the last steps when something is wrong."""
     weather = Weather(n)
-    run_jumping(weather.run(), weather.clock)
+    run_jumping(weather.run(), weather.clock, threads=False)

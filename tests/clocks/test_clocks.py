@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.clocks.case import case
+from tests.clocks.case import Weather, case
 from tests.clocks.watch import Watch
 from tests.node.world import nobody
 from truba.kinds import Kind
 from truba.machine.events import Created, Deleted, Event, Opened, Parked, Repeated, Stored
-from truba.testing.jump import JumpClock
+from truba.testing.jump import JumpClock, run_jumping
 from truba.types import Cause
 
 CASES = 100  # about ten seconds
@@ -19,6 +19,14 @@ CASES = 100  # about ten seconds
 def test_g3_g4_g5_nothing_early_nothing_lost_nothing_unsafe(tens: int) -> None:
     for n in range(10 * tens, 10 * tens + 10):
         case(n)
+
+
+def test_a_case_is_the_same_each_time() -> None:
+    first, second = Weather(3), Weather(3)
+    for weather in (first, second):
+        run_jumping(weather.run(), weather.clock, threads=False)
+    assert first.story == second.story
+    assert len(first.story) > 60
 
 
 KIND = Kind(7, "transfer", nobody, recovery_delay_s=5, jitter_s=0, idle_timeout_s=10, handler_timeout_s=10)

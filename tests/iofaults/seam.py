@@ -115,7 +115,7 @@ class World:
 
     def live(self) -> BaseException | None:
         """Open, work, stop; the error that ended it early."""
-        return run_jumping(self._live(), self.clock)
+        return run_jumping(self._live(), self.clock, threads=False)
 
     async def _live(self) -> BaseException | None:
         self.loop = asyncio.get_running_loop()
