@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
 from tests.log.support import HOME, SECTOR, FaultyDisk, bodies, contents, open_log, segments, write
 from truba.errors import LogPoisoned
+from truba.log.disk import OsDisk
 from truba.testing.disk import SimulatedDisk
 
 PER_SEGMENT = 7  # frames of one sector
@@ -95,3 +98,18 @@ def test_a_full_disk_while_opening() -> None:
         open_log(HOME, disk=disk)
     disk.fails = lambda name, number: None
     assert contents(disk) == []
+
+
+def test_a_look_at_the_space_that_a_signal_interrupts_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, answers = os.statvfs, [InterruptedError(errno.EINTR, "interrupted")]
+
+    def statvfs(path: str) -> os.statvfs_result:
+        if answers:
+            raise answers.pop()
+        return ask(path)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    assert OsDisk().free_bytes(str(tmp_path)) > 0
+    assert not answers

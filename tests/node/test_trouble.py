@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
 
 from tests.node.test_life import TOKEN, kind
 from tests.node.world import World
-from truba.errors import BadRequest, DataDamaged, Fenced
+from truba.errors import BadRequest, DataDamaged, DataUnwritable, Fenced
 from truba.node.session import LocalSession
+from truba.ports.store import Head
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
 
@@ -73,6 +74,20 @@ def test_damage_found_on_the_way_to_a_handler_stops_the_node(jump: Jump, clock: 
         assert not world.route(7).given
         with pytest.raises(Exception, match="the log has failed"):
             await bystander.append(b"b")
+
+    jump(main())
+
+
+def test_a_store_that_cannot_be_read_is_a_refusal_to_start(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+
+        def owned() -> Iterator[Head]:
+            raise OSError(5, "Input/output error")
+
+        world.store.owned = owned  # type: ignore[method-assign]
+        with pytest.raises(DataUnwritable, match=r"cannot be recovered: .*Input/output error"):
+            await world.start()
 
     jump(main())
 

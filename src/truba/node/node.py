@@ -138,7 +138,8 @@ class Node:
         try:
             await self.retire()
             if not self.failed.done() and self.log.space == "plenty":  # else the next start replays a little more
-                await self.checkpoint()
+                with suppress(UnknownOutcome):  # as above
+                    await self.checkpoint()
         finally:
             await self.checkpointer.close()
 
