@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import random
 
+from tests.crashstates import together
+from tests.crashstates.kill import Stage
+from tests.crashstates.place import a_place
 from tests.crashstates.powerloss import Counts, How, Ledger, Shape, every_byte, explore, frames_of, live
 from tests.crashstates.record import RecordingDisk
+from tests.crashstates.sessions import history
 
 SLICES = 256
 """Every byte offset of a log of 256 KiB is cut, in both ways, by so many cases in a row."""
@@ -33,3 +37,21 @@ def sweep(seed: int, how: How, first: int, stride: int) -> Counts:
     assert size >= SWEPT_BYTES
     assert counts.states == len(range(first, size, stride))
     return counts
+
+
+KILL_SLICES = 64
+"""Every step of a life is killed by so many cases in a row."""
+
+
+def store_case(n: int) -> None:
+    """A node with checkpoints and an installation: processes killed at steps, and power lost to the log alone."""
+    dice = random.Random(n)
+    with a_place() as place:
+        stage = Stage(place, n // KILL_SLICES)
+        with stage.victims:
+            for step in range(1 + n % KILL_SLICES, stage.steps() + 1, KILL_SLICES):
+                stage.kill(step, dice)
+    with a_place() as place:
+        met = together.explore(place, history(n, batches=24), dice, states=6)
+    assert met.replayed > 50
+    assert met.refused > 50

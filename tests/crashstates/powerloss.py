@@ -7,7 +7,7 @@ state that a crash may have left along that life.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, assert_never
 
@@ -194,12 +194,15 @@ class Counts:
         self.refused = 0  # of those where a refusal is legal
 
 
-def points(disk: RecordingDisk) -> Iterator[tuple[Volume, Ledger, Operation | None]]:
-    """Along a recording: what the disk was, what was known, and what was done next."""
+def points(
+    disk: RecordingDisk, learn: Callable[[object], None] = lambda what: None
+) -> Iterator[tuple[Volume, Ledger, Operation | None]]:
+    """Along a recording: what the disk was, what was known, and what was done next. `learn` hears of each fact too."""
     volume, ledger = Volume(disk.start, disk.start_directories), Ledger()
     for each in disk.journal:
         if isinstance(each, Fact):
             ledger.learn(each.what)
+            learn(each.what)
         else:
             yield volume, ledger, each
             volume.apply(each)
