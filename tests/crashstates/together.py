@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from rocksdict import Checkpoint
+
 from tests.crashstates.powerloss import Ledger, Sure, Tried, Trimmed, append, open_log, points
 from tests.crashstates.record import RecordingDisk
 from tests.crashstates.sessions import KINDS, LOG_ID, History
@@ -25,6 +27,7 @@ from truba.node.checkpoint import Checkpointer
 from truba.node.recovery import recover
 from truba.ports.store import Staged, Summary
 from truba.store import rocks
+from truba.store.mark import NAME
 from truba.store.rocks import RocksStore
 
 
@@ -54,7 +57,13 @@ class CopiedStore(RocksStore):
 
     def keep(self, *, sure: bool) -> None:
         self.number += 1
-        shutil.copytree(self._directory, self.copies / str(self.number))
+        copy = self.copies / str(self.number)
+        copy.parent.mkdir(exist_ok=True)
+        # RocksDB compacts in the background: a copy file by file would be of no one moment.
+        assert self._db is not None
+        Checkpoint(self._db).create_checkpoint(str(copy))
+        if (self._directory / NAME).exists():
+            shutil.copy(self._directory / NAME, copy)
         self.disk.note(Store(self.number, sure))
 
     def commit(self, staged: Staged, summary: Summary) -> None:
@@ -89,7 +98,8 @@ async def live(disk: RecordingDisk, place: Path, known: History, segment_bytes: 
             if number % every == 0:
                 await checkpointer.now()
         await checkpointer.close()
-        assert failed == []
+        if failed:
+            raise failed[0]
     finally:
         log.close()
         store.close()
