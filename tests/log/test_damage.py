@@ -8,6 +8,7 @@ import pytest
 
 from tests.log.support import HOME, SECTOR, Entries, bodies, contents, fill, open_log, restore, save, segments, write
 from truba.errors import DataDamaged, DataError
+from truba.log.inspect import repair
 from truba.testing.disk import SimulatedDisk
 from truba.testing.log import batch
 from truba.types import ORIGIN
@@ -103,6 +104,27 @@ def test_a_sector_of_zeros_in_the_live_segment_is_torn_only_in_the_last_frame() 
             assert save(disk) == {**saved, name: bytes(disk.files[name].now)}, "a refusal changes nothing"
         else:
             assert contents(disk) == entries[:-1]
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_a_file_that_has_become_shorter_is_damage(number: int) -> None:
+    """Wherever it ends, even between two frames: a crash leaves zeros there, and the file as long as it was made."""
+    disk, entries = three_segments()
+    name = f"{HOME}/segment-{number:010d}.log"
+    saved = save(disk)
+    whole = [sum(end <= at for end in frame_ends(saved[name])) - 1 for at in range(SEGMENT + 1)]
+    for cut in {*range(0, SEGMENT, 7), *range(0, SEGMENT, SECTOR), SEGMENT - 1}:
+        disk.files[name].now[:] = saved[name][:cut]
+        with pytest.raises(DataDamaged, match=f"the file has {cut} bytes, and had 4096" if cut >= SECTOR else "header"):
+            contents(disk, segment_bytes=SEGMENT)
+        assert disk.files[name].now == saved[name][:cut], "a refusal changes nothing"
+    for cut in range(SECTOR, SEGMENT, 100):
+        # An operator's repair gives up what is missing, and nothing else.
+        restore(disk, {**saved, name: saved[name][:cut]})
+        repair(HOME, disk)
+        lost = whole[SEGMENT] - whole[cut]
+        assert contents(disk, segment_bytes=SEGMENT) == entries[: len(entries) - lost]
+        assert len(disk.files[name].now) == SEGMENT
 
 
 def test_frames_swapped_repeated_or_dropped() -> None:
