@@ -11,26 +11,26 @@ from tests.crashstates.powerloss import Counts, How, Ledger, Shape, every_byte, 
 from tests.crashstates.record import RecordingDisk
 from tests.crashstates.sessions import history
 
-SLICES = 256
-"""Every byte offset of a log of 256 KiB is cut, in both ways, by so many cases in a row."""
+SLICES = 1024
+"""Every byte offset of a log of 256 KiB is reached, with both fills, by so many cases in a row."""
 
 SWEPT_BYTES = 256 << 10
 
 
 def crash_case(n: int) -> None:
-    """A random life of the log, crashed at every point in many ways; and one slice of the cuts at every byte."""
+    """A random life of the log, crashed at every point in many ways; and at one slice of the bytes of a large log."""
     dice = random.Random(n)
     shape = Shape.any(dice)
     disk, counts = RecordingDisk(), Counts()
     live(disk, Ledger(), shape, dice, batches=25)
     explore(disk, shape, dice, counts, states=24, deeper=0.03)
     assert counts.states > 100
-    how: How = "zeros" if n % 2 == 0 else "cut"
+    how: How = "zeros" if n % 2 == 0 else "garbage"
     sweep(n // SLICES, how, n % SLICES // 2, SLICES // 2)
 
 
 def sweep(seed: int, how: How, first: int, stride: int) -> Counts:
-    """A log of 256 KiB, cut at every `stride`th byte from `first` on."""
+    """Power fails at every `stride`th byte of a log of 256 KiB, from `first` on."""
     disk, shape = frames_of(SWEPT_BYTES, random.Random(seed))
     counts = Counts()
     size = every_byte(disk, shape, counts, how, first, stride)

@@ -1,7 +1,7 @@
 """What can happen to stored bytes: pure functions that make one mutant of a directory, which is a mapping of files.
 
-One damage at a time, as a disk, a cable or a person does it: bits, sectors, lengths, frames; files that vanish, take each
-other's place, or come back as they were.
+One damage at a time, as a disk, a cable or a person does it: bits, sectors, lengths, frames; files that vanish, take
+each other's place, or come back as they were.
 """
 
 from __future__ import annotations
@@ -90,11 +90,10 @@ def _two_sectors_swapped(data: bytes, dice: random.Random) -> tuple[bytes, str]:
     one, other = sorted((_sector(data, dice), _sector(data, dice)), key=lambda place: place.start)
     if one == other or one.stop - one.start != other.stop - other.start:
         return _a_sector_of_garbage(data, dice)
-    swapped = (
+    return (
         data[: one.start] + data[other] + data[one.stop : other.start] + data[one] + data[other.stop :],
         f"the sectors at {one.start} and {other.start} swapped",
     )
-    return swapped
 
 
 def _cut(data: bytes, dice: random.Random) -> tuple[bytes, str]:

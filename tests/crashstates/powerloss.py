@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, assert_never
+from typing import Literal, NamedTuple
 
 from tests.crashstates.record import Fact, Killed, Operation, RecordingDisk, Write
 from tests.crashstates.states import Kept, State, Volume
@@ -286,11 +286,14 @@ def explore(
                 raise
 
 
-How = Literal["zeros", "cut"]
+How = Literal["zeros", "garbage"]
 
 
 def every_byte(disk: RecordingDisk, shape: Shape, counts: Counts, how: How, first: int, stride: int) -> int:
     """The power fails when a frame's write has come to byte n: for every n of all frames, or each `stride`th.
+
+    `how`: what the rest of the frame shows. Zeros, as before, are a torn write; garbage is one of a disk that breaks
+    its promise, and may be refused.
 
     Returns how many bytes of frames there are.
     """
@@ -300,11 +303,8 @@ def every_byte(disk: RecordingDisk, shape: Shape, counts: Counts, how: How, firs
             continue
         length = len(operation.data)
         begin = (first - offset) % stride
-        match how:
-            case "zeros" | "cut":
-                states = volume.prefixes(operation, range(begin, length, stride), cut=how == "cut")
-            case _:
-                assert_never(how)
+        rest = random.Random(offset) if how == "garbage" else None
+        states = volume.prefixes(operation, range(begin, length, stride), rest)
         for state in states:
             try:
                 recovered(state, ledger, shape, counts, go_on=counts.states % 16 == 0)

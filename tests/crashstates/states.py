@@ -109,17 +109,18 @@ class Volume:
                     names, *_spoilt(self.data, files, dice.choice(overwritten), dice), kept=Kept.ALL_BUT_SECTORS
                 )
 
-    def prefixes(self, write: Write, at: Iterable[int], *, cut: bool) -> Iterator[State]:
-        """That write, coming next, was done up to byte n of it, for every n; `cut`: and there the file ends."""
+    def prefixes(self, write: Write, at: Iterable[int], rest: random.Random | None) -> Iterator[State]:
+        """That write, coming next, was done up to byte n of it, for every n; the rest is old, or garbage of `rest`."""
         names = renamed(self.names, self.changes)
         before = contents(self.data[write.file], self.writes.get(write.file, []))
         others = {file: contents(self.data[file], w) for file, w in self.writes.items() if file != write.file}
         for count in at:
-            start, end = write.offset, write.offset + count
-            rest = b"" if cut else before[end:]
-            data = before[:start].ljust(start, b"\0") + write.data[:count] + rest
-            how = f"{count} of {len(write.data)} bytes at {start} were written{', the file ends there' if cut else ''}"
-            yield self._state(names, others | {write.file: data}, how)
+            start, middle, end = write.offset, write.offset + count, write.offset + len(write.data)
+            left = before[middle:end].ljust(end - middle, b"\0") if rest is None else rest.randbytes(end - middle)
+            data = before[:start].ljust(start, b"\0") + write.data[:count] + left + before[end:]
+            how = f"{count} of {len(write.data)} bytes at {start} were written, then {'garbage' if rest else 'nothing'}"
+            kept = Kept.ALL if rest is None else Kept.ALL_BUT_SECTORS
+            yield self._state(names, others | {write.file: data}, how, kept)
 
     def _state(self, names: dict[str, int], data: dict[int, bytes], story: str, kept: Kept = Kept.ALL) -> State:
         directories = tuple(path for path, file in names.items() if file == DIRECTORY)

@@ -180,7 +180,7 @@ def _look(directory: Directory, progress: Callable[[int, int], None]) -> Report:
 
 
 def _first(recovered: Damage | None, read: Damage) -> Damage:
-    """The first bad place: reading meets each, but for a file that is too short; recovery knows better why it is bad."""
+    """The first bad place. Recovery knows better why it is bad, and alone knows of a file that is too short."""
 
     def place(damage: Damage) -> tuple[int, int]:
         return segment_number(damage.name) or 0, damage.offset
