@@ -87,19 +87,23 @@ def explained(damaged: Image, true: Image, frames: Sequence[Frame], seq: int) ->
     """Whether what is left, which ends with `seq`, is what a crash could have left of a log that was never longer.
 
     Then there are zeros where the lost frames were, as if nothing had ever been written there; or the first of them
-    shows some of its bytes, and at least one sector of zeros where it had none, as if it had never been acknowledged.
-    No file is shorter than it was, or gone.
+    looks as if it had been written in part: at least one sector of it is zeros and had not been, or it is zeros from
+    some byte on. No file is shorter than it was, or gone.
     """
-    lost = [span for span, last_seq in frames if last_seq > seq]
-    for number, (path, start, end) in enumerate(lost):
+    for number, (path, start, end) in enumerate(span for span, last_seq in frames if last_seq > seq):
         was, data = true[path], damaged.get(path, b"")
         if len(data) != len(was):
             return False
-        sectors = range(start, end, SECTOR)
-        zeroed = [at for at in sectors if is_zero(data[at : at + SECTOR]) and not is_zero(was[at : at + SECTOR])]
-        if not is_zero(data[start:end]) and (number > 0 or not zeroed):
+        if not is_zero(data[start:end]) and (number > 0 or not _in_part(data[start:end], was[start:end])):
             return False
     return True
+
+
+def _in_part(data: bytes, was: bytes) -> bool:
+    written = data.rstrip(b"\0")
+    return (len(written) < len(was.rstrip(b"\0")) and was.startswith(written)) or any(
+        is_zero(data[at : at + SECTOR]) and not is_zero(was[at : at + SECTOR]) for at in range(0, len(data), SECTOR)
+    )
 
 
 class RottenLog:

@@ -89,6 +89,26 @@ def test_a_sector_of_zeros_before_the_last_frame_is_damage(number: int) -> None:
         data[:] = kept
 
 
+@pytest.mark.parametrize(
+    ("sector", "garbage"),
+    [
+        (0, b"\xaa" * 511 + b"\0"),
+        (0, b"\xaa" * 94 + bytes(418)),
+        (2, b"\xaa" * 511 + b"\0"),
+        (2, b"\xaa" * 505 + b"TRUBAE\0"),
+    ],
+)
+def test_garbage_that_ends_in_zeros_does_not_pass_for_unwritten_space(sector: int, garbage: bytes) -> None:
+    """A write that went astray onto the first or the last sector of the last acknowledged frame."""
+    disk = SimulatedDisk()
+    fill(disk, [batch(1, body=b"a"), batch(2, body=b"b" * 1200)])
+    data = next(iter(segments(disk).values()))
+    start = (2 + sector) * SECTOR
+    data[start : start + SECTOR] = garbage
+    with pytest.raises(DataDamaged, match="offset 1024, seq 2"):
+        contents(disk)
+
+
 def test_a_sector_of_zeros_in_the_live_segment_is_torn_only_in_the_last_frame() -> None:
     disk = SimulatedDisk()
     entries = fill(disk, bodies(6, 600), segment_bytes=20 * SECTOR)
