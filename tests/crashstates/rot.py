@@ -192,7 +192,8 @@ def image_of(disk: SimulatedDisk) -> Image:
 class RottenDirectory:
     """A data directory on real files. `true`: the states that a start may find, by their last event."""
 
-    def __init__(self, place: Path, known: History, dice: random.Random) -> None:
+    def __init__(self, place: Path, known: History, dice: random.Random, steps: int | None) -> None:
+        """`steps`: a checkpoint of a peer is being installed, and has come so far; None: it is not."""
         self._place = place
         self._known = known
         self._lives = 0
@@ -214,7 +215,7 @@ class RottenDirectory:
         finally:
             log.close()
         self.true = {known.entries[logged - 1][1].seq}
-        self.steps = dice.choice((None, 0, 1, 2, 3, 4, 5))
+        self.steps = steps
         if self.steps is not None:
             self._install(data, self.steps)
         self.image = files_of(data)
@@ -274,6 +275,16 @@ class RottenDirectory:
             if mutant is not None and mutant.image != self.image:
                 count -= 1
                 yield mutant
+
+    def small(self) -> Iterator[Mutant]:
+        """Every file deleted, and every bit of those that hold a decision or a position."""
+        for path, data in self.image.items():
+            if "log/segment" not in path:
+                yield changed(self.image, {path: None}, f"{path}: deleted")
+            if path.endswith(("READY", "CURRENT", "APPLIED")):
+                for bit in range(8 * len(data)):
+                    story = f"{path}: bit {bit % 8} of byte {bit // 8} flipped"
+                    yield changed(self.image, {path: flipped(data, bit // 8, bit % 8)}, story)
 
     def start(self, mutant: Mutant) -> str:
         self._lives += 1

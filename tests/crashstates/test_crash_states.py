@@ -11,7 +11,7 @@ from tests.crashstates.record import Create, MakeDirectory, Rename, Sync, SyncNa
 from tests.crashstates.states import Kept, Volume
 
 
-@pytest.mark.parametrize("n", range(8))
+@pytest.mark.parametrize("n", range(6))
 def test_crash_states(n: int) -> None:
     crash_case(n)
 
