@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 SECTOR = 512
 
@@ -63,6 +63,18 @@ class SimulatedDisk:
         self._locks: dict[_File, int] = {}
         self._fd = 100
         self._clock_s = 0.0
+
+    def hold(self, files: Mapping[str, bytes], directories: Iterable[str] = ()) -> None:
+        """Begin anew with these files and directories, all durable."""
+        self.files = {}
+        for path, data in files.items():
+            file = self.files[path] = _File()
+            file.now = bytearray(data)
+            file.synced = bytearray(data)
+        self._directories = {"/", *directories}
+        self._names_before.clear()
+        self._open.clear()
+        self._locks.clear()
 
     def crash(self) -> None:
         """The power fails: every descriptor is gone, and what was not synced may be, in part."""
