@@ -22,7 +22,7 @@ class Target:
     tokens: tuple[bytes, ...] = ()
     """Words that mean something to the reader."""
     memory_bytes: int = 2 << 20
-    """What a run may take at most besides `memory_factor` times its input: what is documented, and what it costs to ask."""
+    """What a run may take at most besides `memory_factor` times its input: what is documented, and the asking itself."""
     memory_factor: int = 64
 
 
@@ -41,7 +41,9 @@ def check(target: Target, data: bytes, *, measured: bool = True) -> None:
     finally:
         tracemalloc.stop()
     allowed_bytes = target.memory_bytes + target.memory_factor * len(data)
-    assert peak_bytes <= allowed_bytes, f"{peak_bytes} bytes of memory for {len(data)} of input; {allowed_bytes} is allowed"
+    assert peak_bytes <= allowed_bytes, (
+        f"{peak_bytes} bytes of memory for {len(data)} of input; {allowed_bytes} is allowed"
+    )
 
 
 class Tape:

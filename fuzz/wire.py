@@ -6,7 +6,8 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import hiredis
 
@@ -256,7 +257,7 @@ def _like(value: Any) -> Any:
 
 
 def answers(data: bytes) -> None:
-    """What a client hears does not depend on the chunks, is what a plain reader reads, and costs no more than it may."""
+    """What a client hears is the same in all chunks, is what a plain reader reads, and costs no more than it may."""
     tape, chunks = _split(data)
     bytes_max = (1 << 12, 1 << 16, 256 << 20)[tape.number(3)]
     stream = b"".join(chunks)
@@ -272,11 +273,15 @@ def answers(data: bytes) -> None:
         assert len(whole) == len(plain)
 
 
+_NO_LOOP = cast(asyncio.AbstractEventLoop, SimpleNamespace(get_debug=lambda: False))
+"""A reader that never waits asks its loop nothing else."""
+
+
 def peer_answers(data: bytes) -> None:
     """Another node's answers: bounded, and never anything but the errors that are documented."""
 
     async def read() -> None:
-        reader = asyncio.StreamReader(limit=4_096)
+        reader = asyncio.StreamReader(limit=4_096, loop=_NO_LOOP)
         reader.feed_data(data[1:])
         reader.feed_eof()
         bytes_max = 64 << (data[0] % 12 if data else 0)

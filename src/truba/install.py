@@ -18,7 +18,7 @@ from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import rmtree
-from typing import Literal, NamedTuple, assert_never
+from typing import Annotated, Literal, NamedTuple, assert_never
 
 import msgspec
 
@@ -40,7 +40,7 @@ Settled = Literal["nothing", "dropped", "installed"]
 class Plan(msgspec.Struct, frozen=True):
     """What READY holds, as JSON: where the node's former log and store go, and whether they stay there."""
 
-    aside: str
+    aside: Annotated[str, msgspec.Meta(pattern=r"\Areplaced-[0-9]+\Z")]  # what it names is moved, and removed
     keep: bool
 
 
@@ -153,7 +153,7 @@ def _settle(data: Path) -> Settled:
         return told
     try:
         plan = msgspec.json.decode(text, type=Plan)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DataDamaged(f"{data / INCOMING / 'READY'} is not what was written: {text[:100]!r}") from error
     # A rename that was seen may not be durable yet: its process died before it had synced the directories.
     _sync(data / INCOMING, data)
