@@ -26,7 +26,7 @@ from truba.node.node import Node
 from truba.protocols.resp import Limits
 from truba.store.memory import MemoryStore
 from truba.testing.jump import JumpClock
-from truba.transports.dial import REDIAL, DialRoute
+from truba.transports.dial import CONNECT_TIMEOUT_S, KINDS_TIMEOUT_S, REDIAL, DialRoute
 from truba.types import Index, Phase
 from truba.wire.connection import WireSettings
 
@@ -69,6 +69,7 @@ class Hell:
         self.dues: dict[bytes, tuple[int, int]] = {}  # id -> when it is first due, the order of its Store
         self.routes = {one.kind.number: DialRoute(f"truba://h{one.kind.number}:7", "", SETTINGS) for one in self.all}
         self.log = MemoryLog(Shelf())
+        self.out_since_ms: dict[tuple[int, int], int] = {}  # number and epoch -> when it was first seen handed over
         self.errors: list[dict[str, Any]] = []
         # About whom, seconds to the next hand-over, the most it may be.
         self.delays: list[tuple[str, float, float]] = []
@@ -176,6 +177,7 @@ class Hell:
                 assert dials <= 20 + run_s / (REDIAL.cap_s / 2), f"{one}: dialled {dials} times in {run_s:.0f} s"
         for end in self.net.ends:
             self._check_held(end)
+        self._check_late()
 
     def _check_held(self, end: End) -> None:
         largest = 3 * RECORD_BYTES_MAX + 500 + 2_000  # a push of all records, and what handlers add
@@ -183,10 +185,30 @@ class Hell:
         size = end.get_write_buffer_size()
         assert end.side == 2 or size <= bytes_max, f"{end}: {size} bytes wait for a handler that does not read"
 
+    def _check_late(self) -> None:
+        """Who says nothing about a session for the kind's handler_timeout has it no more."""
+        now_ms = self.clock.now_ms()
+        records = {one.kind.number: one.record for one in self.all}
+        for number, head in self.node.machine.owned.items():
+            since_ms = self.out_since_ms.setdefault((number, head.epoch), now_ms)
+            heard_ms = records[head.kind].heard_ms.get(str(head.id).encode(), 0)
+            silent_s = (now_ms - max(since_ms, heard_ms)) / 1000
+            limit_s = self.node.kinds[head.kind].handler_timeout_s + 1
+            assert head.phase is not Phase.REPEATING or silent_s <= limit_s, f"{head.id}: nothing for {silent_s} s"
+
+    def _check_left(self, one: Trouble) -> None:
+        """Who never says KINDS is left after a while, and dialled again."""
+        rounds = ILL_S / (CONNECT_TIMEOUT_S + KINDS_TIMEOUT_S + REDIAL.cap_s)
+        dials = self.net.dials[one.place]
+        assert dials >= rounds, f"{one}: dialled {dials} times, and never again"
+
     def _check_ill(self) -> None:
         """At the end of hell: nothing is gone but what a handler has finished; the healthy kind never noticed."""
         self._check_kept()
         self._check_backoff()
+        for one in self.ill:
+            if one.ill in NEVER_TAKING or not isinstance(one.ill, type):
+                self._check_left(one)
         well = self.well.record
         seen = [id_text for id_text, _, _ in well.handed_over]
         mine = [id_text for id_text in self.dues if id_text in well.written]

@@ -34,6 +34,7 @@ class Record:
     attempts: Counter[Id] = field(default_factory=Counter)
     finished: dict[Id, int] = field(default_factory=dict)  # id -> when its Delete was acknowledged
     written: dict[Id, list[bytes]] = field(default_factory=dict)  # its records, as far as they are known
+    heard_ms: dict[Id, int] = field(default_factory=dict)  # the last sign of life about a session that was acknowledged
     refused: Counter[bytes] = field(default_factory=Counter)
 
     def take(self, id_text: Id, epoch: int, attempt: int, records: list[bytes]) -> None:
@@ -92,7 +93,9 @@ class Service(asyncio.Protocol):
         verb, id_text, epoch = self.waiting.pop(0)
         if isinstance(message, hiredis.ReplyError):
             self.record.refused[str(message).partition(" ")[0].encode()] += 1
-        elif verb == b"DELETE":
+            return
+        self.record.heard_ms[id_text] = self.record.now_ms()
+        if verb == b"DELETE":
             assert self.record.epochs[id_text] == epoch, f"a stale handler has deleted {id_text!r}"
             self.record.finished[id_text] = self.record.now_ms()
         elif verb in (b"APPEND", b"REPLACE"):
