@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -29,9 +30,12 @@ from tests.hell.handlers import (
 from tests.hell.real import Guest, Place, place
 from tests.service.process import Server, Servers, kind, servers
 from truba.client.admin import Admin
+from truba.transports.dial import REDIAL
 from truba.types import Phase
 
-CASES = 30
+CASES = (*range(30), 65)
+"""65: many large sessions granted to a handler that reads nothing, in one turn of the loop."""
+
 ILL = (Resets, Silent, Dripping, Babbling, Boasting, DiesEarly, DiesLate, Deaf, Idle, Failing, Chattering)
 WELL, NOBODYS = 1, 2
 SESSIONS = 500  # of each ill kind: six thousand together
@@ -39,7 +43,7 @@ PATIENCE_S = 60.0
 RECORD = bytes(1_000)
 
 
-@pytest.mark.parametrize("n", range(CASES))
+@pytest.mark.parametrize("n", CASES)
 def test_hell(n: int) -> None:
     case(n)
 
@@ -88,7 +92,7 @@ async def test_a_real_pipe_among_handlers_from_hell(pipes: Servers) -> None:
         server = await asyncio.to_thread(pipes.start, text, node='output_bytes_max = "64KiB"')
         pipe = await stack.enter_async_context(truba.connect(server.url))
         admin = await stack.enter_async_context(Admin.over(server.url))
-        before_bytes = server.rss_bytes()
+        before_bytes, began_s = server.rss_bytes(), time.monotonic()
         numbers = [NOBODYS, *(one.record.kind for one in ill)]
         for number in numbers:
             await _leave(pipe, number, SESSIONS)
@@ -102,14 +106,14 @@ async def test_a_real_pipe_among_handlers_from_hell(pipes: Servers) -> None:
         await _wait(admin, WELL, {})
         assert [id_text.decode() for id_text, _, _ in well.record.handed_over] == mine
         await _nothing_is_lost(admin, numbers)
-        _bounded(server, before_bytes, [well, *ill])
+        _bounded(server, before_bytes, began_s, [well, *ill])
         healed = await stack.enter_async_context(place(Guest(NOBODYS), Service, port))
         for one in ill:
             one.mend()
         for one in (healed, *ill):
             await _wait(admin, one.record.kind, {})
             assert one.peak == 1
-        _bounded(server, before_bytes, [well, healed, *ill])
+        _bounded(server, before_bytes, began_s, [well, healed, *ill])
     assert not troubles, troubles[0]
     assert all(line["level"] in ("info", "warning") for line in server.logged)
 
@@ -131,10 +135,11 @@ async def _nothing_is_lost(admin: Admin, numbers: list[int]) -> None:
         assert phases[Phase.PARKED] == 0
 
 
-def _bounded(server: Server, before_bytes: int, places: list[Place]) -> None:
+def _bounded(server: Server, before_bytes: int, began_s: float, places: list[Place]) -> None:
     """All sessions are young, and in memory: what they hold, and as much again for what becomes of them."""
+    dials_max = 20 + (time.monotonic() - began_s) / (REDIAL.base_s / 2)
     for one in places:
         assert one.peak <= 1, f"{one.make.__name__}: {one.peak} connections at once"
-        assert one.dials < 400, f"{one.make.__name__}: dialled {one.dials} times"
+        assert one.dials <= dials_max, f"{one.make.__name__}: dialled {one.dials} times"
     grown_bytes = server.rss_bytes() - before_bytes
     assert grown_bytes < (48 << 20) + 12 * SESSIONS * 4 * len(RECORD), f"{grown_bytes >> 20} MiB more"
