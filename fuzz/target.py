@@ -22,7 +22,7 @@ class Target:
     tokens: tuple[bytes, ...] = ()
     """Words that mean something to the reader."""
     memory_bytes: int = 2 << 20
-    """What a run may take at most besides `memory_factor` times its input: what is documented, and the asking itself."""
+    """What a run may take at most besides `memory_factor` times its input: what is documented, and the asking."""
     memory_factor: int = 64
 
 
