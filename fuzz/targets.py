@@ -1,4 +1,7 @@
-"""All targets by name, and what was once found: `fuzz/found/NAME/` holds inputs that showed a defect, mended since."""
+"""All targets by name, and what was once found.
+
+`fuzz/found/NAME/` holds inputs that showed a defect, mended since, or one that was put in by hand to see it shown.
+"""
 
 from __future__ import annotations
 

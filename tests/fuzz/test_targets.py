@@ -24,7 +24,7 @@ by_name = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 
 @by_name
 def test_the_property_holds(target: Target) -> None:
-    examples = 30 if target.name in SLOW else 120
+    examples = 20 if target.name in SLOW else 80
 
     @settings(
         max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -37,6 +37,13 @@ def test_the_property_holds(target: Target) -> None:
         check(target, data)
 
     holds()
+
+
+@by_name
+def test_it_holds_for_what_the_dice_give(target: Target) -> None:
+    dice = random.Random(3)
+    for _ in range(60 if target.name in SLOW else 500):
+        check(target, one(target, dice), measured=False)
 
 
 @by_name
