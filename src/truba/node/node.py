@@ -411,6 +411,7 @@ class Node:
         head = self.machine.owned[number]
         hold = Hold(head.id, head.kind, head.epoch, owner)
         owner.take_up(hold)
+        owner.unpushed_bytes += head.bytes
         self._leases.begin(hold, self._limit_ms(hold), self._steady_ms())
         self._alarm.at(hold.touched_ms + self._limit_ms(hold))
         return hold
