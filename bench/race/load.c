@@ -11,6 +11,7 @@
  * SAY:   x48656c6c6f    these bytes
  *        id             the session's id: sixteen digits of our own, or what the server called it
  *        idlen          its length, in decimal
+ *        who            the connection's number, six digits
  *        due            the time in an hour, seconds, ten digits
  * HEAR:  x48656c6c6f    these bytes
  *        any:N          N bytes
@@ -43,7 +44,7 @@
 
 enum { STEPS_MAX = 64, TOKENS_MAX = 64, BUFFER_BYTES = 16384, ID_BYTES = 64, ANSWER_S = 60, TIMES = 4000000, DUE_S = 3600 };
 
-enum kind { BYTES, ID, IDLEN, DUE, ANY, DIGITS, NAME, REST };
+enum kind { BYTES, ID, IDLEN, WHO, DUE, ANY, DIGITS, NAME, REST };
 
 struct token {
     enum kind kind;
@@ -101,8 +102,8 @@ static struct token parse_token(const char *word) {
         token.kind = ANY;
         token.length = strtoul(word + 4, NULL, 10);
     } else {
-        static const char *const words[] = {"id", "idlen", "due", "digits", "name", "rest"};
-        static const enum kind kinds[] = {ID, IDLEN, DUE, DIGITS, NAME, REST};
+        static const char *const words[] = {"id", "idlen", "who", "due", "digits", "name", "rest"};
+        static const enum kind kinds[] = {ID, IDLEN, WHO, DUE, DIGITS, NAME, REST};
         for (size_t i = 0; i < sizeof words / sizeof *words; i++)
             if (!strcmp(word, words[i])) {
                 token.kind = kinds[i];
@@ -161,6 +162,7 @@ static void say(struct connection *c, const struct step *step) {
         switch (token->kind) {
         case ID: put(message, &length, c->id, strlen(c->id)); break;
         case IDLEN: put(message, &length, word, (size_t)sprintf(word, "%zu", strlen(c->id))); break;
+        case WHO: put(message, &length, word, (size_t)sprintf(word, "%06d", c->number)); break;
         case DUE: put(message, &length, word, (size_t)sprintf(word, "%010ld", (long)time(NULL) + DUE_S)); break;
         default: put(message, &length, token->bytes, token->length);
         }

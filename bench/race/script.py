@@ -17,13 +17,14 @@ class Word(Enum):
 
     ID = "id"
     ID_LENGTH = "idlen"
+    WHO = "who"
     DUE = "due"
     DIGITS = "digits"
     NAME = "name"
     REST = "rest"
 
 
-ID, ID_LENGTH, DUE, DIGITS, NAME, REST = Word
+ID, ID_LENGTH, WHO, DUE, DIGITS, NAME, REST = Word
 ID_BYTES, DUE_BYTES = 16, 10
 """Of an id of our own, and of a due time, as they are said."""
 
@@ -37,7 +38,7 @@ class AnyBytes:
 
 Token = bytes | Word | AnyBytes
 
-SAID = frozenset({ID, ID_LENGTH, DUE})
+SAID = frozenset({ID, ID_LENGTH, WHO, DUE})
 HEARD = frozenset({DIGITS, NAME, REST})
 
 
