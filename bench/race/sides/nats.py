@@ -25,7 +25,7 @@ max_connections: {clients_max}
 jetstream {{ store_dir: "{directory}", max_file_store: 16GB, sync_interval: "always" }}
 """
 STREAM = "race"
-CONNECT = b'CONNECT {"verbose":false,"pedantic":false,"lang":"c","version":"1","protocol":1}\r\n'
+CONNECT = b'CONNECT {"verbose":false,"pedantic":false,"lang":"c","version":"1","protocol":0}\r\n'
 SCRIPT = Script(
     hello=(
         step((), (b"INFO ", REST, b"\r\n")),
@@ -34,7 +34,7 @@ SCRIPT = Script(
     cycle=(
         step(
             (b"PUB race.log answer.", WHO, b" %d\r\n%b\r\n" % (len(RECORD), RECORD)),
-            (b"MSG answer.", AnyBytes(6), b" 1 ", DIGITS, b'\r\n{"stream":"race", "seq":', DIGITS, b"}\r\n"),
+            (b"MSG answer.", AnyBytes(6), b" 1 ", DIGITS, b'\r\n{"stream":"race","seq":', DIGITS, b"}\r\n"),
         ),
     ),
     aside=b"PING\r\n",

@@ -13,11 +13,12 @@ import shutil
 import signal
 import struct
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.race.processes import free_ports, server, wait_until_open
+from bench.race.processes import POLL_S, READY_S, free_ports, server, wait_until_open
 from bench.race.script import DUE, DUE_BYTES, ID, ID_BYTES, REST, Script, Step, Token, step
 from bench.race.sides.side import RECORD, Scripted, Unit, said
 from truba.errors import TrubaError
@@ -105,7 +106,7 @@ def program(name: str) -> str | None:
 
 
 def missing() -> str | None:
-    absent = [name for name in ("postgres", "initdb", "psql") if program(name) is None]
+    absent = [name for name in ("postgres", "initdb", "psql", "pg_isready") if program(name) is None]
     return ", ".join(absent) or None
 
 
@@ -128,9 +129,21 @@ def cluster(directory: Path, clients_max: int, schema: str = "") -> Iterator[tup
     fast = signal.SIGINT  # sessions are not waited for
     with server([str(program("postgres")), "-D", str(data)], directory, user=user, stop=fast) as process:
         wait_until_open(process, port, directory, "postgres")
+        _until_it_takes_clients(port)
         psql = [str(program("psql")), f"postgresql://{USER}@127.0.0.1:{port}/{DATABASE}", "-qv", "ON_ERROR_STOP=1"]
-        _run([*psql, "-c", schema or "SELECT"], None)
+        if schema:
+            _run([*psql, "-c", schema], None)
         yield process.pid, port
+
+
+def _until_it_takes_clients(port: int) -> None:
+    """It listens before it is ready, and refuses whoever comes meanwhile."""
+    ask = [str(program("pg_isready")), "-q", "-h", "127.0.0.1", "-p", f"{port}"]
+    until = time.monotonic() + READY_S
+    while subprocess.run(ask, check=False).returncode:
+        if time.monotonic() > until:
+            raise TrubaError(f"PostgreSQL took no clients within {READY_S:g} s")
+        time.sleep(POLL_S)
 
 
 def _run(command: Sequence[str], user: str | None) -> None:

@@ -31,7 +31,7 @@ async def main(url: str, clients: int, warm_s: float, measure_s: float) -> None:
     config: DBOSConfig = {
         "name": "race",
         "system_database_url": url,
-        "sys_db_pool_size": min(clients, 64),
+        "sys_db_pool_size": max(20, min(clients, 64)),
         "run_admin_server": False,
         "log_level": "ERROR",
     }
