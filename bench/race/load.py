@@ -60,7 +60,15 @@ class Programs:
         text = script.text()
         path = self.directory / f"{abs(hash(text)):x}.script"
         path.write_text(text)
-        return [str(self.directory / "load"), str(path), "127.0.0.1", f"{port}", f"{clients}", f"{warm_s}", f"{measure_s}"]
+        return [
+            str(self.directory / "load"),
+            str(path),
+            "127.0.0.1",
+            f"{port}",
+            f"{clients}",
+            f"{warm_s}",
+            f"{measure_s}",
+        ]
 
     @contextmanager
     def null(self, script: Script) -> Iterator[int]:
@@ -96,7 +104,9 @@ def compiled(directory: Path) -> Programs:
     return Programs(directory)
 
 
-def measured(command: Sequence[str], seconds: float, servers: Sequence[int] = (), workers: Sequence[int] = ()) -> Measure:
+def measured(
+    command: Sequence[str], seconds: float, servers: Sequence[int] = (), workers: Sequence[int] = ()
+) -> Measure:
     """Run a load to its end. `seconds`: about how long that takes. TrubaError, with what it said, when it fails."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(

@@ -12,6 +12,5 @@ from bench.race.sides.side import Side
 from bench.race.sides.truba import Truba, TrubaPython
 
 SIDES: dict[str, Side] = {
-    side.name: side
-    for side in (Truba(), Redis(), PostgreSql(), Nats(), RabbitMq(), TrubaPython(), Dbos(), Restate())
+    side.name: side for side in (Truba(), Redis(), PostgreSql(), Nats(), RabbitMq(), TrubaPython(), Dbos(), Restate())
 }

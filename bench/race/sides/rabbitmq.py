@@ -38,7 +38,6 @@ def long(text: bytes) -> bytes:
     return struct.pack("!I", len(text)) + text
 
 
-
 START_OK = method(0, 10, 11, long(b"") + short(b"PLAIN") + long(b"\0guest\0guest") + short(b"en_US"))
 TUNE_OK = method(0, 10, 31, struct.pack("!HIH", 2047, 131072, 0))
 OPEN = method(0, 10, 40, short(b"/") + short(b"") + b"\0")
