@@ -48,9 +48,7 @@ def _clients(ctx: click.Context, parameter: click.Parameter, value: str) -> tupl
 @click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="Turns of each side.")
 @click.option("--data", type=FILE, help="Race on the disk of this directory. [default: the temporary one]")
 @click.option("--markdown", is_flag=True, help="Print the result as Markdown.")
-@click.option(
-    "--update", type=FILE, multiple=True, help="Put the result into this page, between its marks; repeatable."
-)
+@click.option("--update", type=FILE, multiple=True, help="Put the result into this page, between its marks.")
 @json_option
 def race(
     sides: tuple[Side, ...],
@@ -62,8 +60,8 @@ def race(
     update: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """The same job on truba and on others, durable before each answer, sides taking turns: rates, ratios, latency,
-    processor time. Servers are started on loopback, in a temporary directory, and ended. Exit code 1 when a side failed.
+    """The same job on truba and on others, durable before each answer, sides taking turns: rates, ratios, latency and
+    processor time. Servers are started on loopback, in a temporary directory, and ended. Exit code 1: a side failed.
     """
     directory = Path(tempfile.gettempdir()) if data is None else data
     signal.signal(signal.SIGTERM, _terminated)

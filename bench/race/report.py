@@ -1,4 +1,4 @@
-"""The result of a race: values, a table for a terminal, Markdown between the marks of a page. Pure, but for `rewrite`."""
+"""The result of a race: values, tables for a terminal, Markdown for the marks of a page. Pure, but for `rewrite`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from bench.race.load import Measure
-from bench.race.sides.side import OPERATIONS, RECORD_BYTES, Unit
+from bench.race.sides.side import OPERATIONS, Unit
 from bench.race.turns import median, ratio
 from truba.bench.disk import DiskFigure
 from truba.bench.latency import merged, percentiles
@@ -151,8 +151,8 @@ def notes(made: Sequence[Row]) -> Iterator[str]:
     for row in made:
         if row.alone_per_s is not None and row.alone_per_s < HEADROOM * row.rate_per_s:
             yield (
-                f"{row.side}, {row.clients} clients: the load alone reaches only {row.alone_per_s / row.rate_per_s:.1f} "
-                "times this rate, so the load, not the server, may be what was measured"
+                f"{row.side}, {row.clients} clients: the load alone reaches only "
+                f"{row.alone_per_s / row.rate_per_s:.1f} times this rate, and may be what was measured"
             )
     busiest = max((row.others_cpu for row in made), default=0.0)
     if busiest > 0.1:
@@ -200,14 +200,12 @@ def _cells(row: Row) -> list[str]:
 
 def summary(result: Result) -> list[str]:
     """What stands under the tables, a line each."""
-    machine = result.machine
+    machine, seconds, syncs = result.machine, f"{result.seconds:g} s", f"{result.disk_rate_per_s:,.0f}"
+    job = f"open with a record + 2 appends + delete are {OPERATIONS} operations and one session"
     return [
-        f"{result.record_bytes}-byte records; open with a record + 2 appends + delete are {OPERATIONS} operations and one "
-        "session, each operation durable before its answer",
-        f"{result.rounds} rounds, {result.seconds:g} s each turn, warm-up apart; medians of the rounds, "
-        "ratios of turns of the same round",
-        f"disk alone ({result.filesystem}): write + fdatasync of 4 KiB {result.disk_us:.0f} us, "
-        f"{result.disk_rate_per_s:,.0f} a second",
+        f"{result.record_bytes}-byte records; {job}, each operation durable before its answer",
+        f"{result.rounds} rounds, {seconds} each turn, warm-up apart; medians, ratios of turns of the same round",
+        f"disk alone ({result.filesystem}): write + fdatasync of 4 KiB {result.disk_us:.0f} us, {syncs} a second",
         f"{machine['cores']} cores, {machine['processor']}, {machine['kernel']}, {machine['python']}",
         "; ".join(f"{side}: {version}" for side, version in result.versions.items()),
         *(f"{one.side} {_absence(one)}" for one in result.absent),

@@ -1,8 +1,8 @@
 """The race: servers are started, then sides take turns; who has no turn is frozen (SIGSTOP) and costs nothing.
 
-A frozen server puts nothing off to others' time: what it had left to do, a checkpoint or a compaction, it does in its own next
-turn. Between any two turns the disk alone is measured, and before each turn the load alone, against a server that does
-nothing.
+A frozen server puts nothing off to others' time: what it had left to do, a checkpoint or a compaction, it does in its
+own next turn. Between any two turns the disk alone is measured, and before each turn the load alone, against a server
+that does nothing.
 """
 
 from __future__ import annotations

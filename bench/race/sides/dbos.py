@@ -1,6 +1,7 @@
 """DBOS on a PostgreSQL of its own, configured as in sides/postgresql.py: a workflow of three steps is a session.
 
 DBOS is a library: the workflow runs in the process that calls it, so that process is both the load and the engine.
+There is one such process for each processor.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.race.sides import postgresql
-from bench.race.sides.side import BUILD, ROOT, SETUP, Unit, Worked, said
+from bench.race.sides.side import BUILD, SETUP, Unit, Worked, said, team
 
 PYTHON = BUILD / "venv" / "bin" / "python"
 ASK = "from importlib.metadata import version; print(version('dbos'))"
@@ -38,5 +39,5 @@ class Dbos:
     def running(self, directory: Path, clients_max: int) -> Iterator[Worked]:
         with postgresql.cluster(directory, clients_max) as (pid, port):
             url = f"postgresql://{postgresql.USER}@127.0.0.1:{port}/{postgresql.DATABASE}"
-            worker = ("env", f"PYTHONPATH={ROOT}", str(PYTHON), "-m", "bench.race.workers.dbos_client", url)
-            yield Worked((pid,), worker)
+            worker = (str(PYTHON), "-m", "bench.race.workers.dbos_client")
+            yield Worked((pid,), team(worker, url))

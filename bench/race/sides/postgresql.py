@@ -1,9 +1,9 @@
 """PostgreSQL: a table of sessions with an index on the due time, a table of records; an operation is one transaction.
 
 Requests are prepared statements of the extended protocol, all of a transaction in one write with one Sync at its end,
-which is what makes them one transaction: the shortest way there is. No foreign key, no trigger. `synchronous_commit` is on,
-and fsync is; memory and the size of its log are what a small server would be given. It does not run as root, so it runs as
-the user `postgres` where the race runs as root.
+which is what makes them one transaction: the shortest way there is. No foreign key, no trigger. `synchronous_commit`
+and fsync are on; memory and the size of its log are what a small server would be given. It refuses to run as root:
+where the race does, it is the user `postgres`.
 """
 
 from __future__ import annotations

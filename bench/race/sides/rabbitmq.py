@@ -1,7 +1,7 @@
 """RabbitMQ: one quorum queue, which syncs what it confirms; each record is published and its confirm awaited.
 
-Like the stream of NATS it keeps records in order and nothing else. One node, no plugins, the defaults of everything that is
-not a path or a port. It wants a name server of Erlang nodes, epmd, which is ours too.
+Like the stream of NATS it keeps records in order and nothing else. One node, no plugins; but for paths and ports all
+settings are the defaults. It wants a name server of Erlang nodes, epmd, which is ours too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Restate: one server, its defaults (the log in files, synced), and a service on Node whose handler has three durable steps.
+"""Restate: one server, its defaults (the log is synced), and a service on Node whose handler has three durable steps.
 
 A session is one HTTP request to the server's ingress, which calls the service, keeps what each step gave, and answers.
 """
@@ -23,7 +23,7 @@ SERVICE = Path(__file__).parents[1] / "workers" / "restate_service.mjs"
 SCRIPT = Script(
     (
         step(
-            b"POST /Race/job HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}",
+            b"POST /Race/job HTTP/1.1\r\nhost: race\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}",
             (b"HTTP/1.1 200 OK\r\n", REST, b'\r\n\r\n"done"'),
         ),
     )

@@ -6,7 +6,10 @@ acknowledged, and durable before it is. Records are `RECORD_BYTES` long.
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +75,13 @@ class Worked:
 
     def command(self, programs: Programs, clients: int, warm_s: float, measure_s: float) -> list[str]:
         return [*self.program, f"{clients}", f"{warm_s}", f"{measure_s}"]
+
+
+def team(command: Sequence[str], *arguments: str) -> tuple[str, ...]:
+    """That Python program, once for each processor: see workers/team.py."""
+    processes = len(os.sched_getaffinity(0))
+    path = ("env", f"PYTHONPATH={ROOT}:{ROOT / 'src'}")
+    return (*path, sys.executable, "-m", "bench.race.workers.team", f"{processes}", *command, *arguments)
 
 
 class Side(Protocol):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.race.script import DIGITS, ID, NAME, Script, resp, step
-from bench.race.sides.side import RECORD, RECORD_BYTES, Scripted, Unit, Worked
+from bench.race.sides.side import RECORD, RECORD_BYTES, Scripted, Unit, Worked, team
 from truba import __version__
 from truba.bench.served import served
 
@@ -57,4 +57,4 @@ class TrubaPython:
     def running(self, directory: Path, clients_max: int) -> Iterator[Worked]:
         with served(directory, KIND, RECORD_BYTES, clients_max) as pipe:
             worker = (sys.executable, "-m", "bench.race.workers.truba_client")
-            yield Worked((pipe.pid,), (*worker, f"truba://{pipe.host}:{pipe.port}", f"{KIND}"))
+            yield Worked((pipe.pid,), team(worker, f"truba://{pipe.host}:{pipe.port}", f"{KIND}"))

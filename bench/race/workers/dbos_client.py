@@ -6,6 +6,7 @@ Written for DBOS' own asyncio interface. It runs in build/race/venv, which holds
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 from dbos import DBOS, DBOSConfig
@@ -30,6 +31,7 @@ async def job() -> None:
 async def main(url: str, clients: int, warm_s: float, measure_s: float) -> None:
     config: DBOSConfig = {
         "name": "race",
+        "executor_id": f"race-{os.getpid()}",  # whose workflows this process may take over when it starts: nobody's
         "system_database_url": url,
         "sys_db_pool_size": max(20, min(clients, 64)),
         "run_admin_server": False,

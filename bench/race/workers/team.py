@@ -1,7 +1,7 @@
 """A load of several processes, which looks like one: PROCESSES COMMAND... CLIENTS WARM_SECONDS MEASURE_SECONDS.
 
-A process of Python uses one processor. So that this is not what is measured, the clients are dealt out to several; all of them
-are at work from before the first one measures until after the last one has.
+A process of Python uses one processor. So that this is not what is measured, clients are dealt out to several; all
+of them are at work from before the first one measures until after the last one has.
 """
 
 from __future__ import annotations
