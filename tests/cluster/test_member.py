@@ -402,3 +402,28 @@ def test_g7_a_message_that_the_engine_has_lost_is_told_and_untold_when_it_is_bac
         await cluster.close()
 
     jump(main())
+
+
+def test_g6_a_leader_that_is_deposed_while_its_disk_writes_waits_for_the_disk(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"a")
+        await cluster.agree()
+        leader.disk.log.held = True
+        leader.doors.node.new(leader.doors.node.attach(), 7, [b"in the stream, not on the disk yet"])
+        await asyncio.sleep(1)
+        leader.stream.connected = False
+        await cluster.leader()
+        await asyncio.sleep(30)
+        assert leader.member.log is not None  # it has given up, and yet must not look at its disk
+        leader.disk.log.held = False
+        leader.disk.log.release()
+        leader.stream.connected = True
+        await cluster.agree()
+        assert all(seat.alive for seat in cluster.seats.values())
+        await cluster.close()
+
+    jump(main())

@@ -290,6 +290,7 @@ class Member:
                 await self._lead(log, machine)
         finally:
             log.close()
+            await log.rest()
             self._cursor = log.copied
             self._voids += log.voids
             self.log = None
