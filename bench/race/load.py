@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.race.processes import cpu_of_trees
+from bench.race.processes import usage_of_trees
 from bench.race.script import Script
 from truba.bench.latency import Counts
 from truba.bench.machine import Cpu, busy_s
@@ -119,9 +119,10 @@ def measured(
             assert process.stdout is not None
             result = b""
             if process.stdout.readline() == b"begin\n":
-                before, workers_before, busy = cpu_of_trees(servers), cpu_of_trees(workers), busy_s()
+                before, workers_before, busy = usage_of_trees(servers), usage_of_trees(workers), busy_s()
                 result = process.stdout.readline()
-                used, workers_used = cpu_of_trees(servers).since(before), cpu_of_trees(workers).since(workers_before)
+                used = usage_of_trees(servers).since(before)
+                workers_used = usage_of_trees(workers).since(workers_before)
                 busy = busy_s() - busy
             process.stdin.close()
             code = process.wait()

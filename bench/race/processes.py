@@ -35,10 +35,27 @@ class Member(NamedTuple):
     started: int
 
 
+class Usage(NamedTuple):
+    """Processor time of some processes until now, by both of the system's clocks."""
+
+    user_s: float  # in steps of 10 ms, rounded down for each process: hundreds of them may seem to have used none
+    system_s: float
+    exact_s: float  # user + system, by the scheduler's own clock; nothing of threads that have ended
+
+    def since(self, before: Usage) -> Cpu:
+        """What was used in between: as much as the exact clock says, shared out as the coarse one does."""
+        user_s, system_s = self.user_s - before.user_s, self.system_s - before.system_s
+        coarse_s = user_s + system_s
+        total_s = max(coarse_s, self.exact_s - before.exact_s)
+        share = user_s / coarse_s if coarse_s else 0.5
+        return Cpu(total_s * share, total_s * (1 - share))
+
+
 class _Stat(NamedTuple):
     parent: int
     member: Member
-    cpu: Cpu  # of the process and of those children that it has seen end
+    cpu: Cpu
+    ended: Cpu  # of those children that it has seen end
 
 
 def _stats() -> dict[int, _Stat]:
@@ -47,11 +64,20 @@ def _stats() -> dict[int, _Stat]:
         if entry.name.isdigit():
             with suppress(FileNotFoundError, ProcessLookupError):
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                user, system = (int(fields[at]) + int(fields[at + 2]) for at in (11, 12))
+                times = [int(field) * _TICK_S for field in fields[11:15]]
                 pid = int(entry.name)
-                cpu = Cpu(user * _TICK_S, system * _TICK_S)
-                found[pid] = _Stat(int(fields[1]), Member(pid, int(fields[19])), cpu)
+                found[pid] = _Stat(int(fields[1]), Member(pid, int(fields[19])), Cpu(*times[:2]), Cpu(*times[2:]))
     return found
+
+
+def _exact_s(pid: int) -> float:
+    """By the scheduler's clock, of all threads that live; 0 where the system does not tell."""
+    total_ns = 0
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                total_ns += int((thread / "schedstat").read_text().split()[0])
+    return total_ns / 1e9
 
 
 def _tree(roots: Sequence[int], stats: Mapping[int, _Stat]) -> list[_Stat]:
@@ -67,10 +93,12 @@ def _tree(roots: Sequence[int], stats: Mapping[int, _Stat]) -> list[_Stat]:
     return found
 
 
-def cpu_of_trees(roots: Sequence[int]) -> Cpu:
-    """Processor time of those processes and all that came of them, those that have ended too. In steps of 10 ms."""
+def usage_of_trees(roots: Sequence[int]) -> Usage:
+    """Of those processes and all that came of them, those that have ended too."""
     every = _tree(roots, _stats())
-    return Cpu(sum(stat.cpu.user_s for stat in every), sum(stat.cpu.system_s for stat in every))
+    user_s = sum(stat.cpu.user_s + stat.ended.user_s for stat in every)
+    system_s = sum(stat.cpu.system_s + stat.ended.system_s for stat in every)
+    return Usage(user_s, system_s, sum(_exact_s(stat.member.pid) + sum(stat.ended) for stat in every))
 
 
 def send_to_trees(roots: Sequence[int], signum: signal.Signals) -> None:

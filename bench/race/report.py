@@ -20,6 +20,8 @@ MARK = "truba"
 HEADROOM = 2.0
 """So many times a side's rate the load must reach alone, or it may be what was measured."""
 
+WHY_LETTERS = 600
+
 COLUMNS = (
     "side",
     "clients",
@@ -214,7 +216,8 @@ def summary(result: Result) -> list[str]:
 
 
 def _absence(one: Absent) -> str:
-    return f"is missing ({one.why}): {one.install}" if one.install else f"failed: {one.why}"
+    why = " ".join(one.why.split())[:WHY_LETTERS]  # a server's last words may be many lines
+    return f"is missing ({why}): {one.install}" if one.install else f"failed: {why}"
 
 
 def units(result: Result) -> list[Unit]:

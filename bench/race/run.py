@@ -78,13 +78,13 @@ def run(plan: Plan, tell: Tell, done: Done) -> Result:
             tell(f"starting {side.name}")
             (own := directory / side.name).mkdir(mode=0o711)
             try:
+                versions[side.name] = side.version()
                 runners[side.name] = stack.enter_context(side.running(own, max(plan.clients)))
             except TrubaError as error:
                 absent.append(Absent(side.name, side.unit, str(error), None))
                 continue
             stack.callback(_thaw, runners[side.name])  # one that is frozen cannot end
             _freeze(runners[side.name])
-            versions[side.name] = side.version()
         disks = [probe.figure()]
         for turn in turns([side.name for side in plan.sides], plan.clients, plan.rounds):
             if turn.side in runners:

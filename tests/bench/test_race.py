@@ -20,7 +20,7 @@ import pytest
 
 from bench.race import processes
 from bench.race.load import Measure, Programs, compiled, compiler, measured
-from bench.race.processes import cpu_of_trees, free_ports, send_to_trees, server
+from bench.race.processes import Usage, free_ports, send_to_trees, server, usage_of_trees
 from bench.race.report import BEGIN, END, Absent, Result, check_page, markdown, notes, rewrite, rows, table
 from bench.race.run import Plan, run
 from bench.race.script import DIGITS, DUE, ID, NAME, REST, WHO, AnyBytes, Script, resp, step
@@ -116,7 +116,7 @@ def result(found: dict[tuple[str, int], dict[int, Measure]], *absent: Absent) ->
 
 def test_a_missing_side_stands_in_its_table_with_what_installs_it() -> None:
     missing = Absent("redis", "operations", "redis-server", "apt-get install redis-server")
-    failed = Absent("dbos", "sessions", "it said no", None)
+    failed = Absent("dbos", "sessions", "it said\nno", None)
     told = result({("truba", 1): {1: measure(100)}}, missing, failed)
     assert [cells[:3] for cells in table(told, "operations")] == [["truba", "1", "100"], ["redis", "", "missing"]]
     assert [cells[:3] for cells in table(told, "sessions")] == [["dbos", "", "failed"]]
@@ -336,6 +336,29 @@ def test_latency_is_that_of_the_server(programs: Programs) -> None:
 
 # -- processes -------------------------------------------------------------------------------------------------------
 
+
+def test_the_exact_clock_says_how_much_and_the_coarse_one_of_which_kind() -> None:
+    assert Usage(0.04, 0.01, 9.5).since(Usage(0.01, 0.0, 9.0)) == pytest.approx((0.375, 0.125))
+    assert Usage(0.0, 0.0, 0.5).since(Usage(0.0, 0.0, 0.1)) == pytest.approx((0.2, 0.2))
+    # Threads have ended, and took what the exact clock knew of them along; or it tells nothing at all.
+    assert Usage(0.4, 0.6, 0.1).since(Usage(0.0, 0.0, 0.7)) == pytest.approx((0.4, 0.6))
+
+
+def test_processes_that_use_less_than_a_tick_are_counted(tmp_path: Path) -> None:
+    many = """\
+import os, time
+for _ in range(50):
+    if not os.fork():
+        until = time.process_time() + 0.004
+        while time.process_time() < until: pass
+        time.sleep(999)
+print("ready", flush=True)
+time.sleep(999)
+"""
+    with server([sys.executable, "-c", many], tmp_path) as process:
+        until(lambda: usage_of_trees([process.pid]).exact_s >= 50 * 0.004)
+
+
 BUSY = "import time\nwhile time.process_time() < 0.3: pass\n"
 PARENT = f"""\
 import signal, subprocess, sys, time
@@ -362,7 +385,9 @@ def test_a_servers_children_are_counted_frozen_and_ended(tmp_path: Path, monkeyp
     with server([sys.executable, "-c", PARENT], tmp_path) as process:
         until(lambda: said.exists() and said.read_text().endswith("\n"))
         child = int(said.read_text())
-        assert sum(cpu_of_trees([process.pid])) >= 0.3  # of a child that has ended
+        used = usage_of_trees([process.pid])
+        assert used.user_s + used.system_s >= 0.3  # of a child that has ended
+        assert used.exact_s >= 0.3
         send_to_trees([process.pid], signal.SIGSTOP)
         until(lambda: state(process.pid) == state(child) == "T")
         send_to_trees([process.pid], signal.SIGCONT)

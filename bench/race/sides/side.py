@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 from bench.race.load import Programs
 from bench.race.script import Script
+from truba.errors import TrubaError
 
 RECORD_BYTES = 100
 RECORD = bytes(97 + at % 26 for at in range(RECORD_BYTES))
@@ -106,5 +107,8 @@ class Side(Protocol):
 
 
 def said(*command: str) -> str:
-    """What a program prints when it is asked for its version."""
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    """What a program prints when it is asked for its version. TrubaError when it does not say."""
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if ended.returncode:
+        raise TrubaError(f"{' '.join(command)}: {ended.stderr.strip()}")
+    return ended.stdout.strip()
