@@ -23,7 +23,7 @@ from bench.race.load import Measure, Programs, compiled, compiler, measured
 from bench.race.processes import Usage, free_ports, send_to_trees, server, usage_of_trees
 from bench.race.report import BEGIN, END, Absent, Result, check_page, markdown, notes, rewrite, rows, table
 from bench.race.run import Plan, run
-from bench.race.script import DIGITS, DUE, ID, NAME, REST, WHO, AnyBytes, Script, resp, step
+from bench.race.script import DIGITS, DUE, ID, ID_LENGTH, NAME, REST, WHO, AnyBytes, Script, Token, resp, step
 from bench.race.sides import SIDES, nats, postgresql, rabbitmq, redis, restate, truba
 from bench.race.sides.side import RECORD, Scripted, Unit
 from bench.race.turns import Turn, ratio, turns
@@ -166,14 +166,8 @@ def test_a_team_shares_and_sums() -> None:
 
 def spoken(script: Script) -> list[bytes]:
     """The requests of a cycle, with an id and a due time of the lengths that the load says them in."""
-    said = {ID: OWN_ID, DUE: b"1234567890", WHO: b"000000"}
-    length = {"idlen": b"16"}
-    return [
-        b"".join(
-            token if isinstance(token, bytes) else said.get(token, length.get(token.value, b"")) for token in one.say
-        )  # type: ignore[union-attr, arg-type, call-overload]
-        for one in script.cycle
-    ]
+    said: dict[Token, bytes] = {ID: OWN_ID, ID_LENGTH: b"16", DUE: b"1234567890", WHO: b"000000"}
+    return [b"".join(token if isinstance(token, bytes) else said[token] for token in one.say) for one in script.cycle]
 
 
 def test_what_truba_is_told() -> None:
