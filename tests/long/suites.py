@@ -26,4 +26,30 @@ class Suite:
         return lambda n: asyncio.run(case(n))
 
 
-SUITES: tuple[Suite, ...] = ()
+SUITES = (
+    Suite(
+        "crashes",
+        "tests.crashstates.case:crash_case",
+        "every state that a crash may leave of the log: what was acknowledged, or a loud refusal",
+    ),
+    Suite(
+        "checkpoints", "tests.crashstates.case:store_case", "log and store killed between any two steps, with RocksDB"
+    ),
+    Suite(
+        "rot", "tests.crashstates.case:rot_case", "a data directory with one thing damaged: true, repaired, or refused"
+    ),
+    Suite(
+        "calls",
+        "tests.iofaults.case:case",
+        "system calls of a real pipe fail: nothing acknowledged is lost, nothing hangs",
+        listed=True,
+    ),
+    Suite("clocks", "tests.clocks.case:case", "clocks that jump, freeze and stand still: nothing early, nothing lost"),
+    Suite("hell", "tests.hell.case:case", "handlers in all kinds of trouble beside healthy ones"),
+    Suite(
+        "fuzz",
+        "fuzz.case:case",
+        "whatever comes from outside: refused as documented, or read as every other reader does",
+    ),
+    Suite("kills", "tests.torture.case:case", "real processes killed and frozen, and their histories judged", share=2),
+)
