@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -26,10 +27,14 @@ from truba.compose import build
 from truba.kinds import Kind
 
 SEGMENT_BYTES = 64 << 10
-NODE = 'listen = "127.0.0.1:0"\nsegment = "64KiB"\ncheckpoint = "64KiB"\nreserve = "0B"\nstop_timeout = "5s"\n'
-CONFIG = f"[node]\n{NODE}{kind(recovery_delay='1h')}"
+NODE = 'listen = "127.0.0.1:0"\nsegment = "64KiB"\nreserve = "0B"\nstop_timeout = "5s"\n'
 ROUNDS = 25
 """Sessions of each connection: a dozen segments, and as many checkpoints."""
+
+
+def config(*, checkpoint: str = "64KiB") -> str:
+    return f'[node]\n{NODE}checkpoint = "{checkpoint}"\n{kind(recovery_delay="1h")}'
+
 
 FULL = ("ENOSPC", "EDQUOT")
 ERRORS: dict[str, tuple[str, ...]] = (
@@ -61,6 +66,7 @@ class Trial:
     fault: Fault | None
     begun: bool  # whether the directory held a log and a store before
     seed: int
+    killed: bool = False  # without checkpoints, and at the end killed: all that clients wrote is in the log alone
     end: End = "went on"
     struck: list[Call] = field(default_factory=list)  # the calls that failed
     calls: list[Call] = field(default_factory=list)
@@ -82,18 +88,18 @@ class Trial:
         return f"{self.fault}, seed {self.seed}, in {where}: {self.end}\n{struck}\nit said:\n{self.said}"
 
     def _run(self, directory: Path) -> None:
-        data, config, client = directory / "data", directory / "truba.toml", Client(self.seed)
-        config.write_text(CONFIG)
+        data, file, client = directory / "data", directory / "truba.toml", Client(self.seed)
+        file.write_text(config(checkpoint="64MiB") if self.killed else config())
         if self.begun:
             kept, before = _begun()
             shutil.copytree(Path(kept.name) / "data", data)
             client.jobs |= before.jobs
-        server = TracedServer(config, data, directory / "trace", self.fault)
+        server = TracedServer(file, data, directory / "trace", self.fault)
         try:
             alive = (address := server.ready()) is not None and client.work(address, ROUNDS)
             if alive:
                 self.asked_to_stop_s = time.time()
-                server.process.terminate()
+                server.send(signal.SIGKILL if self.killed else signal.SIGTERM)
             code = server.wait()
         finally:
             server.kill()
@@ -101,6 +107,8 @@ class Trial:
             if server.trace.exists():
                 self.calls = server.calls()
                 self.struck = [call for call in self.calls if call.injected]
+        if alive and code == -signal.SIGKILL:
+            code = EXIT_OK  # it would have gone on
         self._judge(code, ready=address is not None)
         compare(client.jobs, asyncio.run(_found(data)))
 
@@ -166,7 +174,7 @@ def _begun() -> tuple[TemporaryDirectory[str], Client]:
     """A directory that a pipe worked in until it was killed, and what its clients were told."""
     kept = TemporaryDirectory(prefix="truba-iofaults-begun-")
     directory, client = Path(kept.name), Client(0, b"begun")
-    (directory / "truba.toml").write_text(CONFIG)
+    (directory / "truba.toml").write_text(config())
     server = TracedServer(directory / "truba.toml", directory / "data", directory / "trace", None)
     try:
         address = server.ready()
@@ -201,7 +209,8 @@ def trial(n: int) -> Trial:
     count = reached(begun=begun)[sort] * len(errors)
     seed, turn = divmod(cycle // 2, count)
     number, error = divmod(spread((turn + at) % count, count), len(errors))
-    return Trial(Fault(call, place, errors[error], 1 + number), begun, 1 + seed)
+    fault = Fault(call, place, errors[error], 1 + number)
+    return Trial(fault, begun, 1 + seed, killed=place == "segment" and fault.error in ("EINTR", SHORT))
 
 
 def case(n: int) -> None:

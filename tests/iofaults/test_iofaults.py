@@ -50,7 +50,7 @@ def test_g1_a_checkpoint_fails(call: str, place: Place, error: str) -> None:
 @real
 @pytest.mark.parametrize("error", ["EINTR", SHORT])
 def test_an_interrupted_or_short_write_is_survived(error: str) -> None:
-    trial = case.Trial(Fault("pwritev2", "segment", error, 5), begun=False, seed=1).run()
+    trial = case.Trial(Fault("pwritev2", "segment", error, 20), begun=False, seed=1, killed=True).run()
     assert trial.struck
     assert trial.end == "went on"
 
