@@ -7,8 +7,8 @@ sessions a second that are due at once. Measured: how long from before a session
 handler has it, by the clock that all processes of the machine share. The other kind's handler is bad in one WAY (see
 `tests/hell/handlers.py`, or Nobody: nothing listens); its sessions all come due when the measuring begins.
 
-Each round is a pipe without those sessions, then one with them, both otherwise the same. Said: medians over the rounds of
-the healthy kind's p50 and p99, the ratio of the two p99 (at most 2 is wanted; exit status 1 when it is more), how
+Each round is a pipe without those sessions, then one with them, both otherwise the same. Said: medians over the rounds
+of the healthy kind's p50 and p99, the ratio of the two p99 (at most 2 is wanted; exit status 1 when it is more), how
 much the pipe's memory has grown for each session of the bad kind, how often its handler was dialled, and how many
 hand-overs reached it. Clients, bad handlers and the pipe share this machine's cores.
 """
@@ -158,9 +158,10 @@ async def _peak(server: Server) -> int:
 
 async def _all_done(server: Server) -> None:
     async with Admin.over(server.url) as admin, asyncio.timeout(60):
-        while any(  # noqa: ASYNC110 - in the pipe's own time
-            (await admin.counts())[WELL][1][phase] for phase in (Phase.STORED, Phase.REPEATING)
-        ):
+        while True:
+            phases = (await admin.counts())[WELL][1]
+            if not phases[Phase.STORED] and not phases[Phase.REPEATING]:
+                return
             await asyncio.sleep(0.05)
 
 
