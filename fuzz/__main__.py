@@ -81,8 +81,8 @@ def _guided(name: str, seconds: float, seed: int) -> int:
     atheris.Setup(
         [
             sys.argv[0], str(corpus), f"-max_total_time={max(1, round(seconds))}", f"-seed={seed % 2**31 + 1}",
-            f"-max_len={INPUT_BYTES_MAX}", f"-artifact_prefix={room}/", f"-dict={words}", "-timeout=25",
-            "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=1",
+            f"-max_len={INPUT_BYTES_MAX}", f"-artifact_prefix={room}/", "-timeout=25", "-rss_limit_mb=2048",
+            "-print_final_stats=1", "-verbosity=1", *([f"-dict={words}"] if target.tokens else []),
         ],
         run,
     )  # fmt: skip

@@ -34,7 +34,8 @@ def address(value: object) -> Address:
         bracketed = host.startswith("[") and host.endswith("]")
         if bracketed:
             host = host[1:-1]
-        if colon and host and (bracketed or ":" not in host) and _PORT(port) and int(port) <= _PORT_MAX:
+        plain = host and "[" not in host and "]" not in host and (bracketed or ":" not in host)
+        if colon and plain and _PORT(port) and int(port) <= _PORT_MAX:
             return Address(host, int(port))
     raise ValueError(f"{value!r} is not an address", wanted)
 
