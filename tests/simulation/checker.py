@@ -27,9 +27,6 @@ class Violation(AssertionError):
 WRITES = ("append", "replace")
 ENDS = ("delete", "store", "fail")
 
-TRAVEL_S = 2.0
-"""The longest that a message is under way: a hand-over may arrive that much after the pipe has given it up."""
-
 
 @dataclass(slots=True, eq=False)
 class Call:
@@ -114,8 +111,10 @@ class WallClock:
 class Checker:
     """Hears the history, raises Violation."""
 
-    def __init__(self, kinds: Iterable[Kind], wall: WallClock) -> None:
+    def __init__(self, kinds: Iterable[Kind], wall: WallClock, travel_s: float = 0.0) -> None:
+        """`travel_s`: the longest that a hand-over is on its way, from the pipe's decision to the handler's ears."""
         self.kinds: Mapping[int, Kind] = {kind.number: kind for kind in kinds}
+        self._travel_s = travel_s
         self.wall = wall
         self.sessions: dict[str, Session] = {}
         self._unnamed: list[Call] = []  # New calls whose id nobody knows yet
@@ -272,7 +271,7 @@ class Checker:
         hold = known.holds[epoch] = Hold(epoch, records, at_s, at_s)
         before, after = known.before(epoch), known.after(epoch)
         for call in known.removed:
-            if call.outcome == "ok" and call.answered_s + TRAVEL_S < at_s:
+            if call.outcome == "ok" and call.answered_s + self._travel_s < at_s:
                 raise Violation(f"G5: {session} was handed over at epoch {epoch} after {call}")
         if before is not None:
             self._compare(known, before, hold)
@@ -337,7 +336,7 @@ class Checker:
                 f"G4: {known.id} was handed over at epoch {later.epoch}, {due_ms - latest_ms:g} ms early; cause {cause}"
             )
         silent_s = now_s - hold.alive_s
-        if cause == "late" and hold.epoch == later.epoch - 1 and silent_s < kind.handler_timeout_s - 0.002:
+        if cause == "late" and hold.epoch == later.epoch - 1 and silent_s + self._travel_s < kind.handler_timeout_s - 0.002:
             raise Violation(f"G4: {known.id} was taken from its handler after {silent_s:g} s of silence")
 
     def _due_ms(self, call: Call, kind: Kind, hold: Hold, now_s: float) -> float:

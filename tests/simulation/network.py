@@ -15,6 +15,9 @@ from typing import Any
 
 CONNECT_S = 0.002
 
+SLOWEST = 30.0
+"""Times the usual latency: the longest that a piece is on its way."""
+
 
 class End(asyncio.Transport):
     """One end of a link, as the transport of the protocol that sits there."""
@@ -211,7 +214,11 @@ class Network:
 
     def delay_s(self) -> float:
         chance = self.dice.random()
-        return self.latency_s * (chance if chance < 0.97 else 30.0 * chance)
+        return self.latency_s * (chance if chance < 0.97 else SLOWEST * chance)
+
+    @property
+    def delay_max_s(self) -> float:
+        return self.latency_s * SLOWEST
 
     def listen(self, host: str, port: int, accept: Callable[[], asyncio.Protocol]) -> None:
         self._listening[host, port] = accept

@@ -35,6 +35,9 @@ from tests.simulation.truth import Truth
 DRAINED_S = 150.0
 """After the storm: longer than any grace, timeout, backoff and Store of a plan, one after the other."""
 
+DISK_SLOWEST = 8
+"""Times the mean: the longest that a batch takes."""
+
 
 class World:
     """One run. `run` returns when all is over, or raises what went wrong."""
@@ -52,7 +55,7 @@ class World:
         self.network = Network(loop, Random(f"network {seed}"), plan.latency_s)
         self.story = Story(lambda: clock.steady_s)
         self.wall = WallClock(clock.wall_ms - clock.steady_s * 1000)
-        self.checker = Checker(plan.kinds, self.wall)
+        self.checker = Checker(plan.kinds, self.wall, self.network.delay_max_s + DISK_SLOWEST * plan.disk_s)
         self.truth = Truth(plan.kinds)
         self.calm = False
         self.storm_ends_s = clock.steady_s + plan.storm_s
@@ -175,7 +178,7 @@ class World:
 
     def disk_s(self) -> float:
         mean_s = self.plan.disk_s
-        return self.dice.expovariate(1 / mean_s) if mean_s else 0.0
+        return min(self.dice.expovariate(1 / mean_s), DISK_SLOWEST * mean_s) if mean_s else 0.0
 
     @property
     def disk_is_short(self) -> bool:
