@@ -19,6 +19,9 @@ from math import inf
 
 from truba.kinds import Kind
 
+TICK_S = 0.001
+"""The pipe's clocks count whole milliseconds."""
+
 
 class Violation(AssertionError):
     """A guarantee is broken."""
@@ -294,6 +297,8 @@ class Checker:
                 continue
             if call.verb not in WRITES:
                 continue
+            if call.never:
+                continue  # must not be in there, and says nothing of those after it
             happened = call.outcome == "ok"
             if call.outcome in ("", "unknown"):
                 happened = bool(seen.intersection(call.records))
@@ -329,14 +334,14 @@ class Checker:
         dues_ms = [self._due_ms(call, kind, hold, now_s) for call in ([sure] if sure is not None else ends)]
         if sure is None:
             delay_ms = 0.0 if hold.epoch else kind.recovery_delay_s * 1000
-            dues_ms.append(self.wall.least(hold.alive_s + hold.grace_s, now_s) + delay_ms)
+            dues_ms.append(self.wall.least(hold.alive_s + hold.grace_s - TICK_S, now_s) + delay_ms)
         due_ms, latest_ms = min(dues_ms), self.wall.most(hold.since_s, now_s)
         if latest_ms < due_ms - 1:
             raise Violation(
                 f"G4: {known.id} was handed over at epoch {later.epoch}, {due_ms - latest_ms:g} ms early; cause {cause}"
             )
         silent_s = now_s - hold.alive_s
-        if cause == "late" and hold.epoch == later.epoch - 1 and silent_s + self._travel_s < kind.handler_timeout_s - 0.002:
+        if cause == "late" and hold.epoch == later.epoch - 1 and silent_s + self._travel_s < kind.handler_timeout_s - TICK_S:
             raise Violation(f"G4: {known.id} was taken from its handler after {silent_s:g} s of silence")
 
     def _due_ms(self, call: Call, kind: Kind, hold: Hold, now_s: float) -> float:
