@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tests.simulation.breaks import BREAKS, broken
 from tests.simulation.case import LAST_STEPS, Run, play, told
 
 
@@ -17,8 +19,17 @@ from tests.simulation.case import LAST_STEPS, Run, play, told
 @click.option("--verbose", is_flag=True, help="the whole story, not its end alone")
 @click.option("--from", "first", type=int, default=0, help="first seed")
 @click.option("--count", type=int, default=100, help="how many seeds")
+@click.option("--break", "name", help="with that bug in the pipe, see tests/simulation/breaks.py")
+@click.option("--breaks", is_flag=True, help="with each of those bugs in turn: in how many seeds it is noticed")
 @click.option("--digest", is_flag=True, help="only the digest of the story")
-def main(seed: int | None, verbose: bool, first: int, count: int, digest: bool) -> None:
+def main(seed: int | None, verbose: bool, first: int, count: int, name: str | None, breaks: bool, digest: bool) -> None:
+    if breaks:
+        sys.exit(_all_breaks(first, count))
+    with broken(name) if name else nullcontext():
+        _play(seed, verbose, first, count, digest)
+
+
+def _play(seed: int | None, verbose: bool, first: int, count: int, digest: bool) -> None:
     if seed is not None:
         run = play(seed)
         click.echo(run.story.digest() if digest else told(run, None if verbose else LAST_STEPS))
@@ -57,6 +68,23 @@ def _many(first: int, count: int) -> list[int]:
         soft_wrap=True,
     )
     return failed
+
+
+def _all_breaks(first: int, count: int) -> int:
+    """How many bugs live."""
+    lived = 0
+    for name in BREAKS:
+        noticed = [0] * count
+        example = ""
+        with broken(name):
+            for number in range(count):
+                run = play(first + number)
+                noticed[number] = run.error is not None
+                if run.error is not None and not example:
+                    example = f"seed {first + number}: {run.error}"
+        lived += not sum(noticed)
+        click.echo(f"{sum(noticed):5} of {count}  {name}  ({example[:150]})")
+    return lived
 
 
 def _figures(run: Run) -> str:

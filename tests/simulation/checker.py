@@ -69,6 +69,7 @@ class Hold:
     since_s: float
     alive_s: float  # when the last request was sent of which an answer shows that it was within the hold
     grace_s: float = 0.0
+    attempt: int = 0
     calls: list[Call] = field(default_factory=list)
 
 
@@ -93,8 +94,8 @@ class WallClock:
     def __init__(self, offset_ms: float) -> None:
         self._spans = [(-inf, offset_ms)]  # (steady time from which on, wall minus steady)
 
-    def jumped(self, at_s: float, offset_ms: float) -> None:
-        self._spans.append((at_s, offset_ms))
+    def jumped(self, at_s: float, by_ms: float) -> None:
+        self._spans.append((at_s, self._spans[-1][1] + by_ms))
 
     def _within(self, start_s: float, end_s: float) -> Iterable[float]:
         ends = [*(since_s for since_s, _ in self._spans[1:]), inf]
@@ -180,7 +181,7 @@ class Checker:
             if known.holds[0].calls[:1] != [call]:
                 raise Violation(f"G2: {call}: two News were answered {session}")
             return
-        hold = Hold(0, list(call.records), call.sent_s, call.sent_s, call.grace_s, [call])
+        hold = Hold(0, list(call.records), call.sent_s, call.sent_s, call.grace_s, calls=[call])
         known.holds[0] = hold
         if (later := known.after(0)) is not None:
             self._compare(known, hold, later)
@@ -271,8 +272,14 @@ class Checker:
         attempts_max = self.kinds[kind].max_attempts
         if attempts_max and attempt > attempts_max and known.resumed_s > at_s:
             raise Violation(f"G4: {session}: attempt {attempt}, the kind allows {attempts_max}")
-        hold = known.holds[epoch] = Hold(epoch, records, at_s, at_s)
         before, after = known.before(epoch), known.after(epoch)
+        hold = known.holds[epoch] = Hold(epoch, records, at_s, at_s, attempt=attempt)
+        if before is not None:
+            # An epoch that nobody heard of may have reached its handler's machine; the last one before, by its
+            # cause, did not.
+            most = before.attempt + epoch - before.epoch - (cause == "unreachable")
+            if attempt > most:
+                raise Violation(f"G4: {session} at epoch {epoch}, cause {cause}: attempt {attempt}, at most {most} reached")
         for call in known.removed:
             if call.outcome == "ok" and call.answered_s + self._travel_s < at_s:
                 raise Violation(f"G5: {session} was handed over at epoch {epoch} after {call}")

@@ -131,6 +131,9 @@ class End(asyncio.Transport):
         travelling, peer = self._travelling, self.peer
         while travelling and travelling[0][0] <= now_s:
             piece = travelling.popleft()[1]
+            if peer.gone and piece is not None:
+                self.link.refuse(self)
+                return
             peer._unread.append(piece)
             if piece is None:
                 break
@@ -194,6 +197,13 @@ class Link:
             by.peer._travelling.clear()
             after_s = max(by._last_s - by._loop.time(), 0.0) + self.network.delay_s()
             by._loop.call_later(after_s, by.peer.lose, ConnectionResetError("reset"))
+
+    def refuse(self, end: End) -> None:
+        """What `end` said has reached nobody: the other end has closed. It is told so."""
+        if not self.broken:
+            self.broken = True
+            end._travelling.clear()
+            end._loop.call_later(self.network.delay_s(), end.lose, ConnectionResetError("reset"))
 
     def died(self, end: End) -> None:
         """The process at that end has died."""

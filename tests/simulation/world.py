@@ -262,7 +262,7 @@ class World:
         self._wall_most_ms = max(self._wall_most_ms, self.clock.wall_ms)
         self.clock.wall_ms += by_ms
         self.story.tell("clock", "jumps by ms:", by_ms)
-        self.wall.jumped(self.clock.steady_s, self.clock.wall_ms - self.clock.steady_s * 1000)
+        self.wall.jumped(self.clock.steady_s, by_ms)
 
     def _free_disk(self) -> None:
         self.disk.capacity_bytes = 1 << 40
