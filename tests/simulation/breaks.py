@@ -1,4 +1,4 @@
-"""Bugs on purpose: each is one small edit of the pipe's own source, in this process only, that the simulation must notice.
+"""Bugs on purpose: small edits of the pipe's own source, in this process only, that the simulation must notice.
 
 `python -m tests.simulation --break NAME` plays seeds with the bug in place; `--breaks` goes through all of them.
 """
@@ -25,10 +25,11 @@ class Edit:
 class Break:
     name: str
     edits: tuple[Edit, ...]
+    rare: bool = False  # needs hundreds of seeds
 
 
-def _break(name: str, *edits: tuple[str, str, str]) -> Break:
-    return Break(name, tuple(Edit(*edit) for edit in edits))
+def _break(name: str, *edits: tuple[str, str, str], rare: bool = False) -> Break:
+    return Break(name, tuple(Edit(*edit) for edit in edits), rare)
 
 
 BREAKS = {
@@ -87,8 +88,7 @@ BREAKS = {
             (
                 "truba.node.recovery:recover",
                 "machine.replay(batch.term, decode_batch(batch.body))",
-                "events = decode_batch(batch.body); records = getattr(events[-1], 'records', None);"
-                " records and records.pop(); machine.replay(batch.term, events)",
+                "new = decode_batch(batch.body); getattr(new[-1], 'records', [])[-1:] = []; machine.replay(batch.term, new)",
             ),
         ),
         _break(
@@ -112,10 +112,17 @@ BREAKS = {
             "an owner that was superseded goes on",
             ("truba.node.node:Node._move", 'before.let_go(hold, "taken")', "pass"),
         ),
-        _break("a hand-over does not raise the epoch", ("truba.machine.machine:Machine._repeated", "head.epoch += 1", "pass")),
+        _break(
+            "a hand-over does not raise the epoch",
+            ("truba.machine.machine:Machine._repeated", "head.epoch += 1", "pass"),
+        ),
         _break(
             "pushed before it is durable",
-            ("truba.node.dispatcher:Dispatcher._advance", "node.when_durable(_Push(node, hold))", "_Push(node, hold)(True)"),
+            (
+                "truba.node.dispatcher:Dispatcher._advance",
+                "node.when_durable(_Push(node, hold))",
+                "_Push(node, hold)(True)",
+            ),
         ),
         _break(
             "an old handler's word counts when the session is on the same connection again",
@@ -125,14 +132,29 @@ BREAKS = {
         # time
         _break(
             "delivered early",
-            ("truba.node.dispatcher:Dispatcher._hand_over", "now_ms = self._node.clock.now_ms()", "now_ms = self._node.clock.now_ms() + 300"),
+            (
+                "truba.node.dispatcher:Dispatcher._hand_over",
+                "now_ms = self._node.clock.now_ms()",
+                "now_ms = self._node.clock.now_ms() + 300",
+            ),
         ),
         _break("the alarm is not set again", ("truba.node.node:Node.rearm", "self._alarm.at(next_ms)", "pass")),
         _break("a grace is not kept", ("truba.node.node:Node.detach", "owner.digest and owner.grace_ms", "False")),
-        _break("owners that stay away are waited for for ever", ("truba.node.node:Node._expire", "self._away.expired(steady_ms)", "()")),
-        _break("silent handlers are waited for for ever", ("truba.node.node:Node._expire", "self._leases.expired(steady_ms)", "()")),
-        _break("handlers are late at once", ("truba.node.node:Node._limit_ms", "self.kinds[hold.kind].handler_timeout_s * 1000", "50")),
-        _break("nobody's sessions after a restart", ("truba.node.node:Node.start", "await self._find_owners()", "pass")),
+        _break(
+            "owners that stay away are waited for for ever",
+            ("truba.node.node:Node._expire", "self._away.expired(steady_ms)", "()"),
+        ),
+        _break(
+            "silent handlers are waited for for ever",
+            ("truba.node.node:Node._expire", "self._leases.expired(steady_ms)", "()"),
+        ),
+        _break(
+            "handlers are late at once",
+            ("truba.node.node:Node._limit_ms", "self.kinds[hold.kind].handler_timeout_s * 1000", "50"),
+        ),
+        _break(
+            "nobody's sessions after a restart", ("truba.node.node:Node.start", "await self._find_owners()", "pass")
+        ),
         # hand-over
         _break(
             "a dead kind holds up the others",
@@ -151,20 +173,50 @@ BREAKS = {
             ("truba.machine.machine:Machine._leave", "head.attempts -= 1", "pass"),
         ),
         _break("attempts are not counted", ("truba.machine.machine:Machine._repeated", "head.attempts += 1", "pass")),
-        _break("the order of due times is not kept", ("truba.machine.machine:Machine._sleep", "DueKey(due_ms, seq, head.number)", "DueKey(due_ms if seq % 3 else 0, seq, head.number)")),
-        _break("a session whose handler hung up is forgotten", ("truba.node.node:Node._lose", "self.give_back(hold, cause)", "owner.let_go(hold, 'taken')")),
+        _break(
+            "the order of due times is not kept",
+            (
+                "truba.machine.machine:Machine._sleep",
+                "DueKey(due_ms, seq, head.number)",
+                "DueKey(due_ms if seq % 3 else 0, seq, head.number)",
+            ),
+        ),
+        _break(
+            "a session whose handler hung up is forgotten",
+            ("truba.node.node:Node._lose", "self.give_back(hold, cause)", "owner.let_go(hold, 'taken')"),
+        ),
         _break(
             "old due times are not looked at again after a checkpoint",
             ("truba.machine.due:DueQueue.settle", "self.exhausted = False", "pass"),
         ),
         # state
-        _break("Replace keeps what was there", ("truba.machine.machine:Machine._replaced", "head.first = head.next", "pass"),
-               ("truba.machine.machine:Machine._replaced", "young.tails[number] = [event.record]", "young.tails[number] += [event.record]")),
-        _break("Delete is not logged", ("truba.node.node:Node.delete", "self._stage(self.machine.delete(hold.number, hold.epoch))", "pass")),
-        _break("of several records the last is lost", ("truba.node.node:Node.append", "self.machine.append(hold.number, hold.epoch, records)", "self.machine.append(hold.number, hold.epoch, records[:2])")),
-        _break("the write of a connection that broke is counted twice", ("truba.machine.machine:Machine._appended", "head.operations += 1", "head.operations += len(records)")),
+        _break(
+            "Replace keeps what was there",
+            ("truba.machine.machine:Machine._replaced", "head.first = head.next", "pass"),
+            (
+                "truba.machine.machine:Machine._replaced",
+                "young.tails[number] = [event.record]",
+                "young.tails[number] += [event.record]",
+            ),
+        ),
+        _break(
+            "Delete is not logged",
+            ("truba.node.node:Node.delete", "self._stage(self.machine.delete(hold.number, hold.epoch))", "pass"),
+        ),
+        _break(
+            "of several records the last is lost",
+            (
+                "truba.node.node:Node.append",
+                "self.machine.append(hold.number, hold.epoch, records)",
+                "self.machine.append(hold.number, hold.epoch, records[:2])",
+            ),
+        ),
+        _break(
+            "the write of a connection that broke is counted twice",
+            ("truba.machine.machine:Machine._appended", "head.operations += 1", "head.operations += len(records)"),
+        ),
     )
-}  # fmt: skip
+}
 
 
 @contextmanager

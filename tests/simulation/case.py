@@ -12,12 +12,11 @@ from typing import Any
 
 import structlog
 
-from truba.testing.jump import JumpClock
-
 from tests.simulation.loop import SimulatedLoop, run_simulated
 from tests.simulation.plan import Plan, make_plan
 from tests.simulation.story import Story
 from tests.simulation.world import World
+from truba.testing.jump import JumpClock
 
 LAST_STEPS = 60
 

@@ -274,12 +274,14 @@ class Checker:
             raise Violation(f"G4: {session}: attempt {attempt}, the kind allows {attempts_max}")
         before, after = known.before(epoch), known.after(epoch)
         hold = known.holds[epoch] = Hold(epoch, records, at_s, at_s, attempt=attempt)
-        if before is not None:
-            # An epoch that nobody heard of may have reached its handler's machine; the last one before, by its
-            # cause, did not.
-            most = before.attempt + epoch - before.epoch - (cause == "unreachable")
-            if attempt > most:
-                raise Violation(f"G4: {session} at epoch {epoch}, cause {cause}: attempt {attempt}, at most {most} reached")
+        if before is not None and known.resumed_s > at_s:
+            # The hold before was heard of, so it counts. An epoch that nobody heard of may have reached its handler's
+            # machine all the same; the last one before, by its cause, did not.
+            least, most = before.attempt + 1, before.attempt + epoch - before.epoch - (cause == "unreachable")
+            if not least <= attempt <= most:
+                raise Violation(
+                    f"G4: {session} at epoch {epoch}, cause {cause}: attempt {attempt}, not {least} to {most}"
+                )
         for call in known.removed:
             if call.outcome == "ok" and call.answered_s + self._travel_s < at_s:
                 raise Violation(f"G5: {session} was handed over at epoch {epoch} after {call}")
@@ -348,7 +350,11 @@ class Checker:
                 f"G4: {known.id} was handed over at epoch {later.epoch}, {due_ms - latest_ms:g} ms early; cause {cause}"
             )
         silent_s = now_s - hold.alive_s
-        if cause == "late" and hold.epoch == later.epoch - 1 and silent_s + self._travel_s < kind.handler_timeout_s - TICK_S:
+        if (
+            cause == "late"
+            and hold.epoch == later.epoch - 1
+            and silent_s + self._travel_s < kind.handler_timeout_s - TICK_S
+        ):
             raise Violation(f"G4: {known.id} was taken from its handler after {silent_s:g} s of silence")
 
     def _due_ms(self, call: Call, kind: Kind, hold: Hold, now_s: float) -> float:

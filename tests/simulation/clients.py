@@ -1,4 +1,4 @@
-"""Clients: open sessions, write, end them or not, lose their connection, come back with their token, in time or late, or never."""
+"""Clients: open sessions, write, end them or not, lose their connection, come back with their token, late, or never."""
 
 from __future__ import annotations
 
@@ -134,9 +134,7 @@ class Client:
 
     async def burst(self, peer: Peer) -> None:
         """A few requests at once, then all their answers."""
-        dice, calls = self.dice, []
-        for _ in range(1 + int(dice.random() * self.habits.burst_max)):
-            calls.append(self._something(peer))
+        calls = [self._something(peer) for _ in range(1 + int(self.dice.random() * self.habits.burst_max))]
         await peer.answers()
         for call in calls:
             self._learn(call)
@@ -205,10 +203,11 @@ class Client:
         if call.verb == "new":
             if call.outcome == "ok":
                 self.sessions[call.session] = Open(call.session, call)
-        elif session is not None and not call.stale:
-            if call.outcome == "ok" and call.verb in OVER:
-                del self.sessions[call.session]
-                self.lost.append(call.session)
-            elif call.outcome in LOST and (session.ending is None or session.ending.outcome != "unknown"):
-                del self.sessions[call.session]
-                self.lost.append(call.session)
+            return
+        if session is None or call.stale:
+            return
+        over = call.outcome == "ok" and call.verb in OVER
+        taken = call.outcome in LOST and (session.ending is None or session.ending.outcome != "unknown")
+        if over or taken:
+            del self.sessions[call.session]
+            self.lost.append(call.session)

@@ -67,9 +67,7 @@ class Service:
                 _, session, epoch, kind, attempt, _, cause, *records = push
                 world, name = self.world, session.decode()
                 world.story.tell(self.name, f"is handed {name}@{epoch}", cause.decode(), "attempt", attempt, records)
-                world.checker.delivered(
-                    name, epoch, kind, attempt, cause.decode(), records, world.clock.steady_s
-                )
+                world.checker.delivered(name, epoch, kind, attempt, cause.decode(), records, world.clock.steady_s)
                 world.spawn(self._handle(peer, name, epoch, kind), f"{self.name} {name}@{epoch}")
 
     async def _handle(self, peer: Peer, session: str, epoch: int, kind: int) -> None:
@@ -80,7 +78,9 @@ class Service:
             await self._say(peer, session, epoch, "delete")
             return
         for _ in range(5):
-            match dice.choice(("append", "append", "replace", "store", "fail", "delete", "silent", "late", "die", "touch")):
+            match dice.choice(
+                ("append", "append", "replace", "store", "fail", "delete", "silent", "late", "die", "touch")
+            ):
                 case "silent":
                     return
                 case "late":

@@ -1,4 +1,4 @@
-"""An event loop in jumping time without sockets and threads: whom a node dials, and where its blocking work runs, is simulated."""
+"""An event loop in jumping time without sockets and threads: dialling and blocking work are asked of the world."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections between simulated processes: bytes in order and late, cuts with half a message under way, ends that notice at different times.
+"""Connections between simulated processes: bytes in order and late, cut in the middle, noticed by each end in its time.
 
 A `Link` has two `End`s, each the asyncio transport of one protocol. What one end writes travels as pieces, each with
 a time of arrival that is never before that of the piece ahead. A process that dies takes its ends with it: they call
@@ -28,15 +28,15 @@ class End(asyncio.Transport):
         self.protocol = protocol
         self.peer: End
         self.gone = False  # calls nobody back: told of its end, or its process has died
-        self._loop = link.network.loop
+        self.loop = link.network.loop
         self._closing = False
         self._finished = False  # has said all that it will say
-        self._travelling: deque[tuple[float, bytes | None]] = deque()  # to the peer; None: the end of the stream
+        self.travelling: deque[tuple[float, bytes | None]] = deque()  # to the peer; None: the end of the stream
         self._travelling_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._last_s = 0.0
+        self.last_s = 0.0
         self._reading = True
-        self._unread: deque[bytes | None] = deque()
+        self.unread: deque[bytes | None] = deque()
         self._high = 1 << 16
         self._writing_paused = False
 
@@ -56,14 +56,14 @@ class End(asyncio.Transport):
         if not self._closing:
             self.write_eof()
             self._closing = True
-            self._loop.call_soon(self.lose, None)
+            self.loop.call_soon(self.lose, None)
 
     def abort(self) -> None:
         if self.gone or self.link.broken:
             self._closing = True
             return
         self._closing = True
-        self._loop.call_soon(self.lose, None)
+        self.loop.call_soon(self.lose, None)
         self.link.break_off(self)
 
     def is_closing(self) -> bool:
@@ -75,8 +75,8 @@ class End(asyncio.Transport):
     def resume_reading(self) -> None:
         if not self._reading:
             self._reading = True
-            if self._unread:
-                self._loop.call_soon(self._read)
+            if self.unread:
+                self.loop.call_soon(self.read)
 
     def is_reading(self) -> bool:
         return self._reading
@@ -93,56 +93,56 @@ class End(asyncio.Transport):
         """The protocol at this end hears that the connection is over, once."""
         if not self.gone:
             self.gone = self._closing = True
-            self._unread.clear()
+            self.unread.clear()
             self.protocol.connection_lost(error)
 
     def vanish(self) -> None:
         """The process at this end has died."""
         self.gone = self._closing = True
-        self._unread.clear()
+        self.unread.clear()
 
     def forget(self, dice: Random) -> None:
         """Of what travels from here only the first part arrives, perhaps half of a message."""
         keep = int(dice.random() * (self._travelling_bytes + 1)) if dice.random() < 0.7 else 0
         kept: deque[tuple[float, bytes | None]] = deque()
-        for at_s, piece in self._travelling:
+        for at_s, piece in self.travelling:
             if piece is None or not keep:
                 break
             kept.append((at_s, piece[:keep]))
             keep -= len(kept[-1][1] or b"")
-        self._travelling = kept
+        self.travelling = kept
         self._travelling_bytes = sum(len(piece or b"") for _, piece in kept)
 
     def _send(self, piece: bytes | None) -> None:
         if self.link.broken:
             return  # into nothing; nobody has told this end yet
-        at_s = self._last_s = max(self._last_s, self._loop.time() + self.link.network.delay_s())
-        self._travelling.append((at_s, piece))
+        at_s = self.last_s = max(self.last_s, self.loop.time() + self.link.network.delay_s())
+        self.travelling.append((at_s, piece))
         self._travelling_bytes += len(piece or b"")
         if self._timer is None:
-            self._timer = self._loop.call_at(at_s, self._arrive)
+            self._timer = self.loop.call_at(at_s, self._arrive)
         if self._travelling_bytes > self._high and not self._writing_paused:
             self._writing_paused = True
             self.protocol.pause_writing()
 
     def _arrive(self) -> None:
         self._timer = None
-        now_s = self._loop.time() + 1e-9
-        travelling, peer = self._travelling, self.peer
+        now_s = self.loop.time() + 1e-9
+        travelling, peer = self.travelling, self.peer
         while travelling and travelling[0][0] <= now_s:
             piece = travelling.popleft()[1]
             if peer.gone and piece is not None:
                 self.link.refuse(self)
                 return
-            peer._unread.append(piece)
+            peer.unread.append(piece)
             if piece is None:
                 break
         if travelling:
-            self._timer = self._loop.call_at(travelling[0][0], self._arrive)
-        peer._read()
+            self._timer = self.loop.call_at(travelling[0][0], self._arrive)
+        peer.read()
 
-    def _read(self) -> None:
-        unread = self._unread
+    def read(self) -> None:
+        unread = self.unread
         while unread and self._reading and not self.gone:
             if unread[0] is None:
                 unread.popleft()
@@ -152,12 +152,12 @@ class End(asyncio.Transport):
             data = unread.popleft() or b""
             while unread and unread[0] is not None:
                 data += unread.popleft() or b""
-            self.peer._was_read(len(data))
+            self.peer.was_read(len(data))
             self.protocol.data_received(data)
         if self.gone:
             unread.clear()
 
-    def _was_read(self, count: int) -> None:
+    def was_read(self, count: int) -> None:
         self._travelling_bytes = max(0, self._travelling_bytes - count)
         if self._writing_paused and self._travelling_bytes * 4 <= self._high:
             self._writing_paused = False
@@ -185,25 +185,24 @@ class Link:
         for end in (self.near, self.far):
             end.forget(dice)
             late_s = 20.0 * dice.random() if dice.random() < 0.15 else 0.01 * dice.random()
-            end._loop.call_later(
-                max(late_s, end.peer._last_s - end._loop.time()), end.lose, ConnectionResetError("cut")
-            )
+            after_s = max(late_s, end.peer.last_s - self.network.loop.time())
+            self.network.loop.call_later(after_s, end.lose, ConnectionResetError("cut"))
 
     def break_off(self, by: End) -> None:
         """`by` is gone without a farewell: what it sent last may be lost, and the other end hears of it."""
         if not self.broken:
             self.broken = True
             by.forget(self.network.dice)
-            by.peer._travelling.clear()
-            after_s = max(by._last_s - by._loop.time(), 0.0) + self.network.delay_s()
-            by._loop.call_later(after_s, by.peer.lose, ConnectionResetError("reset"))
+            by.peer.travelling.clear()
+            after_s = max(by.last_s - by.loop.time(), 0.0) + self.network.delay_s()
+            by.loop.call_later(after_s, by.peer.lose, ConnectionResetError("reset"))
 
     def refuse(self, end: End) -> None:
         """What `end` said has reached nobody: the other end has closed. It is told so."""
         if not self.broken:
             self.broken = True
-            end._travelling.clear()
-            end._loop.call_later(self.network.delay_s(), end.lose, ConnectionResetError("reset"))
+            end.travelling.clear()
+            end.loop.call_later(self.network.delay_s(), end.lose, ConnectionResetError("reset"))
 
     def died(self, end: End) -> None:
         """The process at that end has died."""

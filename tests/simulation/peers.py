@@ -1,4 +1,4 @@
-"""The other ends of the pipe's connections: they speak the wire protocol, and tell the checker of every call and answer."""
+"""The other ends of the pipe's connections: they speak the wire protocol, and tell the checker of calls and answers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """One process of the pipe, from its start to its death: the real node on the real file log, on a disk that outlives it.
 
-What a process has of its own (timers, tasks, connections, descriptors) ends with it, at any moment, in the middle of any
-call of the disk if need be. The store is in memory and changes whole, by its commits, as a store on a disk would; the
-commit takes its time, and may fail, or fall into the death of the process.
+What a process has of its own (timers, tasks, connections, descriptors) ends with it, at any moment, in the middle of
+any call of the disk if need be. The store is in memory and changes whole, by its commits, as a store on a disk would;
+a commit takes its time, and may fail, or fall into the death of the process.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.checker import Violation
+from tests.simulation.clients import PIPE
+from tests.simulation.network import Link
 from truba.compose import make_routes
 from truba.errors import DataError, LogPoisoned, UnknownOutcome
 from truba.log.file import FileLog
@@ -25,10 +28,6 @@ from truba.transports.dial import DialRoute
 from truba.types import Position
 from truba.wire.connection import Connection
 from truba.wire.verbs import VERBS
-
-from tests.simulation.checker import Violation
-from tests.simulation.clients import PIPE
-from tests.simulation.network import Link
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -245,9 +244,7 @@ class Life:
 
     def _routes(self) -> dict[int, Route]:
         settings = self.world.plan.wire
-        return make_routes(
-            self.world.plan.kinds, {"truba": lambda address, kinds: DialRoute(address, "", settings)}
-        )
+        return make_routes(self.world.plan.kinds, {"truba": lambda address, kinds: DialRoute(address, "", settings)})
 
     def _accept(self) -> Connection:
         assert self.node is not None
@@ -264,7 +261,7 @@ class Life:
         self.world.story.tell(self.name, event, *(f"{name}={value}" for name, value in fields.items() if value != ""))
 
     def work(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
-        """What blocks, as the commit of a checkpoint: it happens whole, at some moment, unless the process dies first."""
+        """What blocks (the commit of a checkpoint): it happens whole, at some moment, unless the process dies first."""
         world = self.world
         done: asyncio.Future[Any] = world.loop.create_future()
 

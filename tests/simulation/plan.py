@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from tests.simulation.clients import Habits
 from truba.kinds import Backoff, Kind
 from truba.wire.connection import WireSettings
-
-from tests.simulation.clients import Habits
 
 RECORD_BYTES_MAX = 4_000
 
@@ -50,7 +49,20 @@ class Plan:
         )
 
 
-FAULTS = ("cut", "cut", "kill", "power", "die in call", "restart", "disk error", "clock", "handler", "mute", "full", "operator")
+FAULTS = (
+    "cut",
+    "cut",
+    "kill",
+    "power",
+    "die in call",
+    "restart",
+    "disk error",
+    "clock",
+    "handler",
+    "mute",
+    "full",
+    "operator",
+)
 
 
 def make_plan(seed: int) -> Plan:

@@ -1,4 +1,4 @@
-"""What happened in a run, step by step in simulated time: kept as it comes, put into words only when somebody reads it."""
+"""What happened in a run, step by step in simulated time; put into words only when somebody reads it."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tests.simulation.checker import Violation
 from truba.codec.batch import decode_batch
 from truba.errors import DataError
 from truba.kinds import Kind
@@ -19,8 +20,6 @@ from truba.machine.machine import Machine
 from truba.ports.log import LogBatch
 from truba.store.memory import MemoryStore
 from truba.types import Phase
-
-from tests.simulation.checker import Violation
 
 
 class Truth:

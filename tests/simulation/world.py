@@ -17,10 +17,6 @@ from typing import Any
 
 import hiredis
 
-from truba.store.memory import MemoryStore
-from truba.testing.disk import ProcessGone, SimulatedDisk
-from truba.testing.jump import JumpClock
-
 from tests.simulation.checker import Call, Checker, Violation, WallClock
 from tests.simulation.clients import PIPE, Client
 from tests.simulation.handlers import Service
@@ -31,6 +27,9 @@ from tests.simulation.pipe import Life
 from tests.simulation.plan import Plan
 from tests.simulation.story import Story
 from tests.simulation.truth import Truth
+from truba.store.memory import MemoryStore
+from truba.testing.disk import ProcessGone, SimulatedDisk
+from truba.testing.jump import JumpClock
 
 DRAINED_S = 150.0
 """After the storm: longer than any grace, timeout, backoff and Store of a plan, one after the other."""
@@ -228,7 +227,9 @@ class World:
             case "restart" if alive and life is not None:
                 life.tasks.append(self.spawn(self._restart(life), "restart"))
             case "disk error" if life is not None:
-                name = dice.choice(("pwritev", "pwritev", "fdatasync", "fdatasync", "fsync", "rename", "unlink", "open"))
+                name = dice.choice(
+                    ("pwritev", "pwritev", "fdatasync", "fdatasync", "fsync", "rename", "unlink", "open")
+                )
                 code = dice.choice((errno.EIO, errno.ENOSPC)) if name in ("pwritev", "open", "rename") else errno.EIO
                 life.fail_call(name, dice.randint(1, 4), code)
             case "clock":
