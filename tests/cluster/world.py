@@ -87,7 +87,7 @@ class Seat:
     def start(self) -> None:
         cluster = self.cluster
         self.disk.reopen()
-        self.stream = MemoryStream(cluster.sea, delays=cluster.delays)
+        self.stream = MemoryStream(cluster.sea)
         self.doors = HeardDoors()
         self.member = Member(
             self.name,
@@ -139,13 +139,11 @@ class Cluster:
         clock: JumpClock,
         *kinds: Kind,
         names: Iterable[str] = ("a", "b", "c"),
-        delays: Callable[[], tuple[float | None, float | None]] = lambda: (0.001, 0.001),
         checkpoint_bytes: int = 64 << 20,
         keep_bytes: int = 1 << 30,
     ) -> None:
         self.clock = clock
         self.kinds = kinds
-        self.delays = delays
         self.checkpoint_bytes = checkpoint_bytes
         self.keep_bytes = keep_bytes
         self.sea = Sea()
