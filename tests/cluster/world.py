@@ -170,10 +170,13 @@ class Cluster:
         self.kinds = kinds
         self.checkpoint_bytes = checkpoint_bytes
         self.keep_bytes = keep_bytes
-        self.sea = Sea()
+        self.sea = self.make_sea()
         self.seats = {name: self.make_seat(name) for name in names}
         for seat in self.seats.values():
             seat.disk.peers = [other for other in self.seats.values() if other is not seat]
+
+    def make_sea(self) -> Sea:
+        return Sea()
 
     def make_seat(self, name: str) -> Seat:
         return Seat(self, name)

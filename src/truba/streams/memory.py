@@ -54,7 +54,7 @@ class Sea:
         return Stored(self.last)
 
     def linger(self, data: bytes, expected: int | None) -> None:
-        """A leader took the message and was deposed before it could answer; the next one stores it, if it still fits."""
+        """A leader took it and was deposed before it could answer; the next one stores it, if it still fits."""
         self._lingering.append((data, expected))
 
     def drop_before(self, seq: int) -> None:
@@ -69,7 +69,7 @@ class Sea:
 
 
 class Way:
-    """What lies between one node and the engine. On this one all goes well, at once; a simulation overrides the rest."""
+    """What lies between a node and the engine. Here all goes well, at once; a simulation overrides what should not."""
 
     def there(self) -> Sequence[float]:
         """After how many seconds each copy of a message arrives: none when it is lost, two when it is doubled."""
