@@ -30,6 +30,9 @@ SECONDS = 20.0
 PAUSE_S = 0.7
 """Between two troubles, on the average."""
 
+LONGEST_S = 600.0
+"""Whatever takes longer than that will never end."""
+
 TOLD = 60
 """Steps of the story that a failure shows."""
 
@@ -43,7 +46,8 @@ def storm(seed: int, show: Callable[[str], object] | None = None) -> StormWorld:
         world = StormWorld(seed, clock, show)
         worlds.append(world)
         try:
-            await world.run(SECONDS, PAUSE_S)
+            async with asyncio.timeout(LONGEST_S):
+                await world.run(SECONDS, PAUSE_S)
         except Exception as error:
             world.fail(error)
 

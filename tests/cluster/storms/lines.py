@@ -114,6 +114,10 @@ class Line:
         if not self.lost:
             self._loop.call_later(self.world.latency_s(), self._end_here, context=self._context)
 
+    def _abort(self) -> None:
+        """No answer is the true answer. As with a transport, the end comes in a turn of its own."""
+        self._loop.call_soon(self.end_there)
+
     def cut(self) -> None:
         """As a cable: nothing comes through any more. Each end notices in its own time."""
         self.lost = True
@@ -143,7 +147,7 @@ class Line:
             if self.lost or self.ended_there:
                 return
             if error is not None:
-                self.end_there()
+                self._abort()
                 return
             waiting, self._held_back = [arrive, *(self._held_back or ())], None
             for each in waiting:
@@ -152,7 +156,7 @@ class Line:
         try:
             self.node.log.confirm(confirmed)
         except LogPoisoned:
-            self.end_there()
+            self._abort()
 
     def _arrive(
         self, decide: Callable[[Node, Owner], R], durable: Callable[[R], object], answer: asyncio.Future[R]
@@ -160,7 +164,7 @@ class Line:
         try:
             result = decide(self.node, self.owner)
         except UnknownOutcome:
-            self.end_there()
+            self._abort()
         except OperationError as refusal:
             self.node.when_durable(partial(self._leave, answer, None, refusal, lambda _: None))
         else:
@@ -177,7 +181,7 @@ class Line:
         if self.ended_there:
             return
         if not ok:
-            self.end_there()  # no answer is the true answer
+            self._abort()
             return
         durable(result)
         if not self.lost:

@@ -70,7 +70,8 @@ class Client(Person):
 
     def __init__(self, world: StormWorld, name: str) -> None:
         super().__init__(world, name)
-        self.pace_s = self.dice.choice((0.02, 0.1, 0.3))
+        self.pace_s = self.dice.choice((0.05, 0.2, 0.5))
+        self._left = self.dice.choice((5, 20, 40))  # sessions to open: all that happens is to be afforded
         self._lives = 0
         self._mine: list[Job] = []
 
@@ -79,12 +80,12 @@ class Client(Person):
 
     async def _live(self) -> None:
         dice = self.dice
-        while not self.world.over:
+        while self._left and not self.world.over:
             self._lives += 1
             token = f"{self.name} in life {self._lives}".encode() if dice.random() < 0.6 else b""
             grace_s = dice.choice((0.0, 1.0, 5.0))
             again = True
-            while again and not self.world.over:
+            while again and self._left and not self.world.over:
                 await asyncio.sleep(dice.expovariate(1 / self.pace_s))
                 seat = self.world.find_door(dice)
                 if seat is None or (node := seat.node) is None:
@@ -122,8 +123,9 @@ class Client(Person):
                 if dice.random() < 0.8:
                     await self._work(line, job)
         for _ in range(dice.choice((1, 1, 2, 4))):
-            if self.world.over:
+            if self.world.over or not self._left:
                 return
+            self._left -= 1
             kind = dice.choice(self.world.kinds)
             if token and dice.random() < 0.6:
                 self.world.tags += 1
@@ -229,7 +231,7 @@ class Service(Person):
                     end = Op("fail")
                 elif dice.random() < 0.15:
                     end, delay_s = Op("store"), dice.choice((0.2, 1.5))
-            await self.answered(line.operate(job, epoch, end, delay_s, exact=dice.random() < 0.5))
+            await self.answered(line.operate(job, epoch, end, delay_s, exact=world.healed or dice.random() < 0.5))
         except Broken:
             line.hang_up()
         except OperationError as refusal:
