@@ -11,6 +11,7 @@ from tests.cluster.world import Cluster
 from truba.errors import LogRegression, UnknownOutcome
 from truba.kinds import Kind
 from truba.node.node import Node
+from truba.streams.memory import Way
 from truba.testing.jump import JumpClock
 from truba.types import Index
 
@@ -373,5 +374,27 @@ def test_a_stream_that_was_trimmed_is_not_called_purged_by_the_next_leader(jump:
         assert cluster.sea.first > 100
         assert {seat.member.trouble for seat in cluster.seats.values()} == {""}
         await cluster.close()
+
+    jump(main())
+
+
+def test_who_stops_while_an_answer_is_on_its_way_does_not_stumble_over_it(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        stumbled: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: stumbled.append(context))
+
+        class Slow(Way):
+            def back(self) -> float:
+                return 0.5
+
+        cluster = Cluster(clock, KIND)
+        seat = next(iter(cluster.seats.values()))
+        seat.way = Slow()
+        seat.start()
+        await asyncio.sleep(0.1)  # the first message of a new stream is stored, and not answered
+        assert cluster.sea.last == 1
+        await seat.stop()
+        await asyncio.sleep(2)
+        assert stumbled == []
 
     jump(main())

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from truba.clock import Clock
 from truba.cluster.entry import Damaged, Entry, EntryKind, Foreign, decode, encode, without_events
-from truba.cluster.finishing import append
+from truba.cluster.finishing import append, publish
 from truba.cluster.marks import Marks
 from truba.cluster.rule import Broken, Cursor, Valid, Void, judge
 from truba.codec.batch import decode_batch
@@ -23,7 +23,7 @@ from truba.errors import DataDamaged, LogRegression, TrubaError
 from truba.machine.machine import Machine
 from truba.node.checkpoint import Checkpointer
 from truba.ports.log import Log, LogBatch
-from truba.ports.stream import Bounds, Message, Outcome, Stored, Stream, StreamDown, StreamGone
+from truba.ports.stream import Bounds, Message, Stored, Stream, StreamDown, StreamGone
 from truba.types import ORIGIN, Position
 
 PATIENCE_S = (2.0, 4.0)
@@ -144,7 +144,7 @@ class Follower:
         if self._own.tail != ORIGIN:
             raise LogRegression(f"the stream is new, and this node's log is at {_at(self._own.tail)}")
         base = encode(self._cluster, without_events(EntryKind.BASE, ORIGIN, self._name))
-        await self._publish(base, 0)  # whether it was this one or another node's: a BASE is there afterwards
+        await publish(self._stream, base, 0)  # whether it was this one or another node's: a BASE is there afterwards
 
     async def _first_entry(self, bounds: Bounds) -> Cursor:
         """The place before the first message that is an entry. A trimmed stream begins with a valid one."""
@@ -304,15 +304,10 @@ class Follower:
         """The number of a message that was stored just now."""
         probe = encode(self._cluster, without_events(EntryKind.PROBE, ORIGIN, self._name))
         while True:
-            outcome = await self._publish(probe, None)
+            outcome = await publish(self._stream, probe, None)
             if isinstance(outcome, Stored):
                 return outcome.seq
             await asyncio.sleep(AGAIN_S / 2)
-
-    async def _publish(self, data: bytes, expected: int | None) -> Outcome:
-        outcome: asyncio.Future[Outcome] = self._loop.create_future()
-        self._stream.publish(data, expected, outcome.set_result)
-        return await outcome
 
 
 def _at(position: Position) -> str:
