@@ -163,13 +163,20 @@ class History:
         if not seq <= min(seat.disk.log.tail.seq, self._witness.seq):
             self.complain(f"{what} is acknowledged, and {seat.name} has not logged event {seq} yet")
 
-    def resumed(self, holder: object, listing: list[tuple[Index, int, int, int]]) -> None:
-        """An owner that came back was told what it holds, and how many operations happened."""
+    def resumed(self, holder: object, node: Node, listing: list[tuple[Index, int, int, int]]) -> None:
+        """An owner that came back was told what it holds, and how many operations happened.
+
+        A handler may have been handed a session and never have heard of it, for the node died before it was pushed.
+        """
         for id_, kind, _, count in listing:
             job = self.jobs.get(id_)
             if job is None or job.kind != kind:
                 self.complain(f"{id_} of kind {kind} is given back to its owner, who never opened it")
                 continue
+            head = node.machine.get(id_.seq)
+            if head is not None and head.epoch > job.epoch:
+                self._shown(job, node.machine.records(id_.seq), f"is at epoch {head.epoch}")
+                job.epoch, job.counted, job.over = head.epoch, 0, False
             happened = count - job.counted
             ends = any(op.verb not in ("append", "replace") for op in job.open[: max(0, happened)])
             if job.over or ends or not 0 <= happened <= len(job.open):

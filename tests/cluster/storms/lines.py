@@ -70,7 +70,7 @@ class Line:
 
         def durable(listing: list[tuple[Index, int, int, int]]) -> None:
             self.world.story.tell(self.who, f"is told by {self.seat.name} that it holds {_listed(listing)}")
-            self.history.resumed(self, listing)
+            self.history.resumed(self, self.node, listing)
 
         self._send(partial(self._confirm, partial(self._arrive, decide, durable, answer)), answer)
         return answer

@@ -174,6 +174,7 @@ class Link:
         self.line: Line | None = None
         self.up = False
         self._stopped = False
+        self._life = seat.life
         self._loop = asyncio.get_running_loop()
         self._node: Node
         self._wake: Callable[[], None]
@@ -184,7 +185,7 @@ class Link:
         self._dial()
 
     def _dial(self) -> None:
-        if self._stopped:
+        if self._stopped or self._life != self._seat.life:
             return
         if not self.service.up or self._seat.cut_off or (self.line is not None and not self.line.ended_there):
             self._loop.call_later(0.25, self._dial)
@@ -252,6 +253,7 @@ class StormSeat(Seat):
     def __init__(self, world: StormWorld, name: str) -> None:
         self.world = world
         self.lines: dict[Line, None] = {}
+        self.life = 0  # how many processes there were before this one
         self.frozen = False
         self.cut_off = False  # from clients and handlers
         self.spoilt = ""
@@ -302,6 +304,7 @@ class StormSeat(Seat):
         """kill -9. The process goes on for a moment, for its tasks must end; but nothing that it does matters."""
         assert self.task is not None
         self.disk = self.disk.survivor(self.world.dice.random() < 0.5)
+        self.life += 1
         for line in list(self.lines):
             line.die_there()
         self.thaw()
@@ -310,7 +313,6 @@ class StormSeat(Seat):
         log = self.member.log
         if log is not None:
             log.close()
-        self.member.storage.log.close()
         self.task.cancel()
         await asyncio.wait([self.task])
         self.world.story.tell(self.name, "is dead")

@@ -151,5 +151,10 @@ class Witness:
             self.complain(f"at event {seq} the state of {seat.name} is {digest[:8]}, that of {who} was {known[:8]}")
 
 
+def is_open(data: bytes) -> bool:
+    entry = decode(LINKS, data)
+    return isinstance(entry, Entry) and entry.kind is EntryKind.OPEN
+
+
 def _at(position: Position) -> str:
     return f"{position.term}-{position.seq} {position.chain.hex()[:8]}"
