@@ -122,6 +122,37 @@ def test_g3_a_leader_that_is_cut_off_acknowledges_nothing_more(jump: Jump, clock
     jump(main())
 
 
+def test_g6_a_leader_is_deposed_while_its_own_disk_still_writes(jump: Jump, clock: JumpClock) -> None:
+    """What comes to the disk then is part of what it goes on from."""
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        old = await cluster.leader()
+        node = old.doors.node
+        assert node is not None
+        await write(node, b"before")
+        old.disk.log.held = True
+        late = asyncio.create_task(write(node, b"late"))
+        await asyncio.sleep(0.1)  # it is in the stream
+        old.stream.connected = False
+        new = await cluster.leader()
+        assert new is not old
+        assert new.doors.node is not None
+        await write(new.doors.node, b"during")
+        old.stream.connected = True
+        with pytest.raises(UnknownOutcome):
+            await late
+        await asyncio.sleep(3)
+        old.disk.log.held = False
+        old.disk.log.release()
+        await cluster.agree()
+        assert (old.alive, old.member.role) == (True, "follower")
+        await cluster.close()
+
+    jump(main())
+
+
 def test_a_planned_step_down_takes_less_than_a_second(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         cluster = Cluster(clock, KIND)

@@ -97,6 +97,7 @@ class ReplicatedLog:
         self._sent: deque[_Sent] = deque()
         self._copies: deque[_Sent] = deque()  # stored, not yet in the own log
         self._copying = False
+        self._at_rest: asyncio.Future[None] | None = None  # somebody waits until nothing is being copied
         self._batches = 0  # under way: sent or being copied
         self._generation = 0  # answers to what was sent before the last doubt are not listened to
         self._settling: asyncio.Task[None] | None = None
@@ -179,6 +180,12 @@ class ReplicatedLog:
         if not self._closed:
             self._closed = True
             self._fail(Deposed("the log was closed while this was under way; outcome unknown"))
+
+    async def rest(self) -> None:
+        """After `close`: until nothing is on its way to the own log any more. Nobody may use that before."""
+        if self._copying:
+            self._at_rest = self._loop.create_future()
+            await self._at_rest
 
     # -- leading ---------------------------------------------------------------------------------------------
 
@@ -290,6 +297,8 @@ class ReplicatedLog:
 
     def _copied(self, error: BaseException | None) -> None:
         self._copying = False
+        if self._at_rest is not None and not self._at_rest.done():
+            self._at_rest.set_result(None)
         if self._failure is not None:
             return  # whoever waited has been told that nobody knows
         if error is not None:

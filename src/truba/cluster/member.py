@@ -285,6 +285,8 @@ class Member:
                 await self._lead(log, machine)
         finally:
             log.close()
+            # A batch may still be on its way to the disk: it belongs to what is rebuilt from there.
+            await log.rest()
             self._cursor = log.copied
             self._voids += log.voids
             self.log = None
