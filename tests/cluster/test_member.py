@@ -153,6 +153,36 @@ def test_g6_a_leader_is_deposed_while_its_own_disk_still_writes(jump: Jump, cloc
     jump(main())
 
 
+def test_g6_an_open_that_came_to_nothing_is_part_of_the_log_all_the_same(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, names="ab")
+        first, other = cluster.seats.values()
+
+        def stored() -> None:
+            first.disk.log.held = True
+            first.stream.connected = cluster.sea.last == 1  # its OPEN is stored, and it does not know
+
+        unwatch = cluster.sea.watch(stored)
+        first.start()
+        await asyncio.sleep(5)
+        assert cluster.sea.last == 2
+        unwatch()
+        other.start()
+        assert await cluster.leader() is other
+        assert other.doors.node is not None
+        first.stream.connected = True
+        await asyncio.sleep(1)
+        assert [event for event, _ in first.told] == ["another node leads"]
+        first.disk.log.held = False
+        first.disk.log.release()
+        await write(other.doors.node, b"x")
+        await cluster.agree()
+        assert first.alive
+        await cluster.close()
+
+    jump(main())
+
+
 def test_a_planned_step_down_takes_less_than_a_second(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         cluster = Cluster(clock, KIND)

@@ -290,6 +290,10 @@ class Member:
             self._cursor = log.copied
             self._voids += log.voids
             self.log = None
+        if self.machine is not None and self.machine.seq != self.storage.log.tail.seq:
+            # The OPEN was stored, and another's behind it, before this node came to lead by it.
+            await self._close_checkpointer()
+            self.machine = None
 
     async def _lead(self, log: ReplicatedLog, machine: Machine) -> None:
         assert self._checkpointer is not None
