@@ -40,6 +40,7 @@ class NodeClock:
         self._dice = dice
         self._steady_ms = dice.randrange(1 << 40)
         self.skew_ms = 0
+        self.ahead_ms = 0  # the most that it ever was
         self._before_ms = 0  # what it showed when it was set back
         self._set_back_ms = -LATE_MS
 
@@ -56,6 +57,7 @@ class NodeClock:
         if skew_ms < self.skew_ms:
             self._before_ms, self._set_back_ms = self.latest_ms(), self._clock.steady_ms()
         self.skew_ms = skew_ms
+        self.ahead_ms = max(self.ahead_ms, skew_ms)
 
     def latest_ms(self) -> int:
         """The latest time that it has shown within the last minute."""
@@ -265,6 +267,7 @@ class StormSeat(Seat):
     def start(self) -> None:
         self.spoilt = ""
         self.frozen = False
+        self.disk.store.full = False
         self.world.story.tell(self.name, f"starts with its log at {self.disk.log.tail[:2]}")
         super().start()
         self.stream.connected = not self.world.is_cut(self.name)
@@ -320,6 +323,8 @@ class StormSeat(Seat):
     def ended(self) -> None:
         """It is dead: by our hand, or it has to have had a reason. What it leaves is what the next process finds."""
         assert self.task is not None
+        if not self.spoilt and not self.task.cancelled() and self.task.exception() is None:
+            self.world.witness.complain(f"{self.name} has ended, and nobody has asked it to")
         if not self.task.cancelled() and (error := self.task.exception()) is not None:
             self.world.story.tell(self.name, f"has ended: {error!r}")
             if not self.spoilt:

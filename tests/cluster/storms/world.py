@@ -154,12 +154,17 @@ class StormWorld(Cluster):
         await self._agreed()
         for seat in self.seats.values():
             if not self.ruined:
+                seat.spoilt = "stopped"
                 await seat.stop()
                 seat.ended()
 
     async def _until(self, what: str, seconds: float, holds: Callable[[], bool]) -> None:
         end_s = self.loop.time() + seconds
         while not holds() and not self.ruined:
+            if self.healed:
+                for seat in self.seats.values():
+                    if not seat.alive:  # all that was broken is mended: nobody has a reason now
+                        seat.ended()
             if self.loop.time() > end_s:
                 self.witness.complain(f"not within {seconds:g} s: {what}; {'; '.join(self.stands())}")
             await asyncio.sleep(0.1)
@@ -172,7 +177,7 @@ class StormWorld(Cluster):
         self.healed = True
         self.sea.up = True
         self._cut.clear()
-        latest_ms = max(seat.clock.now_ms() for seat in self.seats.values()) - self.clock.now_ms()
+        latest_ms = max(seat.clock.ahead_ms for seat in self.seats.values())
         for service in self.services.values():
             service.mood = "fine"
         for seat in self.seats.values():
