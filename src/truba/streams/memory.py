@@ -117,7 +117,10 @@ class MemoryStream:
         if self.connected and not self._closed:
             for there_s in self.way.there():
                 # What was sent is on its way, whatever becomes of the sender: hence the context of nobody.
-                self._loop.call_later(there_s, self._arrive, data, expected, flight, context=Context())
+                if there_s > 0:
+                    self._loop.call_later(there_s, self._arrive, data, expected, flight, context=Context())
+                else:  # timers of one moment ring in any order
+                    self._loop.call_soon(self._arrive, data, expected, flight, context=Context())
 
     def _arrive(self, data: bytes, expected: int | None, flight: _Flight) -> None:
         if not self.sea.up and self.way.lingers():

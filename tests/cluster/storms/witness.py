@@ -69,6 +69,12 @@ class WatchedSea(Sea):
                         self.term = max(self.term, entry.term)
         return outcome
 
+    def lose(self, count: int) -> bool:
+        """Forget the last messages, as an engine whose disks do not sync. Whether entries with events were lost."""
+        lost = [self.messages.pop(seq, b"") for seq in range(self.last - count + 1, self.last + 1)]
+        self.last -= count
+        return any(isinstance(entry, Entry) and entry.events for entry in (decode(LINKS, data) for data in lost))
+
 
 class Witness:
     """`wrong`: the first thing that must not be; empty: all is well."""

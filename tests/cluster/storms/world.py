@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 
 from tests.cluster.loop import StormLoop
+from tests.cluster.storms.disaster import disaster
 from tests.cluster.storms.history import History
 from tests.cluster.storms.nodes import StormSeat
 from tests.cluster.storms.people import Client, Operator, Service
@@ -34,6 +35,9 @@ ORDER = Kind(
 )  # fmt: skip
 """Policies that differ: one never gives up, one soon does; the last one's handler has a name and comes back."""
 
+DISASTERS = 0.25
+"""Of all storms, how many end in one."""
+
 AGREED_S = 60.0
 DRAINED_S = 90.0
 
@@ -56,6 +60,7 @@ class StormWorld(Cluster):
         self.over = False  # clients begin nothing more
         self.healed = False
         self.failed = ""
+        self.disaster = ""
         self.tags = 0
         self._cut: dict[str, int] = {}
         names = dice.choice(("abc", "abc", "abc", "ab", "abcde"))
@@ -148,10 +153,12 @@ class StormWorld(Cluster):
         self.over = True
         await self._until("clients have ended", 30.0, lambda: not any(client.busy for client in self.clients))
         await self._heal()
-        await self._agreed()
+        await self.agreed()
         await self._drain({7, 9}, dead=8)
         await self._drain({7, 8, 9}, dead=None)
-        await self._agreed()
+        await self.agreed()
+        if self.dice.random() < DISASTERS and not self.ruined:
+            await disaster(self)
         for seat in self.seats.values():
             if not self.ruined:
                 seat.spoilt = "stopped"
@@ -199,7 +206,7 @@ class StormWorld(Cluster):
                 seat.back_at_s = 0.0
                 seat.start()
 
-    async def _agreed(self) -> None:
+    async def agreed(self) -> None:
         """All nodes are at one place with one state, and it is what its owners were told."""
         found: list[Machine] = []
 
