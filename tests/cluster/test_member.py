@@ -122,37 +122,6 @@ def test_g3_a_leader_that_is_cut_off_acknowledges_nothing_more(jump: Jump, clock
     jump(main())
 
 
-def test_g6_a_leader_is_deposed_while_its_own_disk_still_writes(jump: Jump, clock: JumpClock) -> None:
-    """What comes to the disk then is part of what it goes on from."""
-
-    async def main() -> None:
-        cluster = Cluster(clock, KIND)
-        cluster.start()
-        old = await cluster.leader()
-        node = old.doors.node
-        assert node is not None
-        await write(node, b"before")
-        old.disk.log.held = True
-        late = asyncio.create_task(write(node, b"late"))
-        await asyncio.sleep(0.1)  # it is in the stream
-        old.stream.connected = False
-        new = await cluster.leader()
-        assert new is not old
-        assert new.doors.node is not None
-        await write(new.doors.node, b"during")
-        old.stream.connected = True
-        with pytest.raises(UnknownOutcome):
-            await late
-        await asyncio.sleep(3)
-        old.disk.log.held = False
-        old.disk.log.release()
-        await cluster.agree()
-        assert (old.alive, old.member.role) == (True, "follower")
-        await cluster.close()
-
-    jump(main())
-
-
 def test_g6_an_open_that_came_to_nothing_is_part_of_the_log_all_the_same(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         cluster = Cluster(clock, KIND, names="ab")
@@ -457,5 +426,57 @@ def test_who_stops_while_an_answer_is_on_its_way_does_not_stumble_over_it(jump: 
         await seat.stop()
         await asyncio.sleep(2)
         assert stumbled == []
+
+    jump(main())
+
+
+def test_g7_a_message_that_the_engine_has_lost_is_told_and_untold_when_it_is_back(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, keep_bytes=20_000)
+        cluster.start()
+        leader = await cluster.leader()
+        for n in range(200):  # trimmed under the audit's feet
+            assert leader.doors.node is not None
+            await write(leader.doors.node, b"%d" % n * 50)
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(20)
+        assert leader.member.trouble == ""
+        seq = cluster.sea.last - 1  # it will not be trimmed so soon
+        lost = cluster.sea.messages.pop(seq)
+        await asyncio.sleep(12)
+        assert f"1 of the stream's messages, from {seq} on, cannot be read" in leader.member.trouble
+        cluster.sea.messages[seq] = lost
+        await asyncio.sleep(12)
+        assert leader.member.trouble == ""
+        assert [event for event, _ in leader.told if "read" in event] == [
+            "the stream cannot be read",
+            "the stream can be read again",
+        ]
+        await cluster.close()
+
+    jump(main())
+
+
+def test_g6_a_leader_that_is_deposed_while_its_disk_writes_waits_for_the_disk(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"a")
+        await cluster.agree()
+        leader.disk.log.held = True
+        leader.doors.node.new(leader.doors.node.attach(), 7, [b"in the stream, not on the disk yet"])
+        await asyncio.sleep(1)
+        leader.stream.connected = False
+        await cluster.leader()
+        await asyncio.sleep(30)
+        assert leader.member.log is not None  # it has given up, and yet must not look at its disk
+        leader.disk.log.held = False
+        leader.disk.log.release()
+        leader.stream.connected = True
+        await cluster.agree()
+        assert all(seat.alive for seat in cluster.seats.values())
+        await cluster.close()
 
     jump(main())
