@@ -277,6 +277,30 @@ def test_g7_a_stream_that_went_back_stops_a_node_loudly(jump: Jump, clock: JumpC
     jump(main())
 
 
+@pytest.mark.parametrize("leads", [True, False])
+def test_g7_a_stream_that_went_back_and_grew_again_stops_every_node(jump: Jump, clock: JumpClock, leads: bool) -> None:
+    """As long as before, with something else in the place of what was lost: only who looks there can tell."""
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"acknowledged")
+        await cluster.agree()
+        if not leads:
+            await leader.kill()
+        sea = cluster.sea
+        lost = max(seq for seq, data in sea.messages.items() if b"acknowledged" in data)
+        for seq in range(lost, sea.last + 1):
+            sea.messages[seq] = b"something else"
+        tasks = [seat.task for seat in cluster.seats.values() if seat.alive and seat.task is not None]
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 40)
+        assert all(isinstance(result, LogRegression) for result in results), results
+
+    jump(main())
+
+
 @pytest.mark.parametrize("which", ["hole", "flipped"])
 def test_g7_a_message_that_is_missing_or_changed_stops_a_node_that_needs_it(
     jump: Jump, clock: JumpClock, which: str

@@ -16,7 +16,7 @@ from truba.clock import Clock
 from truba.cluster.entry import Damaged, Entry, EntryKind, Foreign, decode, encode, without_events
 from truba.cluster.finishing import append, publish
 from truba.cluster.marks import Marks
-from truba.cluster.rule import Broken, Cursor, Valid, Void, judge
+from truba.cluster.rule import Broken, Cursor, Valid, Void, is_there, judge
 from truba.codec.batch import decode_batch
 from truba.codec.chain import Chain
 from truba.errors import DataDamaged, LogRegression, TrubaError
@@ -122,10 +122,7 @@ class Follower:
         self._there_seq = bounds.last
         self.first = self.first or bounds.first
         if self._placed:
-            if bounds.last < self.cursor.stream_seq and await self._probe() <= self.cursor.stream_seq:
-                raise LogRegression(
-                    f"the stream was read through message {self.cursor.stream_seq}, and now ends before"
-                )
+            await self._look_back(bounds)
             if bounds.first <= self.cursor.stream_seq + 1:
                 return
         if bounds.last == 0:
@@ -138,6 +135,22 @@ class Follower:
         if first.position.seq == own.seq and first.position != own:
             raise _fork(own, first.position)
         self.cursor, self._placed = first, True
+
+    async def _look_back(self, bounds: Bounds) -> None:
+        """Is the stream still the one that was read? What was read of it last has to be there."""
+        cursor = self.cursor
+        if bounds.last < cursor.stream_seq and await self._probe() <= cursor.stream_seq:
+            raise LogRegression(f"the stream was read through message {cursor.stream_seq}, and now ends before")
+        if cursor.entry_seq < bounds.first:
+            return  # trimmed, or nothing was read yet
+        match is_there(self._cluster, cursor, await self._get(cursor.entry_seq)):
+            case None:
+                raise _Unreadable(f"message {cursor.entry_seq} of the stream, an entry, cannot be read any more")
+            case False:
+                raise LogRegression(
+                    f"message {cursor.entry_seq} of the stream led to event {_at(cursor.position)}, and is another one"
+                    " now"
+                )
 
     async def _found(self) -> None:
         """The stream is new: say where the log begins."""
@@ -183,6 +196,7 @@ class Follower:
                     await self._at_end()
                 if self.at_end and (self._named or now_s - self._alive_s > self._patience_s):
                     if await self._is_up():
+                        await self._look_back(await self._bounds())
                         return
                     self._hear()
         finally:

@@ -227,7 +227,8 @@ class MemoryTail:
 
     async def _news(self) -> bool:
         """Wait for news; False: there were none in time for a proof of life."""
-        self._waiter = waiter = self._loop.create_future()
+        waiter: asyncio.Future[bool] = self._loop.create_future()
+        self._waiter = waiter
         timer = self._loop.call_later(BEAT_S, self._silent)
         try:
             return await waiter
