@@ -271,7 +271,8 @@ class ReplicatedLog:
     def _stored(self, stream_seq: int) -> None:
         """The oldest entry under way is in the stream, with that number."""
         sent = self._sent.popleft()
-        sent.cursor = self._sure = Cursor(stream_seq, sent.entry.position, self._writer, stream_seq)
+        entry_seq = self._sure.entry_seq if sent.batch is None else stream_seq
+        sent.cursor = self._sure = Cursor(stream_seq, sent.entry.position, self._writer, entry_seq)
         self._doubts = 0
         self._progress_s = self._loop.time()
         if sent.batch is not None:
@@ -390,7 +391,7 @@ class ReplicatedLog:
             self._fail(error)
 
     async def _look_at_sure(self, first: int) -> None:
-        """The last entry that is known to be stored has to be there, unless the stream was trimmed behind it."""
+        """The last batch that is known to be stored has to be there, unless the stream was trimmed behind it."""
         sure = self._sure
         if sure.entry_seq < first:
             return

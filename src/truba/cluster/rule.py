@@ -31,7 +31,7 @@ from truba.types import ORIGIN, Position
 class Cursor(NamedTuple):
     """How far a reader has come: message `stream_seq` was judged, the log is at `position`, `writer` leads.
 
-    `entry_seq`: the message of the last valid entry, which leads to that position; 0: none was read.
+    `entry_seq`: the message of the last valid entry with events, the one that led to that position; 0: none was read.
     """
 
     stream_seq: int = 0
@@ -89,7 +89,7 @@ def is_there(cluster: Chain, cursor: Cursor, message: Message | None) -> bool | 
         case Foreign():
             return False
         case Entry():
-            return entry.position == cursor.position and entry.writer == cursor.writer
+            return entry.events > 0 and entry.position == cursor.position
         case _:
             assert_never(entry)
 
@@ -111,7 +111,7 @@ def _judge_entry(cursor: Cursor, seq: int, entry: Entry) -> Verdict:
         case _:
             assert_never(kind)
     if valid:
-        return Valid(entry, Cursor(seq, entry.position, entry.writer, seq))
+        return Valid(entry, Cursor(seq, entry.position, entry.writer, seq if entry.events else cursor.entry_seq))
     what = f"{kind.name} of {entry.writer!r} in term {entry.term} after event {entry.before.term}-{entry.before.seq}"
     here = f"the log is at {position.term}-{position.seq} of {cursor.writer!r}"
     if kind is EntryKind.OPEN:
