@@ -44,6 +44,7 @@ class Line:
         self.owner: Owner = seat.context.copy().run(node.attach, receiver)
         self.ended_here = False  # at the end of who has dialled
         self.ended_there = False
+        self.named: bytes | None = None  # the token by which it may write, once it was told that it may; b"": by none
         self.lost = False  # nothing comes through, and nobody has noticed yet
         self._loop = asyncio.get_running_loop()
         self._context = Context()  # of the world around the nodes

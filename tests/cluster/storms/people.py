@@ -92,12 +92,13 @@ class Client(Person):
                     await asyncio.sleep(0.3)
                     continue
                 line = Line(self.world, seat, node, self.name)
+                line.named = None if token else b""
                 haunts = False
                 try:
                     await self._visit(line, token, grace_s)
                 except Broken:
                     self.world.story.tell(self.name, f"hears no more from {seat.name}")
-                    haunts = dice.random() < 0.3 and not line.ended_here
+                    haunts = dice.random() < 0.3 and line.named is not None and not line.ended_here
                     again = bool(token) and dice.random() < 0.8
                 except OperationError as refusal:
                     self.world.story.tell(self.name, f"is refused by {seat.name}: {refusal}")
@@ -114,6 +115,7 @@ class Client(Person):
         tag = -1
         if token:
             listing = await self.answered(line.name_owner(token, grace_s))
+            line.named = token
             for id_, kind, held_tag, _ in listing:
                 job = self.world.history.jobs[id_]
                 if held_tag >= 0:
