@@ -29,7 +29,7 @@ from truba.testing.jump import JumpClock
 SECONDS = 20.0
 """How long it storms, simulated; after that it takes as long as it takes."""
 
-PAUSE_S = 0.7
+PAUSE_S = 0.4
 """Between two troubles, on the average."""
 
 LONGEST_S = 600.0

@@ -59,7 +59,7 @@ def test_everything_happens_in_some_storm() -> None:
         seen[f"disaster {world.disaster}"] += 1
         text = "\n".join(world.story.lines)
         for what in (
-            "session parked", "cause=late", "cause=unreachable", "cause=lost", "restart", "resumed unheard",
+            "session parked", "cause=late", "cause=unreachable", "cause=lost", "restart", "resigned unheard",
             "is told by . that it holds .*operations", "answered by .: remove", "answered by .: resume", "deposed",
             "another node leads", "was taken from this connection", "has ended: OSError", "has ended: LogPoisoned",
             "has ended: LogRegression", "nearly full", "purged by somebody", "cannot be read", "made anew",

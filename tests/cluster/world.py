@@ -50,6 +50,7 @@ class Disk:
         asked = loop.create_task(peer.member.checkpoint(), context=peer.context)
         await asyncio.wait([asked], timeout=5)
         if not asked.done():
+            asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody waits for it any more
             asked.cancel()
             raise TrubaError(f"{peer.name} does not answer")
         asked.result()

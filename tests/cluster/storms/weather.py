@@ -38,8 +38,8 @@ class Climate:
         self.hidden = rate(0.005, 0.05)
         self.damaged = rate(0.005, 0.05)
         self.slow = rate(0.3, 0.8)
-        self.latency_s = dice.choice((0.0005, 0.002, 0.02))
-        self.sync_s = dice.choice((0.0002, 0.002, 0.05))
+        self.latency_s = dice.choice((0.0005, 0.002, 0.02, 0.1))
+        self.sync_s = dice.choice((0.0002, 0.002, 0.05, 0.2))
 
 
 class RoughWay(Way):
