@@ -26,10 +26,10 @@ from tests.cluster.storms.world import StormWorld
 from truba.cluster import audit
 from truba.testing.jump import JumpClock
 
-SECONDS = 20.0
+SECONDS = 30.0
 """How long it storms, simulated; after that it takes as long as it takes."""
 
-PAUSE_S = 0.4
+PAUSE_S = 0.7
 """Between two troubles, on the average."""
 
 LONGEST_S = 600.0

@@ -34,29 +34,26 @@ async def disaster(world: StormWorld) -> None:
         if dice.random() < 0.4:
             await seat.kill()
     if world.disaster == "goes back":
-        count = min(dice.choice((1, 2, 3, 5, 10)), sea.last - sea.first)
-        fatal = sea.lose(count)
-        story.tell("disaster", f"the stream loses its last {count} messages, {'entries' if fatal else 'none an entry'}")
+        lost = sea.lose(dice.choice((1, 2, 3, 5, 10)))
+        story.tell("disaster", f"the stream loses its last {lost} messages")
     else:
-        sea.gone = fatal = True
+        sea.gone = True
         story.tell("disaster", "the stream is gone")
     for seat in world.seats.values():
         if not seat.alive:
             seat.start()
-        if fatal:
-            seat.spoilt = "the stream has gone back"
+        seat.spoilt = "the stream has gone back"
     end_s = world.loop.time() + LOOKED_S
     while world.loop.time() < end_s and not world.ruined:
         await _work(world)
         await asyncio.sleep(1.0)
     for seat in world.seats.values():
-        if fatal and not (seat.task is not None and seat.task.done() and _regressed(seat.task)):
+        if not (seat.task is not None and seat.task.done() and _regressed(seat.task)):
             world.witness.complain(
                 f"the stream has lost what {seat.name} has in its own log, and it goes on: {'; '.join(world.stands())}"
             )
-    if fatal and not world.ruined:
-        await _reseed(world)
     if not world.ruined:
+        await _reseed(world)
         await world.agreed()
 
 

@@ -330,3 +330,5 @@ class StormSeat(Seat):
             if not self.spoilt:
                 self.world.witness.complain(f"{self.name} gave up: {error!r}")
             self.disk = self.disk.survivor(self.world.dice.random() < 0.5)
+        else:
+            self.disk.log.close()  # which waits for what is under way
