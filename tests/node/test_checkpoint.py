@@ -1,14 +1,19 @@
-"""Checkpoints of a node whose log is durable before `append` returns, as a fast disk's is."""
+"""Checkpoints: one after the other, and never of what the log does not hold."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 
 import pytest
 
 from tests.node.world import World, nobody
+from truba.errors import UnknownOutcome
 from truba.kinds import Kind
 from truba.node.node import Limits
+from truba.testing.jump import JumpClock
+
+Jump = Callable[[Coroutine[object, object, None]], None]
 
 
 @pytest.mark.timeout(30, method="thread")  # a checkpoint that hangs cannot be cancelled
@@ -26,3 +31,19 @@ async def test_checkpoints_follow_each_other_when_nobody_else_awaits_a_batch() -
     assert world.log.size_bytes < 5_000  # each let the log before it go
     await node.stop()
     assert world.store.summary.applied == world.log.tail
+
+
+def test_g6_a_state_that_is_ahead_of_a_failed_log_is_never_written(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(Kind(7, "transfer", nobody), clock=clock)
+        node = await world.start()
+        world.log.held = True
+        node.new(node.attach(), 7, [b"applied, and in no log"])
+        await world.pass_time(0.1)
+        node.give_up(RuntimeError("the log has failed"))
+        with pytest.raises(UnknownOutcome):
+            await node.checkpoint()
+        assert world.store.summary.applied.seq == 0
+        await node.checkpointer.close()
+
+    jump(main())
