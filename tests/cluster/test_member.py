@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from tests.cluster.world import Cluster
-from truba.errors import LogRegression, UnknownOutcome
+from truba.errors import LogRegression, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.node.node import Node
 from truba.streams.memory import Way
@@ -248,6 +248,32 @@ def test_what_others_publish_is_void_and_counted(jump: Jump, clock: JumpClock) -
         await cluster.agree()
         assert all(seat.member.voids >= 20 for seat in cluster.seats.values())
         assert leader.doors.node is not None
+        await cluster.close()
+
+    jump(main())
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_node_that_could_not_write_a_checkpoint_gives_none(jump: Jump, clock: JumpClock, leads: bool) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"a")
+        await cluster.agree()
+        seat = leader if leads else next(seat for seat in cluster.seats.values() if seat is not leader)
+
+        def full(staged: object, summary: object) -> None:
+            raise OSError("the disk is full")
+
+        seat.disk.store.commit = full  # type: ignore[method-assign]
+        for _ in range(2):  # the second time it need not even try
+            with pytest.raises(Unavailable, match="the disk is full"):
+                await seat.member.checkpoint()
+        assert seat.task is not None
+        with pytest.raises(OSError, match="the disk is full"):
+            await seat.task
         await cluster.close()
 
     jump(main())

@@ -54,6 +54,8 @@ class Disk:
             asked.cancel()
             raise TrubaError(f"{peer.name} does not answer")
         asked.result()
+        if peer.disk.store.summary.applied.seq <= self.log.tail.seq:
+            raise TrubaError(f"{peer.name} gives an old checkpoint")
         self.store = copy.copy(peer.disk.store)
         self.shelf = Shelf(CLUSTER)
         self.shelf.begin = self.store.summary.applied
