@@ -23,7 +23,7 @@ LOOKED_S = 45.0
 
 
 async def disaster(world: StormWorld) -> None:
-    """The stream goes back, is gone, or gets a hole; then it is made anew."""
+    """The stream goes back, or is gone; then it is made anew."""
     dice, story, sea = world.dice, world.story, world.sea
     await _work(world)
     await world.agreed()
@@ -33,8 +33,7 @@ async def disaster(world: StormWorld) -> None:
     for seat in world.seats.values():
         if dice.random() < 0.4:
             await seat.kill()
-    if world.disaster == "goes back":
-        lost = sea.lose(dice.choice((1, 2, 3, 5, 10)))
+    if world.disaster == "goes back" and (lost := sea.lose(dice.choice((1, 2, 3, 5)))):
         story.tell("disaster", f"the stream loses its last {lost} messages")
     else:
         sea.gone = True

@@ -70,18 +70,17 @@ class WatchedSea(Sea):
         return outcome
 
     def lose(self, count: int) -> int:
-        """Forget the last messages, as an engine whose disks do not sync: so many, and a batch among them. How many.
+        """Forget the last messages, as an engine whose disks do not sync: one batch at least.
 
         An engine that loses nothing but a beat gives its number again all the same; no node can tell that from the
         stream before another one leads by that number, and that numbers are never given twice is what is assumed.
         """
-        lost, batch = 0, False
-        while (lost < count or not batch) and self.last > self.first:
-            entry = decode(LINKS, self.messages.pop(self.last, b""))
-            batch = batch or (isinstance(entry, Entry) and entry.events > 0)
-            self.last -= 1
-            lost += 1
-        return lost if batch else 0
+        batches = [seq for seq in range(self.first + 1, self.last + 1) if has_events(self.messages[seq])]
+        lost = min(max(count, self.last + 1 - batches[-1]), self.last - self.first) if batches else 0
+        for seq in range(self.last - lost + 1, self.last + 1):
+            self.messages.pop(seq, None)
+        self.last -= lost
+        return lost
 
 
 class Witness:
@@ -163,6 +162,11 @@ class Witness:
         self.compared += who != seat.name
         if digest != known:
             self.complain(f"at event {seq} the state of {seat.name} is {digest[:8]}, that of {who} was {known[:8]}")
+
+
+def has_events(data: bytes) -> bool:
+    entry = decode(LINKS, data)
+    return isinstance(entry, Entry) and entry.events > 0
 
 
 def is_open(data: bytes) -> bool:
