@@ -120,7 +120,7 @@ class Client(Person):
                 job = self.world.history.jobs[id_]
                 if held_tag >= 0:
                     again = await self.answered(line.new(kind, [self.record()], held_tag))
-                    if again is not job:
+                    if again is not job and (id_.seq, 0) not in self.world.witness.stored_ms:
                         self.world.witness.complain(f"tag {held_tag} means {id_}, and a New with it opens {again.id}")
                 if dice.random() < 0.8:
                     await self._work(line, job)
