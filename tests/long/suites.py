@@ -28,6 +28,16 @@ class Suite:
 
 SUITES = (
     Suite(
+        "simulation",
+        "tests.simulation.case:case",
+        "a pipe in a simulated world: every guarantee, all the time",
+        share=3,
+    ),
+    Suite(
+        "storms", "tests.cluster.storm:case", "a cluster in a simulated world: every guarantee, all the time", share=3
+    ),
+    Suite("disk", "tests.iofaults.seam:seam_case", "every call of the log's disk fails, one after the other"),
+    Suite(
         "crashes",
         "tests.crashstates.case:crash_case",
         "every state that a crash may leave of the log: what was acknowledged, or a loud refusal",

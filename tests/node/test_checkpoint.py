@@ -1,9 +1,10 @@
-"""Checkpoints of a node whose log is durable before `append` returns, as a fast disk's is."""
+"""Checkpoints: one after the other, and never of what the log does not hold."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
 import pytest
@@ -12,6 +13,9 @@ from tests.node.world import World, nobody
 from truba.errors import UnknownOutcome
 from truba.kinds import Kind
 from truba.node.node import Limits
+from truba.testing.jump import JumpClock
+
+Jump = Callable[[Coroutine[object, object, None]], None]
 
 
 @pytest.mark.timeout(30, method="thread")  # a checkpoint that hangs cannot be cancelled
@@ -58,3 +62,19 @@ async def test_a_checkpoint_that_fails_while_the_node_stops_is_told_by_failed() 
     node.new(node.attach(), 7, [b"x" * 2_000])
     await node.stop()
     assert "the store's disk failed" in str(node.failed.result())
+
+
+def test_g6_a_state_that_is_ahead_of_a_failed_log_is_never_written(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(Kind(7, "transfer", nobody), clock=clock)
+        node = await world.start()
+        world.log.held = True
+        node.new(node.attach(), 7, [b"applied, and in no log"])
+        await world.pass_time(0.1)
+        node.give_up(RuntimeError("the log has failed"))
+        with pytest.raises(UnknownOutcome):
+            await node.checkpoint()
+        assert world.store.summary.applied.seq == 0
+        await node.checkpointer.close()
+
+    jump(main())

@@ -145,17 +145,23 @@ class Member:
         return known.first if known is not None else self._first
 
     async def checkpoint(self) -> None:
-        """Have the state as it is in the store. Unavailable: there is no state just now."""
-        if self.node is not None:
-            await self.node.checkpoint()
-            return
+        """Have the state as it is in the store. Unavailable: there is no state just now, or it cannot be written."""
         machine, checkpointer = self.machine, self._checkpointer
         if machine is None or checkpointer is None:
             raise Unavailable(f"{self.name} has no state just now; ask another node")
-        while checkpointer.running or machine.seq != self.storage.log.tail.seq:
-            await checkpointer.wait()
-            await asyncio.sleep(0)
-        await checkpointer.now()
+        self._check_written(checkpointer)
+        if self.node is not None:
+            await self.node.checkpoint()
+        else:
+            while checkpointer.running or machine.seq != self.storage.log.tail.seq:
+                await checkpointer.wait()
+                await asyncio.sleep(0)
+            await checkpointer.now()
+        self._check_written(checkpointer)
+
+    def _check_written(self, checkpointer: Checkpointer) -> None:
+        if checkpointer.failure is not None:
+            raise Unavailable(f"{self.name} cannot write a checkpoint ({checkpointer.failure}); ask another node")
 
     def stop(self) -> None:
         """End `run` cleanly."""
@@ -294,6 +300,10 @@ class Member:
             self._cursor = log.copied
             self._voids += log.voids
             self.log = None
+        if self.machine is not None and self.machine.seq != self.storage.log.tail.seq:
+            # The OPEN was stored, and another's behind it, before this node came to lead by it.
+            await self._close_checkpointer()
+            self.machine = None
 
     async def _lead(self, log: ReplicatedLog, machine: Machine) -> None:
         assert self._checkpointer is not None

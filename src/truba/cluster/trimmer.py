@@ -55,6 +55,7 @@ class Trimmer:
 
     async def _look(self) -> None:
         self._marks.add(self._log.copied, self._loop.time())
+        await self._log.look_back()
         bounds = await self._stream.bounds()
         if bounds.first > self.first:
             self._purged(bounds.first, self.first)

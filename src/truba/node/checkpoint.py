@@ -48,6 +48,7 @@ class Checkpointer:
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "truba-checkpoint")
         self.done = 0
+        self.failure: BaseException | None = None  # no other one may follow
 
     @property
     def running(self) -> bool:
@@ -115,4 +116,5 @@ class Checkpointer:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
+            self.failure = error
             self.on_failure(error)

@@ -145,9 +145,13 @@ class Node:
 
     async def checkpoint(self) -> None:
         """Take a checkpoint of the state as it is, once all of it is durable. UnknownOutcome when the log failed."""
-        while self.checkpointer.running or self.sequencer.latest is not None:
+        while True:
             await self.checkpointer.wait()
-            await self.sequencer.flush()
+            await (
+                self.sequencer.flush()
+            )  # it tells, too, that the log has failed: then the state is not that of the log
+            if not self.checkpointer.running and self.sequencer.latest is None:
+                break
         # No turn of the loop between here and the freeze: the state is exactly that of the log's tail.
         await self.checkpointer.now()
 

@@ -59,7 +59,7 @@ class _JumpSelector(selectors.SelectSelector):
             raise RuntimeError("nothing is left to do and no timer is set: this would wait for ever")
         if timeout > 0:
             self._clock.advance(timeout)
-        return super().select(0)
+        return super().select(0) if self.threads else []  # nothing else can have become ready: spare the system call
 
 
 class JumpLoop(asyncio.SelectorEventLoop):
