@@ -30,12 +30,10 @@ SUITES = (
     Suite(
         "simulation",
         "tests.simulation.case:case",
-        "a pipe in a simulated world: every guarantee, all the time",
+        "a pipe in a simulated world: all guarantees, all the time",
         share=3,
     ),
-    Suite(
-        "storms", "tests.cluster.storm:case", "a cluster in a simulated world: every guarantee, all the time", share=3
-    ),
+    Suite("storms", "tests.cluster.storm:case", "a cluster in a simulated world: all guarantees", share=3),
     Suite("disk", "tests.iofaults.seam:seam_case", "every call of the log's disk fails, one after the other"),
     Suite(
         "crashes",

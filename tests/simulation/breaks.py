@@ -88,8 +88,10 @@ BREAKS = {
             (
                 "truba.node.recovery:recover",
                 "machine.replay(batch.term, decode_batch(batch.body))",
-                "new = decode_batch(batch.body); getattr(new[-1], 'records', [])[-1:] = [];"
-                " machine.replay(batch.term, new)",
+                (
+                    "new = decode_batch(batch.body); getattr(new[-1], 'records', [])[-1:] = [];"
+                    " machine.replay(batch.term, new)"
+                ),
             ),
         ),
         _break(
