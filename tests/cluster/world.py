@@ -48,9 +48,9 @@ class Disk:
             raise TrubaError("no peer has a longer log")
         peer = max(peers, key=lambda seat: seat.disk.log.tail.seq)
         asked = loop.create_task(peer.member.checkpoint(), context=peer.context)
+        asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # whether or not we live to see it
         await asyncio.wait([asked], timeout=5)
         if not asked.done():
-            asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody waits for it any more
             asked.cancel()
             raise TrubaError(f"{peer.name} does not answer")
         asked.result()

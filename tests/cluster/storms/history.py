@@ -163,11 +163,17 @@ class History:
         if not seq <= min(seat.disk.log.tail.seq, self._witness.seq):
             self.complain(f"{what} is acknowledged, and {seat.name} has not logged event {seq} yet")
 
-    def resumed(self, holder: object, node: Node, listing: list[tuple[Index, int, int, int]]) -> None:
-        """An owner that came back was told what it holds, and how many operations happened.
+    def resumed(self, holder: object, node: Node, listing: list[tuple[Index, int, int, int]], *, in_vain: bool) -> None:
+        """An owner that came back is told what it holds, and how many operations happened.
 
         A handler may have been handed a session and never have heard of it, for the node died before it was pushed.
+        `in_vain`: the node had been replaced before it was asked, and must not say anything. One that was replaced
+        meanwhile says what was true; nobody can build on it, for nothing that it takes can happen.
         """
+        if self.stale(node):
+            if in_vain:
+                self.complain(f"{node.name} tells an owner what it holds, and had been replaced when it was asked")
+            return
         for id_, kind, _, count in listing:
             job = self.jobs.get(id_)
             if job is None or job.kind != kind:

@@ -65,15 +65,20 @@ class Line:
     def name_owner(self, token: bytes, grace_s: float) -> asyncio.Future[list[tuple[Index, int, int, int]]]:
         """OWNER: what this owner holds, once it is proved that the node may say so."""
         answer: asyncio.Future[list[tuple[Index, int, int, int]]] = self._loop.create_future()
+        in_vain: list[bool] = []  # the node had been replaced when it was asked
 
         def decide(node: Node, owner: Owner) -> list[tuple[Index, int, int, int]]:
             return node.name_owner(owner, token, round(grace_s * 1000))
 
         def durable(listing: list[tuple[Index, int, int, int]]) -> None:
             self.world.story.tell(self.who, f"is told by {self.seat.name} that it holds {_listed(listing)}")
-            self.history.resumed(self, self.node, listing)
+            self.history.resumed(self, self.node, listing, in_vain=in_vain[0])
 
-        self._send(partial(self._confirm, partial(self._arrive, decide, durable, answer)), answer)
+        def arrive() -> None:
+            in_vain.append(self.history.stale(self.node))
+            self._confirm(partial(self._arrive, decide, durable, answer))
+
+        self._send(arrive, answer)
         return answer
 
     def _send(self, arrive: Callable[[], None], answer: asyncio.Future[Any]) -> None:
