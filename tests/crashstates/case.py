@@ -52,7 +52,7 @@ def store_case(n: int) -> None:
     with a_place() as place:
         stage = Stage(place, n // KILL_SLICES)
         with stage.victims:
-            for step in range(1 + n % KILL_SLICES, stage.steps() + 1, KILL_SLICES):
+            for step in range(1 + n % KILL_SLICES, len(stage.steps()) + 1, KILL_SLICES):
                 stage.kill(step, dice)
     with a_place() as place:
         met = together.explore(place, history(n, batches=24), dice, states=6)
@@ -72,8 +72,11 @@ def rot_case(n: int) -> None:
     rot_log(n, mutants=150)
     dice = random.Random(n)
     with a_place() as place:
-        directory = RottenDirectory(place, history(n, batches=50), dice, STEPS[n % len(STEPS)])
-        for mutant in (*islice(directory.small(), n % 8, None, 8), *directory.mutants(dice, 20)):
+        logged = dice.randint(20, 40)
+        stored = dice.choice((0, logged // 2, logged))
+        grown = Grown(logged, stored, dice.choice((0, stored)))
+        directory = RottenDirectory(place, history(n, batches=50), grown, STEPS[n % len(STEPS)])
+        for mutant in (*directory.files(), *islice(directory.bits(), n % 8, None, 8), *directory.mutants(dice, 20)):
             directory.start(mutant)
     assert directory.counts["true"]
     assert directory.counts["refused"]
@@ -86,7 +89,12 @@ def rot_log(n: int, mutants: int) -> Counter[str]:
     with a_place() as place:
         log = RottenLog(place, history(n // BIT_SLICES, batches=50), Grown(logged, stored, dice.choice((0, stored))))
         try:
-            for mutant in (*log.bits(n % BIT_SLICES, BIT_SLICES), *log.mutants(dice, mutants)):
+            for mutant in (
+                *log.bits(n % BIT_SLICES, BIT_SLICES),
+                *log.sectors(),
+                *log.cuts(),
+                *log.mutants(dice, mutants),
+            ):
                 log.start(mutant)
         finally:
             log.close()

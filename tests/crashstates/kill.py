@@ -69,8 +69,8 @@ class Stage:
         self.victims = Victims(seed, BATCHES, place / "export", peer_at.seq)
         self._lives = 0
 
-    def steps(self) -> int:
-        """How many steps there are in a whole life."""
+    def steps(self) -> list[str]:
+        """The steps of a whole life, each by what it is a part of."""
         data = self._fresh()
         told = self.victims.life(data, 0)
         assert not told.killed

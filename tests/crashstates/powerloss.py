@@ -110,19 +110,20 @@ def append(log: FileLog, batch: LogBatch) -> Entry:
 
 
 class Shape(NamedTuple):
-    """Of a life: how large its segments are and its bodies may be, and how often it is trimmed and killed."""
+    """Of a life: how large segments and bodies are, how often the log is trimmed and killed, how full the disk is."""
 
     segment_bytes: int
     bodies: tuple[int, ...]
     trims: float
     kills: float  # what follows a batch: the process dies within a few operations, and the log is opened again
+    low: float  # how often the disk is so full, when a process begins, that it makes no segment ahead
 
     @classmethod
     def any(cls, dice: random.Random) -> Shape:
         segment_bytes = SECTOR * dice.choice((4, 6, 8, 16, 33))
         sizes = (0, 10, 300, 408, 409, 700, 1500, segment_bytes // 2, segment_bytes - 700, segment_bytes + 1000)
         bodies = dice.sample(sizes, 4)
-        return cls(segment_bytes, tuple(bodies), dice.choice((0, 0.1, 0.3)), dice.choice((0, 0.1)))
+        return cls(segment_bytes, tuple(bodies), dice.choice((0, 0.1, 0.3)), dice.choice((0, 0.2)), 0.5)
 
 
 def body_of(size: int, dice: random.Random) -> bytes:
@@ -145,6 +146,7 @@ def live(disk: RecordingDisk, ledger: Ledger, shape: Shape, dice: random.Random,
         ledger.learn(what)
 
     def opened() -> FileLog:
+        disk.free = 0 if dice.random() < shape.low else 1 << 40
         log = open_log(disk, shape.segment_bytes, LOG_ID)
         for entry in ledger.check(log):
             note(Sure(entry))
@@ -325,7 +327,7 @@ KEPT = 12  # batches that `frames_of` does not trim
 
 def frames_of(log_bytes: int, dice: random.Random) -> tuple[RecordingDisk, Shape]:
     """A log that so many bytes of frames went through; it is trimmed, which makes it four times faster to open."""
-    shape = Shape(16 * SECTOR, (0, 10, 400, 408, 900, 1500, 3000), 0, 0)
+    shape = Shape(16 * SECTOR, (0, 10, 400, 408, 900, 1500, 3000), 0, 0, 0)
     disk, ledger = RecordingDisk(), Ledger()
     log = open_log(disk, shape.segment_bytes, LOG_ID)
     disk.note(Opened(log.tail))

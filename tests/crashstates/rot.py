@@ -154,6 +154,24 @@ class RottenLog:
                     yield changed(self.image, {path: flipped(data, at // 8, at % 8)}, story)
                 number += 8 * len(data)
 
+    def sectors(self) -> Iterator[Mutant]:
+        """Every sector that holds anything, as if it had never been written, and as another one of its file."""
+        for path, data in self.image.items():
+            for at in range(0, len(data) if path.endswith(".log") else 0, SECTOR):
+                if not is_zero(data[at : at + SECTOR]):
+                    zeros = data[:at] + bytes(SECTOR) + data[at + SECTOR :]
+                    yield changed(self.image, {path: zeros}, f"{path}: zeros at {at}")
+                    other = data[:at] + data[:at][-SECTOR:].ljust(SECTOR, b"\xff") + data[at + SECTOR :]
+                    yield changed(self.image, {path: other}, f"{path}: the sector before it, also at {at}")
+
+    def cuts(self) -> Iterator[Mutant]:
+        """Every segment cut at the end of every sector, and just before it."""
+        for path, data in self.image.items():
+            if path.endswith(".log"):
+                for length in range(SECTOR, len(data) + 1, SECTOR):
+                    yield changed(self.image, {path: data[: length - 1]}, f"{path}: cut to {length - 1} bytes")
+                    yield changed(self.image, {path: data[:length]}, f"{path}: cut to {length} bytes")
+
     def start(self, mutant: Mutant) -> str:
         try:
             how = self._start(mutant.image)
@@ -192,7 +210,7 @@ def image_of(disk: SimulatedDisk) -> Image:
 class RottenDirectory:
     """A data directory on real files. `true`: the states that a start may find, by their last event."""
 
-    def __init__(self, place: Path, known: History, dice: random.Random, steps: int | None) -> None:
+    def __init__(self, place: Path, known: History, grown: Grown, steps: int | None) -> None:
         """`steps`: a checkpoint of a peer is being installed, and has come so far; None: it is not."""
         self._place = place
         self._known = known
@@ -200,9 +218,6 @@ class RottenDirectory:
         self.counts: Counter[str] = Counter()
         self.older: list[Image] = []
         data = place / "data"
-        logged = dice.randint(20, 40)
-        stored = dice.choice((0, logged // 2, logged))
-        grown = Grown(logged, stored, dice.choice((0, stored)))
         log = FileLog.open(
             data / "log", segment_bytes=SEGMENT_BYTES, reserve_bytes=0, housekeeping="inline", log_id=LOG_ID
         )
@@ -214,7 +229,7 @@ class RottenDirectory:
                 store.close()
         finally:
             log.close()
-        self.true = {known.entries[logged - 1][1].seq}
+        self.true = {known.entries[grown.logged - 1][1].seq}
         self.steps = steps
         if self.steps is not None:
             self._install(data, self.steps)
@@ -254,33 +269,32 @@ class RottenDirectory:
             arrival.close()
 
     def mutants(self, dice: random.Random, count: int) -> Iterator[Mutant]:
-        paths = list(self.image)
-        others = [path for path in paths if "log/segment" not in path]
-        tops = sorted({path.partition("/")[0] for path in paths})
+        others = [path for path in self.image if "log/segment" not in path]
         while count:
-            match dice.randrange(8):
-                case 0 | 1:
-                    mutant = misplaced(self.image, others, self.older, dice)
-                case 2:
-                    top = dice.choice(tops)
-                    rest = {path: data for path, data in self.image.items() if path.partition("/")[0] != top}
-                    mutant = Mutant(f"{top}: the whole directory is gone", rest)
-                case 3 if self.older:
-                    top, was = dice.choice(tops), dice.choice(self.older)
-                    rest = {path: data for path, data in self.image.items() if path.partition("/")[0] != top}
-                    rest |= {path: data for path, data in was.items() if path.partition("/")[0] == top}
-                    mutant = Mutant(f"{top}: the whole directory as it was some time ago", rest)
-                case _:
-                    mutant = rotten(self.image, dice.choice(others), dice)
+            if dice.random() < 0.25:
+                mutant = misplaced(self.image, others, self.older, dice)
+            else:
+                mutant = rotten(self.image, dice.choice(others), dice)
             if mutant is not None and mutant.image != self.image:
                 count -= 1
                 yield mutant
 
-    def small(self) -> Iterator[Mutant]:
-        """Every file deleted, and every bit of those that hold a decision or a position."""
+    def files(self) -> Iterator[Mutant]:
+        """Every file and every directory gone, or as it was at each time before."""
         for path, data in self.image.items():
             if "log/segment" not in path:
                 yield changed(self.image, {path: None}, f"{path}: deleted")
+                for before in {was[path] for was in self.older if path in was} - {data}:
+                    yield changed(self.image, {path: before}, f"{path}: as it was some time ago")
+        for top in {path.partition("/")[0] for path in self.image}:
+            rest = {path: data for path, data in self.image.items() if path not in _below(top, self.image)}
+            yield Mutant(f"{top}: the whole directory is gone", rest)
+            for was in self.older:
+                yield Mutant(f"{top}: the whole directory as it was some time ago", rest | _below(top, was))
+
+    def bits(self) -> Iterator[Mutant]:
+        """Every bit of the small files that hold a decision or a position."""
+        for path, data in self.image.items():
             if path.endswith(("READY", "CURRENT", "APPLIED")):
                 for bit in range(8 * len(data)):
                     story = f"{path}: bit {bit % 8} of byte {bit // 8} flipped"
@@ -308,9 +322,16 @@ class RottenDirectory:
             finally:
                 parts.release()
         except DataError:
+            if self.steps is None:
+                # A repair may need them. (A step of an installation may come before the refusal, and removes files.)
+                left = files_of(data).items()
+                tables = {(path, content) for path, content in image.items() if path.endswith(".sst")}
+                assert tables & self.image.items() <= left, "a refused start deleted tables"
             return "refused"
         assert digest == self._known.digests.get(seq), f"a state that never was, through {seq}"
         if seq in self.true:
+            tops = {path.partition("/")[0] for path in files_of(data)}
+            assert "incoming/READY" not in image or tops == {"log", "store"}, "something was left behind"
             return "true"
         assert seq > 0, "it has begun anew, as if there had never been anything"
         # A log that is wholly what it once was is as good as it was then; only the store could know better.

@@ -13,14 +13,16 @@ from tests.crashstates.sessions import history
 
 
 def test_killed_at_steps_of_a_whole_life() -> None:
-    """Every 23rd step; all of them in the long version."""
+    """All steps of two commits, every third one of the installation, every 25th of the rest; the long version: all."""
     dice = random.Random(7)
     with a_place() as place:
         stage = Stage(place, 7)
         with stage.victims:
-            steps = stage.steps()
-            assert steps > 300
-            for step in range(1, steps + 1, 23):
+            parts = stage.steps()
+            assert len(parts) > 300
+            commits = [step for step, part in enumerate(parts, 1) if part == "commit"]
+            installing = [step for step, part in enumerate(parts, 1) if part == "install"]
+            for step in sorted({*range(1, len(parts) + 1, 25), *installing[::3], *commits[3:9]}):
                 stage.kill(step, dice)
 
 

@@ -36,29 +36,37 @@ CHECKPOINT_EVERY = 12  # batches
 CALLS = ("rename", "replace", "mkdir", "fsync", "fdatasync", "unlink", "rmdir", "write", "pwritev")
 
 
+Tell = Callable[[str, int], None]
+
+
 class Told(NamedTuple):
-    """What a life has said: how far the state is durable, how far it may be, and its number of steps."""
+    """What a life has said: how far the state is durable, how far it may be, and, at its end, where its steps were."""
 
     sure: int
     tried: int
-    steps: int
+    steps: list[str]
     killed: bool
 
 
 class Steps:
+    """`part`: what is being done, for whoever chooses steps."""
+
     def __init__(self, last: int) -> None:
         self.taken = 0
+        self.parts: list[str] = []
+        self.part = "batches"
         self._last = last
         self._lock = threading.Lock()
 
-    def step(self) -> bool:
+    def step(self, part: str = "") -> bool:
         """True: this is the last one."""
         with self._lock:
             self.taken += 1
+            self.parts.append(part or self.part)
             return self.taken == self._last
 
-    def before(self) -> None:
-        if self.step():
+    def before(self, part: str = "") -> None:
+        if self.step(part):
             die()
 
     def watch(self) -> None:
@@ -113,23 +121,24 @@ class WatchedDatabase:
         return getattr(self._database, name)
 
     def write(self, *args: Any) -> None:
-        self._steps.before()
+        self._steps.before("commit")
         self._database.write(*args)
-        self._steps.before()
+        self._steps.before("commit")
 
     def flush(self, *args: Any) -> None:
         self._database.flush(*args)
-        self._steps.before()
+        self._steps.before("commit")
 
 
 class Life:
     """From the state that lies in `data` to the end of the history, with a checkpoint of a peer on the way."""
 
-    def __init__(self, data: Path, known: History, peer: Path, peer_at: Position, tell: Callable[[str, int], None]):
+    def __init__(self, data: Path, known: History, peer: Path, peer_at: Position, steps: Steps, tell: Tell) -> None:
         self._data = data
         self._known = known
         self._peer = peer
         self._peer_at = peer_at
+        self._steps = steps
         self._tell = tell
 
     async def live(self) -> None:
@@ -138,7 +147,9 @@ class Life:
         await self._work(lambda seq: seq < before)
         if self._open_seq < self._peer_at.seq:
             self._tell("tried", self._peer_at.seq)
+            self._steps.part = "install"
             self._install()
+            self._steps.part = "batches"
             self._tell("sure", self._peer_at.seq)
         await self._work(lambda seq: True)
 
@@ -207,8 +218,8 @@ def one_life(data: Path, peer: Path, known: History, peer_at: Position, last: in
     def tell(what: str, number: int) -> None:
         os_write(out, f"{what} {number}\n".encode())
 
-    asyncio.run(Life(data, known, peer, peer_at, tell).live())
-    tell("steps", steps.taken)
+    asyncio.run(Life(data, known, peer, peer_at, steps, tell).live())
+    os_write(out, f"steps {' '.join(steps.parts)}\n".encode())
 
 
 def serve() -> None:
@@ -236,9 +247,9 @@ def serve() -> None:
         with os.fdopen(reader) as said:
             lines = said.read().split("\n")
         _, status = os.waitpid(child, 0)
-        answer = {"sure": 0, "tried": 0, "steps": 0} | {
-            what: int(number) for what, number in (each.split() for each in lines if each)
-        }
+        answer: dict[str, Any] = {"sure": 0, "tried": 0, "steps": []}
+        for what, *values in (each.split() for each in lines if each):
+            answer[what] = values if what == "steps" else int(values[0])
         answer["status"] = os.waitstatus_to_exitcode(status)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
