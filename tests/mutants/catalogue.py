@@ -45,12 +45,9 @@ class Mutant:
 
 
 def read_area(path: Path) -> list[Mutant]:
-    document = tomllib.loads(path.read_text())
     return [
-        Mutant(
-            id=name, area=path.stem, **{key: tuple(value) if key == "tests" else value for key, value in bug.items()}
-        )
-        for name, bug in document.items()
+        Mutant(id=name, area=path.stem, tests=tuple(bug.pop("tests")), **bug)
+        for name, bug in tomllib.loads(path.read_text()).items()
     ]
 
 
