@@ -447,6 +447,7 @@ def test_full_disk_refuses_growth_but_takes_endings(jump: Jump, clock: JumpClock
         owner = node.attach()
         holds = [node.new(owner, 7, [b"a"]) for _ in range(3)]
         world.log.space = "low"
+        seq = node.machine.seq
         for grow in (
             lambda: node.new(owner, 7, []),
             lambda: node.append(holds[0], [b"b"]),
@@ -454,6 +455,7 @@ def test_full_disk_refuses_growth_but_takes_endings(jump: Jump, clock: JumpClock
         ):
             with pytest.raises(Unavailable, match="nothing was stored"):
                 grow()
+            assert (node.machine.seq, node.machine.records(holds[0].number)) == (seq, [b"a"])
         node.delete(holds[0])
         node.store(holds[1], 10**6)
         node.fail(holds[2], "no room")
