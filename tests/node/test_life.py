@@ -9,6 +9,7 @@ import pytest
 from tests.node.world import World, nobody
 from truba.errors import BadRequest, Busy, Closed, ConfigError, Fenced, NoSession, Unavailable
 from truba.kinds import Backoff, Kind
+from truba.node.session import LocalSession
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
 
@@ -461,6 +462,22 @@ def test_full_disk_refuses_growth_but_takes_endings(jump: Jump, clock: JumpClock
         node.fail(holds[2], "no room")
         world.log.space = "plenty"
         node.new(owner, 7, [])
+
+    jump(main())
+
+
+@pytest.mark.parametrize(("seconds", "delay_ms"), [(0, 0), (1, 1_000), (1.0004, 1_001), (0.0001, 1), (2.5, 2_500)])
+def test_g4_a_fraction_of_a_millisecond_is_waited_for_too(
+    jump: Jump, clock: JumpClock, seconds: float, delay_ms: int
+) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        session = LocalSession(node, node.new(node.attach(), 7, [b"a"]))
+        stored_ms = clock.now_ms()
+        await session.store(seconds)
+        await world.pass_time(3)
+        assert [at_ms - stored_ms for at_ms in world.route(7).given_at_ms] == [delay_ms]
 
     jump(main())
 
