@@ -205,15 +205,12 @@ def test_a_segment_that_is_recycled_while_it_is_read_is_called_trimmed_not_damag
     log = open_log(HOME, disk=disk)
     write(log, bodies(40, 300))
     frames = log.read(0)
-    assert next(frames)[0].first_seq == 1
-    first = log.position_at(1)
-    assert first is not None
     pread = disk.pread
 
     def half(fd: int, count: int, offset: int) -> bytes:
         disk.pread = pread  # type: ignore[method-assign]
         begun = pread(fd, count // 2, offset)
-        log.trim(log.tail.seq)  # makes zeros of it, for later use
+        log.trim(8)  # the first segment only, which becomes zeros, for later use
         return begun
 
     disk.pread = half  # type: ignore[method-assign]
