@@ -18,6 +18,7 @@ from truba.kinds import Kind
 from truba.log.memory import MemoryLog, Shelf
 from truba.node.checkpoint import Checkpointer
 from truba.node.recovery import recover
+from truba.ports.store import Summary
 from truba.ports.stream import Bounds, StreamDown
 from truba.store.memory import MemoryStore
 from truba.streams.memory import MemoryStream, Sea
@@ -80,11 +81,10 @@ def test_g7_a_stream_that_goes_on_from_another_past_is_not_copied(jump: Jump, cl
         whole.trim(50)
         sea = await filled(whole, whole.shelf.begin)
         shelf = Shelf(CLUSTER)
-        shelf.begin = whole.shelf.begin._replace(chain=b"of another past.")
+        shelf.begin = whole.shelf.begin._replace(chain=b"of another past!")
         own = MemoryLog(shelf)
         store = MemoryStore()
-        staged = store.stage()
-        store.commit(staged, store.summary._replace(applied=shelf.begin))
+        store.commit(store.stage(), Summary(shelf.begin, {}))
         machine = recover(own, store, {})
         checkpointer = Checkpointer(machine, own, store, 1 << 40, nothing)
         reader = Follower(

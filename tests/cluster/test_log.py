@@ -18,7 +18,7 @@ from truba.codec.chain import Chain
 from truba.errors import Deposed, LogPoisoned
 from truba.log.memory import MemoryLog, Shelf
 from truba.ports.log import Log
-from truba.ports.stream import Message, Stored
+from truba.ports.stream import Message, Outcome, Stored
 from truba.streams.memory import MemoryStream, Sea
 from truba.testing.jump import JumpClock
 from truba.testing.log import LogSuite, batch, commit

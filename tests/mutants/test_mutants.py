@@ -6,6 +6,7 @@ tests stand still, and from tests that cannot be run; and a process that a test 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +35,8 @@ def court() -> Iterator[Court]:
 
 
 def test_there_are_enough_everywhere() -> None:
-    areas = {area: sum(mutant.area == area for mutant in MUTANTS.values()) for area in {m.area for m in MUTANTS.values()}}
-    assert sum(areas.values()) >= 60
+    areas = Counter(mutant.area for mutant in MUTANTS.values())
+    assert areas.total() >= 60
     assert min(areas.values()) >= 10, areas
 
 
@@ -96,7 +97,7 @@ def test_tests_that_cannot_be_run_prove_nothing(court: Court, mutant: Mutant) ->
 def test_a_bug_that_fits_twice_or_nowhere_is_refused() -> None:
     for old in ("        self._left", "nowhere"):
         mutant = replace(PACE, old=old)
-        with pytest.raises(ValueError, match="times in log/pace.py, not once"):
+        with pytest.raises(ValueError, match="times in log/pace"):
             mutant.mutate(mutant.path.read_text())
 
 

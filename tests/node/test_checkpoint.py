@@ -71,18 +71,13 @@ async def twenty_sessions(node: Node) -> list[int]:
     return [hold.number for hold in held]
 
 
-async def begun(store: SlowStore) -> None:
-    while not store.begun.is_set():
-        await asyncio.sleep(0.001)
-
-
 async def test_nobody_notices_one_that_is_under_way(slow: tuple[World, SlowStore]) -> None:
     """The store is as it was, the log is whole, every session is there and may be changed; a kill loses nothing."""
     world, store = slow
     node = await world.start()
     numbers = await twenty_sessions(node)
     checkpoint = asyncio.create_task(node.checkpoint())
-    await begun(store)
+    assert await asyncio.to_thread(store.begun.wait, 60)
     through = world.log.tail
     assert store.summary.applied == ORIGIN
     assert world.shelf.begin == ORIGIN, "the log was trimmed before the store had it"

@@ -17,7 +17,11 @@ from truba.store.memory import MemoryStore
 from truba.types import Phase, Position
 
 KINDS = {7: Kind(7, "transfer", "local:nobody:here")}
-BATCHES: list[list[Event]] = [[Opened(0, "a")], [Created(7, 0, b"", 0, -1, [b"x"])], [Created(7, 0, b"", 0, -1, [b"y"])]]
+BATCHES: list[list[Event]] = [
+    [Opened(0, "a")],
+    [Created(7, 0, b"", 0, -1, [b"x"])],
+    [Created(7, 0, b"", 0, -1, [b"y"])],
+]
 
 
 def written() -> MemoryLog:

@@ -256,6 +256,19 @@ def test_credit_and_concurrency_bound_what_is_out(pipes: Servers, listener: List
     assert again.push()[1] not in (first[1], second[1])
 
 
+def test_a_handler_is_given_only_what_it_serves(pipes: Servers, listener: Listener) -> None:
+    """Two kinds have one address, and the service that listens there says which of them it knows."""
+    server = pipes.start(kind(handler=listener.url) + kind(8, "refund", handler=listener.url))
+    handler = listener.serve(7)
+    with Wire.dial(server.address) as client:
+        client.asked([request("NEW", 8, "a"), request("NEW", 7, "b")])
+    assert handler.push()[3] == 7
+    assert handler.quiet(0.2)
+    handler.close()
+    again = listener.serve(7, 8)
+    assert {again.push()[3], again.push()[3]} == {7, 8}
+
+
 def test_g5_what_was_deleted_never_comes_again(pipes: Servers, listener: Listener) -> None:
     """Not after the handler's death, nor after the pipe's."""
     server = pipes.start(kind(handler=listener.url, backoff={"base": "0s"}))
