@@ -16,7 +16,7 @@ JOBS := 2
 TIME := 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help test torture demo cluster-demo bench race race-setup lint format lock clean
+.PHONY: help test torture mutants demo cluster-demo bench race race-setup lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(STAMP) ## run all tests, JOBS=2 files at a time
 
 torture: $(STAMP) ## everything that tries to break truba, for TIME=10m; ARGS="--list" shows what
 	$(BIN)/python -m tests.long --time $(TIME) $(ARGS)
+
+mutants: $(STAMP) ## bugs on purpose, each of which a test must see; ARGS="--list" shows them
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 demo: $(STAMP) ## see work that killed processes left behind get finished
 	$(BIN)/truba demo $(ARGS)

@@ -164,7 +164,7 @@ async def test_lost_and_a_broken_connection_cancel_and_fence() -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [b"GET / HTTP/1.1\r\n\r\n", b"*1000000000\r\n", hello(b"wrong"), b">4\r\n$5\r\nhello\r\n$999999999\r\n",
+    [b"GET / HTTP/1.1\r\n\r\n", b"*1000000000\r\n", hello(b"wrong"), hello(b""), b">4\r\n$5\r\nhello\r\n$999999999\r\n",
      hello(b"right") + b"+OK\r\n" * 9,
      hello(b"right") + b">1\r\n$6\r\nrepeat\r\n"],
 )  # fmt: skip

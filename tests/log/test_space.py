@@ -54,6 +54,20 @@ def test_low_below_the_reserve_of_free_space() -> None:
     log.close()
 
 
+def test_no_segment_is_made_of_the_reserve() -> None:
+    """One byte less than a segment on top of it: what is left is for what ends sessions."""
+    disk = FaultyDisk(SimulatedDisk())
+    log = open_log(HOME, disk=disk, reserve_bytes=1 << 20)
+    assert len(segments(disk.inner)) == 2
+    disk.free = (1 << 20) + 8 * SECTOR - 1
+    write(log, bodies(PER_SEGMENT + 1))
+    assert (log.space, len(segments(disk.inner))) == ("low", 2)
+    disk.free += 1
+    write(log, bodies(PER_SEGMENT, first=PER_SEGMENT + 2))
+    assert (log.space, len(segments(disk.inner))) == ("plenty", 4)
+    log.close()
+
+
 def test_low_from_the_start_though_a_segment_is_ready() -> None:
     disk = FaultyDisk(SimulatedDisk())
     open_log(HOME, disk=disk).close()
