@@ -375,3 +375,55 @@ def test_a_stream_that_was_trimmed_is_not_called_purged_by_the_next_leader(jump:
         await cluster.close()
 
     jump(main())
+
+
+def test_g7_a_message_that_the_engine_has_lost_is_told_and_untold_when_it_is_back(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, keep_bytes=20_000)
+        cluster.start()
+        leader = await cluster.leader()
+        for n in range(200):  # trimmed under the audit's feet
+            assert leader.doors.node is not None
+            await write(leader.doors.node, b"%d" % n * 50)
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(20)
+        assert leader.member.trouble == ""
+        seq = (cluster.sea.first + cluster.sea.last) // 2
+        lost = cluster.sea.messages.pop(seq)
+        await asyncio.sleep(20)
+        assert f"1 of the stream's messages, from {seq} on, cannot be read" in leader.member.trouble
+        cluster.sea.messages[seq] = lost
+        await asyncio.sleep(20)
+        assert leader.member.trouble == ""
+        assert [event for event, _ in leader.told if "read" in event] == [
+            "the stream cannot be read",
+            "the stream can be read again",
+        ]
+        await cluster.close()
+
+    jump(main())
+
+
+def test_g6_a_leader_that_is_deposed_while_its_disk_writes_waits_for_the_disk(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"a")
+        await cluster.agree()
+        leader.disk.log.held = True
+        leader.doors.node.new(leader.doors.node.attach(), 7, [b"in the stream, not on the disk yet"])
+        await asyncio.sleep(1)
+        leader.stream.connected = False
+        await cluster.leader()
+        await asyncio.sleep(30)
+        assert leader.member.log is not None  # it has given up, and yet must not look at its disk
+        leader.disk.log.held = False
+        leader.disk.log.release()
+        leader.stream.connected = True
+        await cluster.agree()
+        assert all(seat.alive for seat in cluster.seats.values())
+        await cluster.close()
+
+    jump(main())

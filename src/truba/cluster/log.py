@@ -96,7 +96,8 @@ class ReplicatedLog:
         self._next = cursor.stream_seq  # what the stream should end with when the next entry arrives
         self._sent: deque[_Sent] = deque()
         self._copies: deque[_Sent] = deque()  # stored, not yet in the own log
-        self._copying = False
+        self._copying: _Sent | None = None
+        self._at_rest: asyncio.Future[None] | None = None
         self._batches = 0  # under way: sent or being copied
         self._generation = 0  # answers to what was sent before the last doubt are not listened to
         self._settling: asyncio.Task[None] | None = None
@@ -179,6 +180,12 @@ class ReplicatedLog:
         if not self._closed:
             self._closed = True
             self._fail(Deposed("the log was closed while this was under way; outcome unknown"))
+
+    async def rest(self) -> None:
+        """After `close`: until nothing is on its way into the own log any more, and `copied` is where that ends."""
+        if self._copying is not None:
+            self._at_rest = self._loop.create_future()
+            await self._at_rest
 
     # -- leading ---------------------------------------------------------------------------------------------
 
@@ -277,27 +284,31 @@ class ReplicatedLog:
                 sent.done(None)
 
     def _copy(self) -> None:
-        if self._copying or not self._copies:
+        if self._copying is not None or not self._copies:
             return
-        batch = self._copies[0].batch
+        self._copying = self._copies[0]
+        batch = self._copying.batch
         assert batch is not None  # only batches are copied
-        self._copying = True
         try:
             self._own.append(batch, self._copied)
         except LogPoisoned as error:
-            self._copying = False
+            self._copying = None
             self._fail(error)
 
     def _copied(self, error: BaseException | None) -> None:
-        self._copying = False
+        sent, self._copying = self._copying, None
+        assert sent is not None
+        if error is None:
+            self.copied = sent.cursor
+        if self._at_rest is not None:
+            self._at_rest.set_result(None)
         if self._failure is not None:
             return  # whoever waited has been told that nobody knows
         if error is not None:
             self._fail(error if isinstance(error, TrubaError) else LogPoisoned(str(error)))
             return
-        sent = self._copies.popleft()
+        self._copies.popleft()
         self._batches -= 1
-        self.copied = sent.cursor
         if sent.done is not None:
             sent.done(None)
         self._copy()
