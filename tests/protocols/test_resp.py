@@ -7,10 +7,10 @@ import time
 import tracemalloc
 
 import pytest
+from fuzz.resp import disagreement, stream
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fuzz.resp import disagreement, stream
 from tests.protocols.streams import PARSERS, SPICE, Outcome, Parser, agreed, cut, cuts, encoded, outcome, requests
 from truba.errors import BadRequest, TooBig
 from truba.protocols.resp import FramingLost, Limits, RequestParser

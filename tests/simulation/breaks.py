@@ -1,6 +1,6 @@
 """Bugs on purpose: small edits of the pipe's own source, in this process only, that the simulation must notice.
 
-`python -m tests.simulation --break NAME` plays seeds with the bug in place; `--breaks` goes through all of them.
+`python -m tests.simulation --break NAME` plays seeds with the bug in place; `--breaks all` goes through them.
 """
 
 from __future__ import annotations
@@ -84,14 +84,18 @@ BREAKS = {
             ("truba.node.checkpoint:Checkpointer._run", "else batch.position", "else self._log.tail"),
         ),
         _break(
-            "the last record is lost in recovery",
+            "the last records are lost in recovery",
             (
                 "truba.node.recovery:recover",
                 "machine.replay(batch.term, decode_batch(batch.body))",
+<<<<<<< HEAD
                 (
                     "new = decode_batch(batch.body); getattr(new[-1], 'records', [])[-1:] = [];"
                     " machine.replay(batch.term, new)"
                 ),
+=======
+                "x = decode_batch(batch.body); getattr(x[-1], 'records', []).clear(); machine.replay(batch.term, x)",
+>>>>>>> sim
             ),
         ),
         _break(
@@ -181,7 +185,7 @@ BREAKS = {
             (
                 "truba.machine.machine:Machine._sleep",
                 "DueKey(due_ms, seq, head.number)",
-                "DueKey(due_ms if seq % 3 else 0, seq, head.number)",
+                "DueKey(due_ms + seq % 3 * 2_000, seq, head.number)",
             ),
         ),
         _break(
