@@ -88,14 +88,7 @@ BREAKS = {
             (
                 "truba.node.recovery:recover",
                 "machine.replay(batch.term, decode_batch(batch.body))",
-<<<<<<< HEAD
-                (
-                    "new = decode_batch(batch.body); getattr(new[-1], 'records', [])[-1:] = [];"
-                    " machine.replay(batch.term, new)"
-                ),
-=======
                 "x = decode_batch(batch.body); getattr(x[-1], 'records', []).clear(); machine.replay(batch.term, x)",
->>>>>>> sim
             ),
         ),
         _break(
