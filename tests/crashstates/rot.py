@@ -162,7 +162,7 @@ class RottenLog:
                 number += 8 * len(data)
 
     def sectors(self) -> Iterator[Mutant]:
-        """Every sector that holds anything, as if it had never been written, and as another one of its file."""
+        """Every sector that holds anything, as if it had never been written, as another one, and as garbage."""
         for path, data in self.image.items():
             for at in range(0, len(data) if path.endswith(".log") else 0, SECTOR):
                 if not is_zero(data[at : at + SECTOR]):
@@ -170,6 +170,9 @@ class RottenLog:
                     yield changed(self.image, {path: zeros}, f"{path}: zeros at {at}")
                     other = data[:at] + data[:at][-SECTOR:].ljust(SECTOR, b"\xff") + data[at + SECTOR :]
                     yield changed(self.image, {path: other}, f"{path}: the sector before it, also at {at}")
+                    # Its last byte is zero, as that of a sector in which no frame ends.
+                    other = data[:at] + (b"\xaa" * (SECTOR - 1) + b"\0") + data[at + SECTOR :]
+                    yield changed(self.image, {path: other}, f"{path}: garbage at {at}")
 
     def cuts(self) -> Iterator[Mutant]:
         """Every segment cut at the end of every sector, and just before it."""
@@ -288,6 +291,9 @@ class RottenDirectory:
                 yield changed(self.image, {path: None}, f"{path}: deleted")
                 for before in {was[path] for was in self.older if path in was} - {data}:
                     yield changed(self.image, {path: before}, f"{path}: as it was some time ago")
+            if "MANIFEST" in path:
+                for end in record_ends(data):
+                    yield changed(self.image, {path: data[:end]}, f"{path}: cut after the record that ends at {end}")
         for top in {path.partition("/")[0] for path in self.image}:
             rest = {path: data for path, data in self.image.items() if path not in _below(top, self.image)}
             yield Mutant(f"{top}: the whole directory is gone", rest)
@@ -346,6 +352,14 @@ class RottenDirectory:
             # The store itself was fine, and has put its tables together; then it is as it was.
             with closing(RocksStore.open(data / "store")) as store:
                 assert store.summary.applied == self._applied, "a refused start deleted tables"
+
+
+def record_ends(manifest: bytes) -> Iterator[int]:
+    """Where RocksDB's records end, each of which is: checksum (4 bytes), length (2), kind (1), and the record."""
+    at = 0
+    while (length := int.from_bytes(manifest[at + 4 : at + 6], "little")) and at + 7 + length < len(manifest):
+        at += 7 + length
+        yield at
 
 
 def open_real_log(data: Path) -> FileLog:
