@@ -11,14 +11,24 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PIP_TOOLS := pip-tools==7.6.2
 
+# Many tests wait for other processes most of the time; many at once would make them wait for each other.
+JOBS := 2
+TIME := 10m
+
 .DEFAULT_GOAL := help
-.PHONY: help test demo cluster-demo bench lint format lock clean
+.PHONY: help test torture mutants demo cluster-demo bench race race-setup lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: $(STAMP) ## run all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## run all tests, JOBS=2 files at a time
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+torture: $(STAMP) ## everything that tries to break truba, for TIME=10m; ARGS="--list" shows what
+	$(BIN)/python -m tests.long --time $(TIME) $(ARGS)
+
+mutants: $(STAMP) ## bugs on purpose, each of which a test must see; ARGS="--list" shows them
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 demo: $(STAMP) ## see work that killed processes left behind get finished
 	$(BIN)/truba demo $(ARGS)
@@ -28,6 +38,18 @@ cluster-demo: $(STAMP) ## the same with three nodes on three nats-servers, whose
 
 bench: $(STAMP) ## measure operations a second, embedded and over TCP
 	$(BIN)/truba bench $(ARGS)
+
+race: $(STAMP) ## the same job on truba, Redis, PostgreSQL, NATS, RabbitMQ, DBOS and Restate (bench/README.md)
+	$(BIN)/python -m bench.race $(ARGS)
+
+# Servers of the system come from its own packages: the race names those that are missing. Install scripts are not run.
+race-setup: ## install under build/race what the race's DBOS and Restate need
+	$(PYTHON) -m venv --clear build/race/venv
+	build/race/venv/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes \
+		-r bench/race/requirements.lock
+	mkdir -p build/race/node
+	cp bench/race/package.json bench/race/package-lock.json build/race/node
+	cd build/race/node && npm ci --ignore-scripts --no-audit --no-fund --no-progress
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

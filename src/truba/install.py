@@ -18,7 +18,7 @@ from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import rmtree
-from typing import Literal, NamedTuple, assert_never
+from typing import Annotated, Literal, NamedTuple, assert_never
 from zlib import crc32
 
 import msgspec
@@ -44,7 +44,7 @@ class Plan(msgspec.Struct, frozen=True):
     READY: this as JSON in one line, and in a second one the CRC-32 of the first, in hex.
     """
 
-    aside: str
+    aside: Annotated[str, msgspec.Meta(pattern=r"\Areplaced-[0-9]+\Z")]  # what it names is moved, and removed
     keep: bool
 
     def encode(self) -> bytes:

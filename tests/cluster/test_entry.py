@@ -46,7 +46,7 @@ def test_a_flipped_bit_or_a_cut_is_never_another_entry(entry: Entry, data: st.Da
     bit = data.draw(st.integers(0, len(whole) * 8 - 1))
     flipped = bytearray(whole)
     flipped[bit // 8] ^= 1 << bit % 8
-    assert isinstance(decode(LINKS, bytes(flipped)), Damaged | Foreign)
+    assert isinstance(decode(LINKS, bytes(flipped)), Damaged)
     cut = data.draw(st.integers(0, len(whole) - 1))
     assert isinstance(decode(LINKS, whole[:cut]), Damaged | Foreign)
     assert isinstance(decode(LINKS, whole + b"\0"), Damaged | Foreign)
@@ -63,7 +63,7 @@ def test_every_byte_counts(kind: EntryKind) -> None:
     for at in range(len(whole)):
         for value in (whole[at] ^ 1, whole[at] ^ 0x80):
             changed = whole[:at] + bytes([value]) + whole[at + 1 :]
-            assert isinstance(decode(LINKS, changed), Damaged | Foreign), at
+            assert isinstance(decode(LINKS, changed), Damaged), at
 
 
 def test_the_layout_is_what_it_was() -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from tests.cluster.world import Cluster
-from truba.errors import LogRegression, UnknownOutcome
+from truba.errors import LogRegression, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.node.node import Node
+from truba.streams.memory import Way
 from truba.testing.jump import JumpClock
 from truba.types import Index
 
@@ -121,6 +122,36 @@ def test_g3_a_leader_that_is_cut_off_acknowledges_nothing_more(jump: Jump, clock
     jump(main())
 
 
+def test_g6_an_open_that_came_to_nothing_is_part_of_the_log_all_the_same(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, names="ab")
+        first, other = cluster.seats.values()
+
+        def stored() -> None:
+            first.disk.log.held = True
+            first.stream.connected = cluster.sea.last == 1  # its OPEN is stored, and it does not know
+
+        unwatch = cluster.sea.watch(stored)
+        first.start()
+        await asyncio.sleep(5)
+        assert cluster.sea.last == 2
+        unwatch()
+        other.start()
+        assert await cluster.leader() is other
+        assert other.doors.node is not None
+        first.stream.connected = True
+        await asyncio.sleep(1)
+        assert [event for event, _ in first.told] == ["another node leads"]
+        first.disk.log.held = False
+        first.disk.log.release()
+        await write(other.doors.node, b"x")
+        await cluster.agree()
+        assert first.alive
+        await cluster.close()
+
+    jump(main())
+
+
 def test_a_planned_step_down_takes_less_than_a_second(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         cluster = Cluster(clock, KIND)
@@ -222,6 +253,32 @@ def test_what_others_publish_is_void_and_counted(jump: Jump, clock: JumpClock) -
     jump(main())
 
 
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_node_that_could_not_write_a_checkpoint_gives_none(jump: Jump, clock: JumpClock, leads: bool) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"a")
+        await cluster.agree()
+        seat = leader if leads else next(seat for seat in cluster.seats.values() if seat is not leader)
+
+        def full(staged: object, summary: object) -> None:
+            raise OSError("the disk is full")
+
+        seat.disk.store.commit = full  # type: ignore[method-assign]
+        for _ in range(2):  # the second time it need not even try
+            with pytest.raises(Unavailable, match="the disk is full"):
+                await seat.member.checkpoint()
+        assert seat.task is not None
+        with pytest.raises(OSError, match="the disk is full"):
+            await seat.task
+        await cluster.close()
+
+    jump(main())
+
+
 def test_g7_a_stream_that_went_back_stops_a_node_loudly(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         cluster = Cluster(clock, KIND)
@@ -241,6 +298,30 @@ def test_g7_a_stream_that_went_back_stops_a_node_loudly(jump: Jump, clock: JumpC
         results = await asyncio.gather(
             *(seat.task for seat in cluster.seats.values() if seat.task), return_exceptions=True
         )
+        assert all(isinstance(result, LogRegression) for result in results), results
+
+    jump(main())
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_g7_a_stream_that_went_back_and_grew_again_stops_every_node(jump: Jump, clock: JumpClock, leads: bool) -> None:
+    """As long as before, with something else in the place of what was lost: only who looks there can tell."""
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"acknowledged")
+        await cluster.agree()
+        if not leads:
+            await leader.kill()
+        sea = cluster.sea
+        lost = max(seq for seq, data in sea.messages.items() if b"acknowledged" in data)
+        for seq in range(lost, sea.last + 1):
+            sea.messages[seq] = b"something else"
+        tasks = [seat.task for seat in cluster.seats.values() if seat.alive and seat.task is not None]
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 40)
         assert all(isinstance(result, LogRegression) for result in results), results
 
     jump(main())
@@ -271,6 +352,25 @@ def test_g7_a_message_that_is_missing_or_changed_stops_a_node_that_needs_it(
         with pytest.raises(LogRegression, match=f"message {seq} of the stream"):
             await away.task
         await write(leader.doors.node, b"the others go on")
+        await cluster.close()
+
+    jump(main())
+
+
+def test_every_node_keeps_its_own_log_short(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, checkpoint_bytes=5_000)
+        cluster.start()
+        leader = await cluster.leader()
+        for n in range(60):
+            assert leader.doors.node is not None
+            await write(leader.doors.node, b"%d" % n * 50)
+            await asyncio.sleep(0.1)
+        await cluster.agree()
+        for seat in cluster.seats.values():
+            applied = seat.disk.store.summary.applied
+            assert 0 < applied.seq == seat.disk.shelf.begin.seq, seat.name
+            assert seat.disk.log.size_bytes < 5_000 + 1_000, seat.name
         await cluster.close()
 
     jump(main())
@@ -372,6 +472,80 @@ def test_a_stream_that_was_trimmed_is_not_called_purged_by_the_next_leader(jump:
         await asyncio.sleep(10)
         assert cluster.sea.first > 100
         assert {seat.member.trouble for seat in cluster.seats.values()} == {""}
+        await cluster.close()
+
+    jump(main())
+
+
+def test_who_stops_while_an_answer_is_on_its_way_does_not_stumble_over_it(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        stumbled: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: stumbled.append(context))
+
+        class Slow(Way):
+            def back(self) -> float:
+                return 0.5
+
+        cluster = Cluster(clock, KIND)
+        seat = next(iter(cluster.seats.values()))
+        seat.way = Slow()
+        seat.start()
+        await asyncio.sleep(0.1)  # the first message of a new stream is stored, and not answered
+        assert cluster.sea.last == 1
+        await seat.stop()
+        await asyncio.sleep(2)
+        assert stumbled == []
+
+    jump(main())
+
+
+def test_g7_a_message_that_the_engine_has_lost_is_told_and_untold_when_it_is_back(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, keep_bytes=20_000)
+        cluster.start()
+        leader = await cluster.leader()
+        for n in range(200):  # trimmed under the audit's feet
+            assert leader.doors.node is not None
+            await write(leader.doors.node, b"%d" % n * 50)
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(6)
+        assert leader.member.trouble == ""
+        seq = cluster.sea.last - 1  # it will not be trimmed so soon: beats are small
+        lost = cluster.sea.messages.pop(seq)
+        await asyncio.sleep(12)
+        assert f"1 of the stream's messages, from {seq} on, cannot be read" in leader.member.trouble
+        cluster.sea.messages[seq] = lost
+        await asyncio.sleep(12)
+        assert leader.member.trouble == ""
+        assert [event for event, _ in leader.told if "read" in event] == [
+            "the stream cannot be read",
+            "the stream can be read again",
+        ]
+        await cluster.close()
+
+    jump(main())
+
+
+def test_g6_a_leader_that_is_deposed_while_its_disk_writes_waits_for_the_disk(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"a")
+        await cluster.agree()
+        leader.disk.log.held = True
+        leader.doors.node.new(leader.doors.node.attach(), 7, [b"in the stream, not on the disk yet"])
+        await asyncio.sleep(1)
+        leader.stream.connected = False
+        await cluster.leader()
+        await asyncio.sleep(30)
+        assert leader.member.log is not None  # it has given up, and yet must not look at its disk
+        leader.disk.log.held = False
+        leader.disk.log.release()
+        leader.stream.connected = True
+        await cluster.agree()
+        assert all(seat.alive for seat in cluster.seats.values())
         await cluster.close()
 
     jump(main())

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.world import CLUSTER
 from truba.cluster.entry import Entry, EntryKind, encode, of_batch, without_events
-from truba.cluster.rule import Broken, Cursor, Valid, Void, judge
+from truba.cluster.rule import Broken, Cursor, Valid, Void, is_there, judge
 from truba.codec.chain import Chain
 from truba.ports.stream import Message
 from truba.testing.log import batch
@@ -16,7 +16,7 @@ LINKS = Chain(CLUSTER)
 
 
 def after(entry: Entry, seq: int) -> Cursor:
-    return Cursor(seq, entry.position, entry.writer)
+    return Cursor(seq, entry.position, entry.writer, seq)
 
 
 BASE = without_events(EntryKind.BASE, ORIGIN, "a")
@@ -28,6 +28,7 @@ THREE = of_batch(LINKS, batch(4, term=1), TWO.position, "a", 1)
 OPEN_B = of_batch(LINKS, batch(3, term=2), ONE.position, "b", 2)
 OPEN_B_EARLY = of_batch(LINKS, batch(2, term=2), OPEN_A.position, "b", 1)
 SAME_TERM = of_batch(LINKS, batch(3, term=1, body=b"another"), ONE.position, "b", 2)
+WRONG_TERM = of_batch(LINKS, batch(3, term=2), ONE.position, "a", 2)._replace(kind=EntryKind.BATCH)
 LATER_TERM = of_batch(LINKS, batch(4, term=2), OPEN_B.position, "b", 2)
 
 HERE = after(ONE, 10)
@@ -70,6 +71,7 @@ CASES: dict[str, tuple[Cursor, Entry, type[Valid | Void | Broken]]] = {
     "a batch whose writer knows more than was read": (after(OPEN_A, 2), TWO, Broken),
     "a beat at a place that was not read": (HERE, without_events(EntryKind.BEAT, TWO.position, "a"), Broken),
     "a batch of a term whose OPEN was not read": (HERE, LATER_TERM, Broken),
+    "a batch of the leader that extends, in a term that it has not opened": (HERE, WRONG_TERM, Broken),
     "a beat of a term whose OPEN was not read": (
         HERE,
         without_events(EntryKind.BEAT, Position(2, 2, bytes(16)), "b"),
@@ -86,7 +88,9 @@ def test_every_situation(situation: str) -> None:
     match verdict:
         case Valid():
             assert verdict.entry == entry
-            assert verdict.cursor == Cursor(cursor.stream_seq + 1, entry.position, entry.writer)
+            here = cursor.stream_seq + 1
+            entry_seq = here if entry.events else cursor.entry_seq
+            assert verdict.cursor == Cursor(here, entry.position, entry.writer, entry_seq)
         case Void():
             assert verdict.cursor == cursor._replace(stream_seq=cursor.stream_seq + 1)  # passed over, and nothing else
             assert verdict.reason
@@ -117,3 +121,18 @@ def test_who_shows_life() -> None:
         verdict = judge(LINKS, cursor, Message(cursor.stream_seq + 1, encode(LINKS, entry)))
         assert isinstance(verdict, Void)
         assert verdict.alive is alive
+
+
+def test_what_was_read_last_is_known_again() -> None:
+    beat = without_events(EntryKind.BEAT, ONE.position, "a")
+    for entry, there in (
+        (ONE, True),
+        (beat, False),  # at the same place, and yet not what led there
+        (TWO, False),
+        (OPEN_A, False),
+        (without_events(EntryKind.PROBE, ORIGIN, "a"), False),
+    ):
+        assert is_there(LINKS, HERE, Message(10, encode(LINKS, entry))) is there
+    assert is_there(LINKS, HERE, Message(10, b"what is this?")) is False
+    assert is_there(LINKS, HERE, Message(10, encode(LINKS, ONE)[:-1])) is None
+    assert is_there(LINKS, HERE, None) is None

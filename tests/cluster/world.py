@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from contextvars import copy_context
 
+from tests.cluster.loop import PROCESS
 from tests.node.world import PlayedRoute
+from truba.clock import Clock
 from truba.cluster.member import Member
 from truba.errors import TrubaError
 from truba.kinds import Kind
@@ -19,19 +22,19 @@ from truba.node.node import Node
 from truba.ports.log import Log
 from truba.ports.store import Store
 from truba.store.memory import MemoryStore
-from truba.streams.memory import MemoryStream, Sea
+from truba.streams.memory import MemoryStream, Sea, Way
 from truba.testing.jump import JumpClock
 
 CLUSTER = bytes(range(16))
 
 
 class Disk:
-    """What a node keeps; survives it. `peer`: whose checkpoint a `replace` takes."""
+    """What a node keeps; survives it. `peers`: whose checkpoint a `replace` may take."""
 
     def __init__(self) -> None:
         self.shelf = Shelf(CLUSTER)
-        self.store: Store = MemoryStore()
-        self.log: MemoryLog = MemoryLog(self.shelf)
+        self.store = MemoryStore()
+        self.log = MemoryLog(self.shelf)
         self.peers: list[Seat] = []
         self.replaced = 0
 
@@ -39,15 +42,23 @@ class Disk:
         self.log = MemoryLog(self.shelf)
 
     async def replace(self) -> None:
-        peers = [seat for seat in self.peers if seat.alive and seat.disk.log.tail.seq > self.log.tail.seq]
+        loop = asyncio.get_running_loop()
+        peers = [seat for seat in self.peers if seat.reachable and seat.disk.log.tail.seq > self.log.tail.seq]
         if not peers:
             raise TrubaError("no peer has a longer log")
         peer = max(peers, key=lambda seat: seat.disk.log.tail.seq)
-        await peer.member.checkpoint()
-        position = peer.disk.store.summary.applied
-        self.store = copy.deepcopy(peer.disk.store)
+        asked = loop.create_task(peer.member.checkpoint(), context=peer.context)
+        asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # whether or not we live to see it
+        await asyncio.wait([asked], timeout=5)
+        if not asked.done():
+            asked.cancel()
+            raise TrubaError(f"{peer.name} does not answer")
+        asked.result()
+        if peer.disk.store.summary.applied.seq <= self.log.tail.seq:
+            raise TrubaError(f"{peer.name} gives an old checkpoint")
+        self.store = copy.copy(peer.disk.store)
         self.shelf = Shelf(CLUSTER)
-        self.shelf.begin = position
+        self.shelf.begin = self.store.summary.applied
         self.reopen()
         self.replaced += 1
 
@@ -71,12 +82,16 @@ class HeardDoors:
 
 
 class Seat:
-    """One node of the cluster, alive or dead."""
+    """One node of the cluster, alive or dead. All that it does, it does in `context`: it is a process of its own."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster = cluster
         self.name = name
+        self.context = copy_context()
+        self.context.run(PROCESS.set, name)
         self.disk = Disk()
+        self.clock: Clock = cluster.clock
+        self.way = Way()
         self.routes: dict[int, PlayedRoute] = {}
         self.told: list[tuple[str, dict[str, object]]] = []
         self.task: asyncio.Task[None] | None = None
@@ -87,34 +102,46 @@ class Seat:
     def start(self) -> None:
         cluster = self.cluster
         self.disk.reopen()
-        self.stream = MemoryStream(cluster.sea, delays=cluster.delays)
-        self.doors = HeardDoors()
+        self.stream = MemoryStream(cluster.sea, self.way)
+        self.doors = self.make_doors()
         self.member = Member(
             self.name,
             self.stream,
             self.disk.shelf.framing,
             self.disk,
             cluster.kinds,
-            self._make_node,
+            self.make_node,
             self.doors,
-            clock=cluster.clock,
-            tell=lambda event, /, **fields: self.told.append((event, fields)),
+            clock=self.clock,
+            tell=self.hear,
             tails=cluster.tails,
             checkpoint_bytes=cluster.checkpoint_bytes,
             keep_bytes=cluster.keep_bytes,
         )
-        self.task = asyncio.create_task(self.member.run(), name=self.name)
+        self.task = asyncio.get_running_loop().create_task(self.member.run(), name=self.name, context=self.context)
 
-    def _make_node(self, log: Log, store: Store, machine: Machine, checkpointer: Checkpointer) -> Node:
+    def make_doors(self) -> HeardDoors:
+        return HeardDoors()
+
+    def hear(self, event: str, /, **fields: object) -> None:
+        """What the node tells operators."""
+        self.told.append((event, fields))
+
+    def make_node(self, log: Log, store: Store, machine: Machine, checkpointer: Checkpointer) -> Node:
         self.routes = {kind.number: PlayedRoute() for kind in self.cluster.kinds}
         return Node(
-            log, store, self.cluster.kinds, dict(self.routes), name=self.name, clock=self.cluster.clock,
+            log, store, self.cluster.kinds, dict(self.routes), name=self.name, clock=self.clock,
             machine=machine, checkpointer=checkpointer,
         )  # fmt: skip
 
     @property
     def alive(self) -> bool:
         return self.task is not None and not self.task.done()
+
+    @property
+    def reachable(self) -> bool:
+        """Whether it would answer another node."""
+        return self.alive
 
     async def kill(self) -> None:
         """As kill -9 does: what is not on the disk is gone, what it has sent may still arrive."""
@@ -139,22 +166,26 @@ class Cluster:
         clock: JumpClock,
         *kinds: Kind,
         names: Iterable[str] = ("a", "b", "c"),
-        delays: Callable[[], tuple[float | None, float | None]] = lambda: (0.001, 0.001),
         checkpoint_bytes: int = 64 << 20,
         keep_bytes: int = 1 << 30,
     ) -> None:
         self.clock = clock
         self.kinds = kinds
-        self.delays = delays
         self.checkpoint_bytes = checkpoint_bytes
         self.keep_bytes = keep_bytes
-        self.sea = Sea()
-        self.seats = {name: Seat(self, name) for name in names}
+        self.sea = self.make_sea()
+        self.seats = {name: self.make_seat(name) for name in names}
         for seat in self.seats.values():
             seat.disk.peers = [other for other in self.seats.values() if other is not seat]
 
+    def make_sea(self) -> Sea:
+        return Sea()
+
+    def make_seat(self, name: str) -> Seat:
+        return Seat(self, name)
+
     async def tails(self) -> Mapping[str, int]:
-        return {name: seat.disk.log.tail.seq if seat.alive else 0 for name, seat in self.seats.items()}
+        return {name: seat.disk.log.tail.seq if seat.reachable else 0 for name, seat in self.seats.items()}
 
     def start(self) -> None:
         for seat in self.seats.values():

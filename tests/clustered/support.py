@@ -54,7 +54,7 @@ async def write(nodes: Nodes, count: int, record: bytes = b"") -> Known:
     return known
 
 
-async def told(nodes: Nodes, name: str, true: Callable[[Status], object], timeout_s: float = 30.0) -> Status:
+async def told(nodes: Nodes, name: str, true: Callable[[Status], object], timeout_s: float = 90.0) -> Status:
     """The first status of that node of which `true` holds."""
     status: Status | None = None
     try:
@@ -68,7 +68,7 @@ async def told(nodes: Nodes, name: str, true: Callable[[Status], object], timeou
         raise AssertionError(f"not within {timeout_s} s: {status}\n{nodes.last_words()}") from None
 
 
-async def until(true: Callable[[], Awaitable[object]], timeout_s: float = 30.0) -> None:
+async def until(true: Callable[[], Awaitable[object]], timeout_s: float = 90.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not await true():  # noqa: ASYNC110 what it waits for is another process's
             await asyncio.sleep(0.1)

@@ -171,6 +171,10 @@ async def test_a_flipped_bit_in_one_replica_is_never_served_as_good(tmp_path: Pa
         now = await messages(servers)
         assert {seq: data for seq, data in now.items() if seq in before and data != before[seq]} == {}
         known |= await write(nodes, 5)
+        if how == "stop":
+            status = await told(nodes, leader, lambda status: status.trouble, 60)
+            assert "cannot be read" in status.trouble
+            assert "truba cluster reseed" in status.trouble
 
         nodes.launch(away)
         await until(decided, 60)

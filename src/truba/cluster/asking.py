@@ -15,12 +15,12 @@ Asked again meanwhile, a new leader is heard of as soon as there is one."""
 
 async def asked(ask: Callable[[], Coroutine[Any, Any, T]], again_s: float = AGAIN_S) -> T:
     """What comes first, an answer or an error, of questions asked every `again_s`. The others are dropped."""
-    asking: set[asyncio.Task[T]] = set()
+    asking: list[asyncio.Task[T]] = []
     try:
         while True:
-            asking.add(asyncio.create_task(ask()))
-            done, _ = await asyncio.wait(asking, timeout=again_s, return_when=asyncio.FIRST_COMPLETED)
-            if done:
+            asking.append(asyncio.create_task(ask()))
+            await asyncio.wait(asking, timeout=again_s, return_when=asyncio.FIRST_COMPLETED)
+            if done := [task for task in asking if task.done()]:
                 return min(done, key=lambda task: task.exception() is not None).result()
     finally:
         for task in asking:

@@ -41,6 +41,7 @@ VERSION = 1
 _MAGIC = b"TRBE"
 _HEAD = struct.Struct("<4sBBBBII16sQQQQ16s16s")
 _CHECKSUM_AT = 12
+_LOG_ID = slice(16, 32)
 WRITER_BYTES_MAX = 64
 
 
@@ -77,7 +78,7 @@ class Entry(NamedTuple):
 
 
 class Damaged(NamedTuple):
-    """It begins like an entry of this cluster, and is not what was written."""
+    """It begins like an entry, or names this cluster where an entry does, and is not what was written."""
 
     reason: str
 
@@ -122,6 +123,8 @@ def _pack(cluster: Chain, entry: Entry, writer_bytes: int, checksum: int) -> byt
 def decode(cluster: Chain, data: bytes) -> Entry | Damaged | Foreign:
     """What a message is. Everything in an Entry is what was written: checksum and chain hash were verified."""
     if data[:4] != _MAGIC:
+        if data[_LOG_ID] == cluster.log_id:  # skipping one of ours could hide that another node leads
+            return Damaged("it names this cluster, and does not begin like an entry")
         return Foreign("it is no entry")
     if len(data) < _HEAD.size:
         return Damaged(f"{len(data)} bytes are less than a header")
@@ -143,7 +146,12 @@ def decode(cluster: Chain, data: bytes) -> Entry | Damaged | Foreign:
             return Damaged("its body does not match its chain hash")
     elif chain != prev_chain or term != prev_term:
         return Damaged("it carries no events and yet another position")
-    writer = data[_HEAD.size : body_at].decode("utf-8", "replace")
+    try:
+        writer = data[_HEAD.size : body_at].decode()
+    except UnicodeDecodeError:
+        writer = ""
+    if len(writer.encode()) != writer_bytes or writer_bytes > WRITER_BYTES_MAX:
+        return Damaged("its writer's name is none")
     return Entry(EntryKind(kind), term, first_seq, events, sure_seq, before, chain, writer, body)
 
 

@@ -1,4 +1,4 @@
-"""Waiting for what a log calls done, for those who have one thing at a time."""
+"""Waiting for what a log or a stream calls back, for those who have one thing at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from truba.ports.log import Done, Log, LogBatch
+from truba.ports.stream import Outcome, Stream
 
 
 async def finished(begin: Callable[[Done], object]) -> None:
@@ -28,3 +29,15 @@ async def finished(begin: Callable[[Done], object]) -> None:
 async def append(log: Log, batch: LogBatch) -> None:
     """Until the batch is durable."""
     await finished(partial(log.append, batch))
+
+
+async def publish(stream: Stream, data: bytes, expected: int | None) -> Outcome:
+    """Until it is known what became of the message, or that nobody knows."""
+    told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def done(outcome: Outcome) -> None:
+        if not told.done():  # else nobody waits any more
+            told.set_result(outcome)
+
+    stream.publish(data, expected, done)
+    return await told

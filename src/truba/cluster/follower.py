@@ -14,16 +14,16 @@ from collections.abc import Callable
 
 from truba.clock import Clock
 from truba.cluster.entry import Damaged, Entry, EntryKind, Foreign, decode, encode, without_events
-from truba.cluster.finishing import append
+from truba.cluster.finishing import append, publish
 from truba.cluster.marks import Marks
-from truba.cluster.rule import Broken, Cursor, Valid, Void, judge
+from truba.cluster.rule import Broken, Cursor, Valid, Void, is_there, judge
 from truba.codec.batch import decode_batch
 from truba.codec.chain import Chain
 from truba.errors import DataDamaged, LogRegression, TrubaError
 from truba.machine.machine import Machine
 from truba.node.checkpoint import Checkpointer
 from truba.ports.log import Log, LogBatch
-from truba.ports.stream import Bounds, Message, Outcome, Stored, Stream, StreamDown, StreamGone
+from truba.ports.stream import Bounds, Message, Stored, Stream, StreamDown, StreamGone
 from truba.types import ORIGIN, Position
 
 PATIENCE_S = (2.0, 4.0)
@@ -122,10 +122,7 @@ class Follower:
         self._there_seq = bounds.last
         self.first = self.first or bounds.first
         if self._placed:
-            if bounds.last < self.cursor.stream_seq and await self._probe() <= self.cursor.stream_seq:
-                raise LogRegression(
-                    f"the stream was read through message {self.cursor.stream_seq}, and now ends before"
-                )
+            await self._look_back(bounds)
             if bounds.first <= self.cursor.stream_seq + 1:
                 return
         if bounds.last == 0:
@@ -139,12 +136,28 @@ class Follower:
             raise _fork(own, first.position)
         self.cursor, self._placed = first, True
 
+    async def _look_back(self, bounds: Bounds) -> None:
+        """Is the stream still the one that was read? What was read of it last has to be there."""
+        cursor = self.cursor
+        if bounds.last < cursor.stream_seq and await self._probe() <= cursor.stream_seq:
+            raise LogRegression(f"the stream was read through message {cursor.stream_seq}, and now ends before")
+        if cursor.entry_seq < bounds.first:
+            return  # trimmed, or nothing was read yet
+        match is_there(self._cluster, cursor, await self._get(cursor.entry_seq)):
+            case None:
+                raise _Unreadable(f"message {cursor.entry_seq} of the stream, an entry, cannot be read any more")
+            case False:
+                raise LogRegression(
+                    f"message {cursor.entry_seq} of the stream led to event {_at(cursor.position)}, and is another one"
+                    " now"
+                )
+
     async def _found(self) -> None:
         """The stream is new: say where the log begins."""
         if self._own.tail != ORIGIN:
             raise LogRegression(f"the stream is new, and this node's log is at {_at(self._own.tail)}")
         base = encode(self._cluster, without_events(EntryKind.BASE, ORIGIN, self._name))
-        await self._publish(base, 0)  # whether it was this one or another node's: a BASE is there afterwards
+        await publish(self._stream, base, 0)  # whether it was this one or another node's: a BASE is there afterwards
 
     async def _first_entry(self, bounds: Bounds) -> Cursor:
         """The place before the first message that is an entry. A trimmed stream begins with a valid one."""
@@ -183,6 +196,7 @@ class Follower:
                     await self._at_end()
                 if self.at_end and (self._named or now_s - self._alive_s > self._patience_s):
                     if await self._is_up():
+                        await self._look_back(await self._bounds())
                         return
                     self._hear()
         finally:
@@ -304,15 +318,10 @@ class Follower:
         """The number of a message that was stored just now."""
         probe = encode(self._cluster, without_events(EntryKind.PROBE, ORIGIN, self._name))
         while True:
-            outcome = await self._publish(probe, None)
+            outcome = await publish(self._stream, probe, None)
             if isinstance(outcome, Stored):
                 return outcome.seq
             await asyncio.sleep(AGAIN_S / 2)
-
-    async def _publish(self, data: bytes, expected: int | None) -> Outcome:
-        outcome: asyncio.Future[Outcome] = self._loop.create_future()
-        self._stream.publish(data, expected, outcome.set_result)
-        return await outcome
 
 
 def _at(position: Position) -> str:

@@ -18,7 +18,7 @@ from functools import partial
 from truba.cluster.asking import asked
 from truba.cluster.entry import Entry, EntryKind, encode, of_batch, without_events
 from truba.cluster.finishing import finished
-from truba.cluster.rule import Broken, Cursor, Valid, Void, judge
+from truba.cluster.rule import Broken, Cursor, Valid, Void, is_there, judge
 from truba.codec.chain import Chain
 from truba.errors import Deposed, LogPoisoned, LogRegression, TrubaError
 from truba.ports.log import Done, Log, LogBatch, Space
@@ -96,7 +96,8 @@ class ReplicatedLog:
         self._next = cursor.stream_seq  # what the stream should end with when the next entry arrives
         self._sent: deque[_Sent] = deque()
         self._copies: deque[_Sent] = deque()  # stored, not yet in the own log
-        self._copying = False
+        self._copying: _Sent | None = None
+        self._at_rest: asyncio.Future[None] | None = None
         self._batches = 0  # under way: sent or being copied
         self._generation = 0  # answers to what was sent before the last doubt are not listened to
         self._settling: asyncio.Task[None] | None = None
@@ -179,6 +180,12 @@ class ReplicatedLog:
         if not self._closed:
             self._closed = True
             self._fail(Deposed("the log was closed while this was under way; outcome unknown"))
+
+    async def rest(self) -> None:
+        """After `close`: until nothing is on its way into the own log any more, and `copied` is where that ends."""
+        if self._copying is not None:
+            self._at_rest = self._loop.create_future()
+            await self._at_rest
 
     # -- leading ---------------------------------------------------------------------------------------------
 
@@ -264,7 +271,8 @@ class ReplicatedLog:
     def _stored(self, stream_seq: int) -> None:
         """The oldest entry under way is in the stream, with that number."""
         sent = self._sent.popleft()
-        sent.cursor = self._sure = Cursor(stream_seq, sent.entry.position, self._writer)
+        entry_seq = self._sure.entry_seq if sent.batch is None else stream_seq
+        sent.cursor = self._sure = Cursor(stream_seq, sent.entry.position, self._writer, entry_seq)
         self._doubts = 0
         self._progress_s = self._loop.time()
         if sent.batch is not None:
@@ -277,27 +285,31 @@ class ReplicatedLog:
                 sent.done(None)
 
     def _copy(self) -> None:
-        if self._copying or not self._copies:
+        if self._copying is not None or not self._copies:
             return
-        batch = self._copies[0].batch
+        self._copying = self._copies[0]
+        batch = self._copying.batch
         assert batch is not None  # only batches are copied
-        self._copying = True
         try:
             self._own.append(batch, self._copied)
         except LogPoisoned as error:
-            self._copying = False
+            self._copying = None
             self._fail(error)
 
     def _copied(self, error: BaseException | None) -> None:
-        self._copying = False
+        sent, self._copying = self._copying, None
+        assert sent is not None
+        if error is None:
+            self.copied = sent.cursor
+        if self._at_rest is not None and not self._at_rest.done():
+            self._at_rest.set_result(None)
         if self._failure is not None:
             return  # whoever waited has been told that nobody knows
         if error is not None:
             self._fail(error if isinstance(error, TrubaError) else LogPoisoned(str(error)))
             return
-        sent = self._copies.popleft()
+        self._copies.popleft()
         self._batches -= 1
-        self.copied = sent.cursor
         if sent.done is not None:
             sent.done(None)
         self._copy()
@@ -346,7 +358,8 @@ class ReplicatedLog:
 
     async def _read_back(self) -> None:
         """Judge what the stream holds behind the last sure entry."""
-        last = (await asked(self._stream.bounds)).last
+        first, last, _ = await asked(self._stream.bounds)
+        await self._look_at_sure(first)
         while self._sure.stream_seq < last:
             seq = self._sure.stream_seq + 1
             message = await self._stream.get(seq)
@@ -366,6 +379,30 @@ class ReplicatedLog:
                     if not self._sent or message.data != self._sent[0].data:
                         raise _deposed(verdict.entry)
                     self._stored(seq)
+
+    async def look_back(self) -> None:
+        """Is the stream still the one that this log was written to? If not, this node ends. StreamDown, StreamGone."""
+        self._usable()
+        try:
+            await self._look_at_sure((await self._stream.bounds()).first)
+        except _Unreadable:
+            pass  # the next entry will not find its place, if it is worse than that
+        except LogRegression as error:
+            self._fail(error)
+
+    async def _look_at_sure(self, first: int) -> None:
+        """The last batch that is known to be stored has to be there, unless the stream was trimmed behind it."""
+        sure = self._sure
+        if sure.entry_seq < first:
+            return
+        there = is_there(self._cluster, sure, await self._stream.get(sure.entry_seq))
+        if there is None:
+            raise _Unreadable(f"message {sure.entry_seq} of the stream, an entry, cannot be read")
+        if not there:
+            raise LogRegression(
+                f"message {sure.entry_seq} of the stream led to event {sure.position.term}-{sure.position.seq}, and is"
+                " another one now"
+            )
 
     # -- failure ---------------------------------------------------------------------------------------------
 

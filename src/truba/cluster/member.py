@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 from truba.clock import Clock
+from truba.cluster.audit import Audit
 from truba.cluster.finishing import append
 from truba.cluster.follower import Behind, Follower
 from truba.cluster.log import ReplicatedLog
@@ -92,7 +93,6 @@ class Member:
         self.name = name
         self.role: Role = "starting"
         self.leader = ""
-        self.trouble = ""
         self.since_ms = clock.now_ms()
         self.follower: Follower | None = None
         self.log: ReplicatedLog | None = None
@@ -114,12 +114,17 @@ class Member:
         self._checkpoint_failed: BaseException | None = None
         self._cursor: Cursor | None = None
         self._marks = Marks()
+        self._troubles: dict[str, str] = {}  # by what they are about
         self._first = 0  # what the stream may begin with, as leaders have said
         self._trimmer: Trimmer | None = None
         self._voids = 0
         self._stopping = asyncio.Event()
         self._resigning: asyncio.Future[str] | None = None
         self._resigned: asyncio.Future[None] | None = None
+
+    @property
+    def trouble(self) -> str:
+        return "; ".join(self._troubles.values())
 
     @property
     def voids(self) -> int:
@@ -140,17 +145,23 @@ class Member:
         return known.first if known is not None else self._first
 
     async def checkpoint(self) -> None:
-        """Have the state as it is in the store. Unavailable: there is no state just now."""
-        if self.node is not None:
-            await self.node.checkpoint()
-            return
+        """Have the state as it is in the store. Unavailable: there is no state just now, or it cannot be written."""
         machine, checkpointer = self.machine, self._checkpointer
         if machine is None or checkpointer is None:
             raise Unavailable(f"{self.name} has no state just now; ask another node")
-        while checkpointer.running or machine.seq != self.storage.log.tail.seq:
-            await checkpointer.wait()
-            await asyncio.sleep(0)
-        await checkpointer.now()
+        self._check_written(checkpointer)
+        if self.node is not None:
+            await self.node.checkpoint()
+        else:
+            while checkpointer.running or machine.seq != self.storage.log.tail.seq:
+                await checkpointer.wait()
+                await asyncio.sleep(0)
+            await checkpointer.now()
+        self._check_written(checkpointer)
+
+    def _check_written(self, checkpointer: Checkpointer) -> None:
+        if checkpointer.failure is not None:
+            raise Unavailable(f"{self.name} cannot write a checkpoint ({checkpointer.failure}); ask another node")
 
     def stop(self) -> None:
         """End `run` cleanly."""
@@ -247,7 +258,7 @@ class Member:
         self._doors.follow(leader)
 
     async def _replace(self, behind: Behind) -> None:
-        self.trouble = f"{behind}; taking a checkpoint from a peer"
+        self._troubles["behind"] = f"{behind}; taking a checkpoint from a peer"
         self._tell("behind the stream", why=str(behind), next="a checkpoint is taken from a peer")
         await self._close_checkpointer()
         self.machine = self._cursor = None
@@ -255,12 +266,12 @@ class Member:
             try:
                 await self.storage.replace()
             except TrubaError as error:
-                self.trouble = f"{behind}; no peer has given a checkpoint yet: {error}"
+                self._troubles["behind"] = f"{behind}; no peer has given a checkpoint yet: {error}"
                 self._tell("no checkpoint yet", error=str(error))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), 2.0)
             else:
-                self.trouble = ""
+                del self._troubles["behind"]
                 self._tell("checkpoint taken from a peer", seq=self.storage.log.tail.seq)
                 return
 
@@ -285,9 +296,14 @@ class Member:
                 await self._lead(log, machine)
         finally:
             log.close()
+            await log.rest()
             self._cursor = log.copied
             self._voids += log.voids
             self.log = None
+        if self.machine is not None and self.machine.seq != self.storage.log.tail.seq:
+            # The OPEN was stored, and another's behind it, before this node came to lead by it.
+            await self._close_checkpointer()
+            self.machine = None
 
     async def _lead(self, log: ReplicatedLog, machine: Machine) -> None:
         assert self._checkpointer is not None
@@ -299,6 +315,7 @@ class Member:
             self.stream, log, self._marks, self._tails, self._keep_bytes, self._purged, loop, self._first
         )
         stopping = loop.create_task(self._stopping.wait())
+        chores: list[asyncio.Task[None]] = []
         self.leader = self.name
         self._become("leader")
         self._tell("leading", term=machine.term, seq=machine.seq)
@@ -306,7 +323,7 @@ class Member:
             with suppress(TrubaError):  # deposed already: `failed` tells
                 await node.start(open_term=False)
                 await self._doors.lead(node)
-            trimmer.start()
+            chores = [loop.create_task(trimmer.run()), loop.create_task(Audit(self.stream, self._unreadable).run())]
             ends: list[asyncio.Future[Any]] = [node.failed, stopping, self._resigning]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not node.failed.done():
@@ -315,7 +332,8 @@ class Member:
                     await node.dispatcher.finish(self._stop_timeout_s)
         finally:
             stopping.cancel()
-            await trimmer.stop()
+            await _ended(chores)
+            self._troubles.pop("audit", None)  # the next leader finds out for itself
             self._first = trimmer.first
             self._trimmer = None
             self.leader = ""
@@ -347,11 +365,23 @@ class Member:
         self.machine = None
 
     def _purged(self, first: int, trimmed: int) -> None:
-        self.trouble = (
+        self._troubles["purge"] = (
             f"the stream begins with message {first}, and was trimmed to {trimmed} only: somebody purged it. Nothing is"
             " lost while the nodes have their copies; truba cluster reseed makes the stream whole"
         )
         self._tell("the stream was purged by somebody else", first=first, trimmed=trimmed)
+
+    def _unreadable(self, seqs: list[int]) -> None:
+        if not seqs:
+            self._troubles.pop("audit", None)
+            self._tell("the stream can be read again")
+            return
+        self._troubles["audit"] = (
+            f"{len(seqs)} of the stream's messages, from {seqs[0]} on, cannot be read: the server that leads the stream"
+            " has a damaged copy. Nothing is lost while the nodes have theirs. Stop that server, remove its copy and"
+            " start it: it takes that of the others; if all are damaged, truba cluster reseed makes the stream whole"
+        )
+        self._tell("the stream cannot be read", messages=len(seqs), first=seqs[0])
 
     # -- the rest ----------------------------------------------------------------------------------------------
 
@@ -382,3 +412,14 @@ class Member:
         checkpointer, self._checkpointer = self._checkpointer, None
         if checkpointer is not None:
             await checkpointer.close()
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """End them; what one of them has died of is raised."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()

@@ -29,11 +29,15 @@ from truba.types import ORIGIN, Position
 
 
 class Cursor(NamedTuple):
-    """How far a reader has come: message `stream_seq` was judged, the log is at `position`, `writer` leads."""
+    """How far a reader has come: message `stream_seq` was judged, the log is at `position`, `writer` leads.
+
+    `entry_seq`: the message of the last valid entry with events, the one that led to that position; 0: none was read.
+    """
 
     stream_seq: int = 0
     position: Position = ORIGIN
     writer: str = ""
+    entry_seq: int = 0
 
 
 class Valid(NamedTuple):
@@ -71,6 +75,25 @@ def judge(cluster: Chain, cursor: Cursor, message: Message) -> Verdict:
             assert_never(entry)
 
 
+def is_there(cluster: Chain, cursor: Cursor, message: Message | None) -> bool | None:
+    """Is `message`, read again with the number `entry_seq`, what led a reader to `cursor`? None: it cannot be told now.
+
+    False: the stream went back. What it lost was acknowledged, perhaps; something else has got the number since, as
+    nodes that notice must publish a PROBE to be sure, and foreign messages may come; whoever does not look goes on
+    behind it as if nothing were missing.
+    """
+    entry = None if message is None else decode(cluster, message.data)
+    match entry:
+        case None | Damaged():
+            return None
+        case Foreign():
+            return False
+        case Entry():
+            return entry.events > 0 and entry.position == cursor.position
+        case _:
+            assert_never(entry)
+
+
 def _judge_entry(cursor: Cursor, seq: int, entry: Entry) -> Verdict:
     position = cursor.position
     kind = entry.kind
@@ -88,7 +111,7 @@ def _judge_entry(cursor: Cursor, seq: int, entry: Entry) -> Verdict:
         case _:
             assert_never(kind)
     if valid:
-        return Valid(entry, Cursor(seq, entry.position, entry.writer))
+        return Valid(entry, Cursor(seq, entry.position, entry.writer, seq if entry.events else cursor.entry_seq))
     what = f"{kind.name} of {entry.writer!r} in term {entry.term} after event {entry.before.term}-{entry.before.seq}"
     here = f"the log is at {position.term}-{position.seq} of {cursor.writer!r}"
     if kind is EntryKind.OPEN:

@@ -46,19 +46,8 @@ class Trimmer:
         self._purged = purged
         self._loop = loop
         self.first = first
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._task = self._loop.create_task(self._run(), name="trimmer")
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            if not self._task.cancelled():
-                self._task.result()
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
         while True:
             with suppress(TrubaError):  # the log itself will notice, and knows what to do
                 await self._look()
@@ -66,6 +55,7 @@ class Trimmer:
 
     async def _look(self) -> None:
         self._marks.add(self._log.copied, self._loop.time())
+        await self._log.look_back()
         bounds = await self._stream.bounds()
         if bounds.first > self.first:
             self._purged(bounds.first, self.first)

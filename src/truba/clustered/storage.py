@@ -94,6 +94,8 @@ class NodeStorage:
                 exported = await peer.fetch(arrival.store)
             if exported.cluster != self._log_id:
                 raise DataDamaged(f"{name} gives a checkpoint of another cluster, {exported.cluster.hex()}")
+            if exported.position.seq <= self.log.tail.seq:
+                raise Unavailable(f"{name} gives a checkpoint of event {exported.position.seq} only")
             self.close()
             try:
                 await asyncio.to_thread(

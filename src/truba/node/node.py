@@ -138,15 +138,20 @@ class Node:
         try:
             await self.retire()
             if not self.failed.done() and self.log.space == "plenty":  # else the next start replays a little more
-                await self.checkpoint()
+                with suppress(UnknownOutcome):  # as above
+                    await self.checkpoint()
         finally:
             await self.checkpointer.close()
 
     async def checkpoint(self) -> None:
         """Take a checkpoint of the state as it is, once all of it is durable. UnknownOutcome when the log failed."""
-        while self.checkpointer.running or self.sequencer.latest is not None:
+        while True:
             await self.checkpointer.wait()
-            await self.sequencer.flush()
+            await (
+                self.sequencer.flush()
+            )  # it tells, too, that the log has failed: then the state is not that of the log
+            if not self.checkpointer.running and self.sequencer.latest is None:
+                break
         # No turn of the loop between here and the freeze: the state is exactly that of the log's tail.
         await self.checkpointer.now()
 
@@ -410,6 +415,7 @@ class Node:
         head = self.machine.owned[number]
         hold = Hold(head.id, head.kind, head.epoch, owner)
         owner.take_up(hold)
+        owner.unpushed_bytes += head.bytes
         self._leases.begin(hold, self._limit_ms(hold), self._steady_ms())
         self._alarm.at(hold.touched_ms + self._limit_ms(hold))
         return hold
