@@ -16,7 +16,7 @@ JOBS := 2
 TIME := 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help test torture demo cluster-demo bench lint format lock clean
+.PHONY: help test torture mutants demo cluster-demo bench race race-setup lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(STAMP) ## run all tests, JOBS=2 files at a time
 torture: $(STAMP) ## everything that tries to break truba, for TIME=10m; ARGS="--list" shows what
 	$(BIN)/python -m tests.long --time $(TIME) $(ARGS)
 
+mutants: $(STAMP) ## bugs on purpose, each of which a test must see; ARGS="--list" shows them
+	$(BIN)/python -m tests.mutants $(ARGS)
+
 demo: $(STAMP) ## see work that killed processes left behind get finished
 	$(BIN)/truba demo $(ARGS)
 
@@ -35,6 +38,18 @@ cluster-demo: $(STAMP) ## the same with three nodes on three nats-servers, whose
 
 bench: $(STAMP) ## measure operations a second, embedded and over TCP
 	$(BIN)/truba bench $(ARGS)
+
+race: $(STAMP) ## the same job on truba, Redis, PostgreSQL, NATS, RabbitMQ, DBOS and Restate (bench/README.md)
+	$(BIN)/python -m bench.race $(ARGS)
+
+# Servers of the system come from its own packages: the race names those that are missing. Install scripts are not run.
+race-setup: ## install under build/race what the race's DBOS and Restate need
+	$(PYTHON) -m venv --clear build/race/venv
+	build/race/venv/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes \
+		-r bench/race/requirements.lock
+	mkdir -p build/race/node
+	cp bench/race/package.json bench/race/package-lock.json build/race/node
+	cd build/race/node && npm ci --ignore-scripts --no-audit --no-fund --no-progress
 
 lint: $(STAMP) ## ruff and mypy --strict
 	$(BIN)/ruff check .

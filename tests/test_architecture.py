@@ -19,6 +19,7 @@ PURE = (
     "truba.types", "truba.errors", "truba.kinds", "truba.machine", "truba.codec", "truba.protocols", "truba.ports",
     "truba.log.frame", "truba.log.recovery", "truba.log.pace", "truba.store.keys", "truba.client.resume",
     "truba.client.requests", "truba.cluster.entry", "truba.cluster.rule", "truba.cluster.words",
+    "truba.torture.checker", "truba.torture.history", "truba.torture.sessions", "truba.torture.story",
 )  # fmt: skip
 """They work on values: nothing that they import can touch a disk, a network, a clock or a die."""
 
@@ -31,11 +32,11 @@ IO_MODULES = {
 ADAPTERS = ("truba.log", "truba.store", "truba.streams", "truba.frontends", "truba.transports")
 ROOTS = (
     "truba.compose", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli",
-    "truba.testing", "truba.bench", "truba.demo",
+    "truba.testing", "truba.bench", "truba.demo", "truba.torture",
 )  # fmt: skip
 """Where adapters are named: the composition roots, and the tools that look into one of them."""
 
-OUTERMOST = ("truba.cli", "truba.demo", "truba.bench", "truba.service", "truba.clustered")
+OUTERMOST = ("truba.cli", "truba.demo", "truba.bench", "truba.torture", "truba.service", "truba.clustered")
 
 CLOCKS_AND_DICE = re.compile(r"\btime\.(time|time_ns|monotonic|monotonic_ns|perf_counter)\b|\brandom\.\w|\bsecrets\.\w")
 READS_CLOCKS = {
@@ -78,6 +79,13 @@ def test_the_core_is_pure(module: str) -> None:
     assert not {name for name in used if name in MODULES and not inside(name, (*PURE, "truba", "truba.session"))}
 
 
+def test_the_checker_of_torture_shares_nothing_with_what_it_checks() -> None:
+    assert not {name for name in imports(MODULES["truba.torture.checker"]) if inside(name, ("truba",))}
+    others = ("truba.torture.checker", "truba.torture.history", "truba.torture.sessions")
+    for module in ("truba.torture.history", "truba.torture.sessions", "truba.torture.story"):
+        assert not {name for name in imports(MODULES[module]) if inside(name, ("truba",)) and not inside(name, others)}
+
+
 @pytest.mark.parametrize("module", [name for name in MODULES if inside(name, ADAPTERS)])
 def test_adapters_do_not_know_each_other(module: str) -> None:
     mine = next(room for room in ADAPTERS if inside(module, (room,)))
@@ -107,7 +115,7 @@ def test_clocks_and_dice_are_read_in_few_places() -> None:
     reading = {
         module
         for module, path in MODULES.items()
-        if not inside(module, ("truba.cli", "truba.demo", "truba.bench", "truba.testing"))
+        if not inside(module, ("truba.cli", "truba.demo", "truba.bench", "truba.testing", "truba.torture"))
         and CLOCKS_AND_DICE.search("\n".join(line.split("#")[0] for line in path.read_text().splitlines()))
     }
     assert reading == READS_CLOCKS

@@ -332,11 +332,17 @@ def test_a_checkpoint_that_leads_elsewhere_changes_nothing(
     assert what_is_there(data) == "old"
 
 
-def test_a_decision_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+def test_a_decision_that_is_not_what_was_written_is_damage(tmp_path: Path) -> None:
     (tmp_path / "incoming").mkdir()
-    (tmp_path / "incoming" / "READY").write_bytes(b"{}")
-    with pytest.raises(DataDamaged, match="READY is not what was written"):
-        settle(tmp_path)
+    whole = Plan("replaced-1", keep=True).encode()
+    assert Plan.decode(whole) == Plan("replaced-1", keep=True)
+    flips = [
+        whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :] for at in range(len(whole)) for bit in range(8)
+    ]
+    for damaged in (b"", b"{}", *(whole[:length] for length in range(len(whole))), *flips):
+        (tmp_path / "incoming" / "READY").write_bytes(damaged)
+        with pytest.raises(DataDamaged, match="READY is not what was written"):
+            settle(tmp_path)
 
 
 PARTS = ("log", "store", "incoming/log", "incoming/store")

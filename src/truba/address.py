@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 7433
 _PORT_MAX = 65_535
+_PORT = re.compile("[0-9]{1,5}").fullmatch
 
 
 class Address(NamedTuple):
@@ -32,7 +34,8 @@ def address(value: object) -> Address:
         bracketed = host.startswith("[") and host.endswith("]")
         if bracketed:
             host = host[1:-1]
-        if colon and host and (bracketed or ":" not in host) and port.isdecimal() and int(port) <= _PORT_MAX:
+        plain = host and "[" not in host and "]" not in host and (bracketed or ":" not in host)
+        if colon and plain and _PORT(port) and int(port) <= _PORT_MAX:
             return Address(host, int(port))
     raise ValueError(f"{value!r} is not an address", wanted)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from truba.errors import ConfigError
+from truba.errors import ConfigError, DataDamaged
 from truba.install import settle
 from truba.kinds import Kind
 from truba.log.file import FileLog
@@ -105,6 +105,7 @@ def build(
     check_kinds(kinds)
     routes = make_routes(kinds, default_transports() if transports is None else transports)
     settle(data)
+    _refuse_half(data)
     log = FileLog.open(data / "log", segment_bytes=segment_bytes, reserve_bytes=reserve_bytes)
     try:
         store = RocksStore.open(data / "store")
@@ -117,3 +118,13 @@ def build(
         log.close()
         raise
     return Parts(node, log, store)
+
+
+def _refuse_half(data: Path) -> None:
+    """DataDamaged: a store without its log. A log is there before its store is, and to begin another one would be to
+    take everything that no checkpoint holds for finished."""
+    if (data / "store" / "CURRENT").exists() and not any((data / "log").glob("segment-*.log")):
+        raise DataDamaged(
+            f"{data} holds a store, but no log: restore the directory from a copy; or, to begin with an empty pipe,"
+            " move the store's directory aside too"
+        )

@@ -18,7 +18,8 @@ from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import rmtree
-from typing import Literal, NamedTuple, assert_never
+from typing import Annotated, Literal, NamedTuple, assert_never
+from zlib import crc32
 
 import msgspec
 
@@ -38,10 +39,25 @@ Settled = Literal["nothing", "dropped", "installed"]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What READY holds, as JSON: where the node's former log and store go, and whether they stay there."""
+    """What READY holds: where the node's former log and store go, and whether they stay there.
 
-    aside: str
+    READY: this as JSON in one line, and in a second one the CRC-32 of the first, in hex.
+    """
+
+    aside: Annotated[str, msgspec.Meta(pattern=r"\Areplaced-[0-9]+\Z")]  # what it names is moved, and removed
     keep: bool
+
+    def encode(self) -> bytes:
+        line = msgspec.json.encode(self) + b"\n"
+        return line + b"%08x\n" % crc32(line)
+
+    @classmethod
+    def decode(cls, text: bytes) -> Plan:
+        """ValueError when that is not what was written."""
+        line, newline, crc = text.partition(b"\n")
+        if crc != b"%08x\n" % crc32(line + newline):
+            raise ValueError("the checksum does not hold")
+        return msgspec.json.decode(line, type=cls)
 
 
 class Move(NamedTuple):
@@ -152,8 +168,8 @@ def _settle(data: Path) -> Settled:
         _act(data, Remove(INCOMING))
         return told
     try:
-        plan = msgspec.json.decode(text, type=Plan)
-    except msgspec.MsgspecError as error:
+        plan = Plan.decode(text)
+    except (ValueError, msgspec.MsgspecError) as error:
         raise DataDamaged(f"{data / INCOMING / 'READY'} is not what was written: {text[:100]!r}") from error
     # A rename that was seen may not be durable yet: its process died before it had synced the directories.
     _sync(data / INCOMING, data)
@@ -204,7 +220,7 @@ def _free_name(data: Path) -> str:
 def _write_ready(place: Path, plan: Plan) -> None:
     young = place / "READY.tmp"
     with young.open("wb") as file:
-        file.write(msgspec.json.encode(plan))
+        file.write(plan.encode())
         file.flush()
         os.fsync(file.fileno())
     os.rename(young, place / "READY")  # noqa: PTH104

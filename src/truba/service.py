@@ -14,6 +14,7 @@ from truba import __version__
 from truba.auth import SharedPassword
 from truba.compose import Parts, build, default_transports
 from truba.config import Config, read_secret
+from truba.errors import UnknownOutcome
 from truba.frontends.listening import Listen, Listening, bind
 from truba.frontends.resp import RespFrontend
 from truba.node.node import Limits
@@ -63,10 +64,12 @@ async def serve(config: Config) -> int:
                 cut=str(parts.log.cut),
                 kept=str(parts.log.cut_kept),
             )
+        released = True
         try:
-            return await _run(parts, own, settings, stop, config, started)
+            code = await _run(parts, own, settings, stop, config, started)
         finally:
-            parts.release()
+            released = _released(parts)
+        return code if released else EXIT_LOG_FAILED
     finally:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(signum)
@@ -105,6 +108,9 @@ async def _run(
             log.info("stopping", sessions_out=node.dispatcher.out)
             node.drain()
             await node.dispatcher.finish(config.node.stop_timeout)
+    except UnknownOutcome:
+        if not node.failed.done():  # which tells more: the log failed while the node started
+            raise
     finally:
         if listening is not None:
             listening.close()  # first, so that whoever comes now is refused and does not wait
@@ -122,6 +128,21 @@ async def _run(
         return EXIT_LOG_FAILED
     log.info("stopped", term=node.machine.term, seq=node.machine.seq)
     return EXIT_OK
+
+
+def _released(parts: Parts) -> bool:
+    """Give log and store back; what RocksDB met in the background, and told nobody, it tells now at the latest."""
+    try:
+        parts.release()
+    except Exception as error:
+        log.error(
+            "the store has failed",
+            error=str(error),
+            outcome="everything acknowledged is stored: what the store lacks is in the log",
+            next="mend the disk, then start again",
+        )
+        return False
+    return True
 
 
 def _settings(config: Config) -> WireSettings:

@@ -19,7 +19,7 @@ from tests.client.model import TinyPipe
 from truba.client import calls as module
 from truba.client.calls import Calls, Held, RemoteHold
 from truba.client.requests import encode
-from truba.errors import Fenced, OperationError, Unavailable
+from truba.errors import Fenced, OperationError, Unavailable, UnknownOutcome
 
 
 class Clock:
@@ -259,6 +259,50 @@ async def test_a_call_that_ran_out_of_time_is_still_counted_when_the_pipe_is_bac
     await world.settle()
     assert world.told[-1].verdict() == "happened"
     assert world.holds[0].acknowledged == world.pipe.jobs[0].operations == 2
+
+
+async def test_only_what_changes_nothing_is_sent_twice(clock: Clock) -> None:
+    world = World(TinyPipe(), clock)
+    read = world.calls.submit(None, "read", encode(b"PING"))
+    other = world.calls.submit(None, "other", encode(b"REMOVE", b"1-1"))
+    await asyncio.sleep(0)
+    assert list(world.to_pipe) == [[b"PING"], [b"REMOVE", b"1-1"]]
+    world.lose()
+    world.to_pipe.clear()
+    world.connect()
+    assert list(world.to_pipe) == [[b"PING"]]
+    assert isinstance(other.exception(), UnknownOutcome)
+    assert not read.done()
+    await world.settle()
+    assert read.result()
+
+
+async def test_a_touch_is_no_write(clock: Clock) -> None:
+    """The pipe does not count it: counted here, the next lost write would be taken for one that was applied."""
+    world = await opened(clock, grace_s=1000.0)
+    world.operate(0, b"TOUCH")
+    await world.settle()
+    assert world.holds[0].acknowledged == world.pipe.jobs[0].operations == 0
+    world.operate(0, b"APPEND")
+    await asyncio.sleep(0)
+    world.lose()
+    world.to_pipe.clear()
+    await world.settle()
+    assert world.told[-1].verdict() == "happened"
+    assert world.told[-1].mark in world.pipe.jobs[0].log
+
+
+async def test_time_away_is_counted_from_when_the_last_answered_request_was_sent(clock: Clock) -> None:
+    """The answer may have been under way for long, and the pipe counts from when it saw the request."""
+    world = await opened(clock, grace_s=1000.0)
+    world.operate(0, b"APPEND")
+    await asyncio.sleep(0)
+    sent_s = clock.now_s
+    world.deliver(1)
+    clock.now_s += 7.0
+    await world.settle()
+    assert world.told[-1].verdict() == "happened"
+    assert world.holds[0].seen_s == sent_s
 
 
 async def test_calls_behind_one_whose_session_is_lost_are_not_sent(clock: Clock) -> None:

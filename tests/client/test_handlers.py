@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -163,7 +164,7 @@ async def test_lost_and_a_broken_connection_cancel_and_fence() -> None:
 
 @pytest.mark.parametrize(
     "said",
-    [b"GET / HTTP/1.1\r\n\r\n", b"*1000000000\r\n", hello(b"wrong"), b">4\r\n$5\r\nhello\r\n$999999999\r\n",
+    [b"GET / HTTP/1.1\r\n\r\n", b"*1000000000\r\n", hello(b"wrong"), hello(b""), b">4\r\n$5\r\nhello\r\n$999999999\r\n",
      hello(b"right") + b"+OK\r\n" * 9,
      hello(b"right") + b">1\r\n$6\r\nrepeat\r\n"],
 )  # fmt: skip
@@ -177,6 +178,50 @@ async def test_what_is_no_pipe_is_hung_up(said: bytes) -> None:
             pass
         await pipe.hang_up()
         assert len(troubles) >= 1
+
+
+def repeat(seq: int, *records: bytes | int, epoch: bytes = b":1") -> bytes:
+    """A push by hand, for what no pipe would send."""
+    words = [b":%d" % one if isinstance(one, int) else b"$%d\r\n%b" % (len(one), one) for one in records]
+    return b">%d\r\n$6\r\nrepeat\r\n$3\r\n1-%d\r\n%b\r\n:7\r\n:1\r\n:9\r\n$4\r\nlost\r\n%b" % (
+        7 + len(words), seq, epoch, b"".join(word + b"\r\n" for word in words))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"*1000000000\r\n", b">1000000000\r\n", b"%500000000\r\n", b"$1000000000\r\n", b"*65536\r\n" * 1_000,
+        b"+" + b"x" * 9_999, repeat(3)[:-1] + b"\n" + repeat(3), repeat(3, 5), repeat(3, epoch=b"*0"),
+        b"".join(repeat(seq) for seq in range(2, 9)), b">0\r\n", b"+OK\r\n" * 9,
+    ],
+)  # fmt: skip
+async def test_a_pipe_that_is_trusted_is_not_believed(said: bytes) -> None:
+    """Without a secret anybody may say hello. Lengths, values and sessions beyond the credit end the connection at
+    once, and cost next to nothing."""
+
+    async def hold(held: truba.RepeatData) -> None:
+        await asyncio.Event().wait()
+
+    async with truba.serve_handlers({7: hold}, "127.0.0.1:0", credit=3) as server:
+        troubles: list[str] = []
+        server.on_trouble = lambda what, error: troubles.append(what)
+        pipe = await PlayedPipe.dial(server)
+        await pipe.expect(b"KINDS", b"7", b"CREDIT", b"3")
+        tracemalloc.start()
+        try:
+            pipe.writer.write(said)
+            while await pipe.heard() is not None:
+                pass
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        await pipe.hang_up()
+        assert "what was said is not the protocol of a pipe" in troubles[0]
+        assert peak_bytes < 2 << 20
+        await until(lambda: not server.tasks)
+        other = await PlayedPipe.dial(server)  # and the service goes on
+        await other.expect(b"KINDS", b"7", b"CREDIT", b"3")
+        await other.hang_up()
 
 
 async def test_hello_byte_by_byte() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tracemalloc
 
 import pytest
 
@@ -201,3 +202,17 @@ async def test_work_goes_on_through_changes_of_the_leader(redial_at_once: None) 
             assert leader.node is not None
             for session_id, records in done:
                 assert list(leader.node.machine.records(session_id.seq)) == records
+
+
+@pytest.mark.parametrize("answer", [b"*1000000000\r\n", b"%500000000\r\n", b"$1000000000\r\n", b"+OK\r\n" * 100])
+async def test_what_answers_is_not_believed(answer: bytes) -> None:
+    """Lists of a length that nobody could send, answers to what was never asked: no pipe, and not worth its memory."""
+    async with Scripted(lambda request: answer) as peer:
+        tracemalloc.start()
+        try:
+            with pytest.raises(truba.Unavailable):
+                await truba.connect(peer.url, connect_timeout_s=0)
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak_bytes < 1 << 20

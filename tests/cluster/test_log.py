@@ -18,7 +18,7 @@ from truba.codec.chain import Chain
 from truba.errors import Deposed, LogPoisoned
 from truba.log.memory import MemoryLog, Shelf
 from truba.ports.log import Log
-from truba.ports.stream import Message, Stored
+from truba.ports.stream import Message, Outcome, Stored
 from truba.streams.memory import MemoryStream, Sea, Way
 from truba.testing.jump import JumpClock
 from truba.testing.log import LogSuite, batch, commit
@@ -123,11 +123,14 @@ def test_done_is_never_called_before_the_own_disk_has_it(jump: Jump) -> None:
         sea = Sea()
         stream = MemoryStream(sea)
         await found(stream, LINKS)
-        own = MemoryLog(Shelf(CLUSTER), held=True)
+        own = MemoryLog(Shelf(CLUSTER), held=True)  # takes one batch at a time
+        defects: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: defects.append(context))
         log = ReplicatedLog(stream, own, LINKS, Cursor(1), "a", window=4)
         first, second = appended(log, 1), appended(log, 2)
         await asyncio.sleep(5)
         assert sea.last == 3
+        assert not defects
         assert not first.done()
         own.release(1)
         await asyncio.sleep(0)
@@ -135,6 +138,27 @@ def test_done_is_never_called_before_the_own_disk_has_it(jump: Jump) -> None:
         assert not second.done()
         own.release(1)
         await asyncio.gather(first, second)
+        log.close()
+
+    jump(main())
+
+
+def test_what_was_stored_elsewhere_than_expected_is_looked_for(jump: Jump) -> None:
+    """An engine that does not keep to the number that it was told: a stranger's message has the expected place."""
+
+    class CarelessStream(MemoryStream):
+        def publish(self, data: bytes, expected: int | None, done: Callable[[Outcome], None]) -> None:
+            super().publish(data, None, done)
+
+    async def main() -> None:
+        sea = Sea()
+        log = await leading(sea, CarelessStream(sea))
+        sea.store(b"who is this", None)
+        await commit(log, batch(log.tail.seq + 1))
+        assert (log.stream_seq, log.voids) == (sea.last, 1)
+        await commit(log, batch(log.tail.seq + 1))
+        assert (log.stream_seq, log.voids) == (sea.last, 1)
+        assert await entries(sea) == [1, 2, 3]
         log.close()
 
     jump(main())

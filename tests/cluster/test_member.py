@@ -357,6 +357,25 @@ def test_g7_a_message_that_is_missing_or_changed_stops_a_node_that_needs_it(
     jump(main())
 
 
+def test_every_node_keeps_its_own_log_short(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, checkpoint_bytes=5_000)
+        cluster.start()
+        leader = await cluster.leader()
+        for n in range(60):
+            assert leader.doors.node is not None
+            await write(leader.doors.node, b"%d" % n * 50)
+            await asyncio.sleep(0.1)
+        await cluster.agree()
+        for seat in cluster.seats.values():
+            applied = seat.disk.store.summary.applied
+            assert 0 < applied.seq == seat.disk.shelf.begin.seq, seat.name
+            assert seat.disk.log.size_bytes < 5_000 + 1_000, seat.name
+        await cluster.close()
+
+    jump(main())
+
+
 def test_a_node_that_missed_nothing_but_beats_needs_no_checkpoint(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         cluster = Cluster(clock, KIND, keep_bytes=100)

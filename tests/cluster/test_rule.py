@@ -28,6 +28,7 @@ THREE = of_batch(LINKS, batch(4, term=1), TWO.position, "a", 1)
 OPEN_B = of_batch(LINKS, batch(3, term=2), ONE.position, "b", 2)
 OPEN_B_EARLY = of_batch(LINKS, batch(2, term=2), OPEN_A.position, "b", 1)
 SAME_TERM = of_batch(LINKS, batch(3, term=1, body=b"another"), ONE.position, "b", 2)
+WRONG_TERM = of_batch(LINKS, batch(3, term=2), ONE.position, "a", 2)._replace(kind=EntryKind.BATCH)
 LATER_TERM = of_batch(LINKS, batch(4, term=2), OPEN_B.position, "b", 2)
 
 HERE = after(ONE, 10)
@@ -70,6 +71,7 @@ CASES: dict[str, tuple[Cursor, Entry, type[Valid | Void | Broken]]] = {
     "a batch whose writer knows more than was read": (after(OPEN_A, 2), TWO, Broken),
     "a beat at a place that was not read": (HERE, without_events(EntryKind.BEAT, TWO.position, "a"), Broken),
     "a batch of a term whose OPEN was not read": (HERE, LATER_TERM, Broken),
+    "a batch of the leader that extends, in a term that it has not opened": (HERE, WRONG_TERM, Broken),
     "a beat of a term whose OPEN was not read": (
         HERE,
         without_events(EntryKind.BEAT, Position(2, 2, bytes(16)), "b"),

@@ -57,6 +57,34 @@ async def test_a_transfer_is_the_same_and_leaves_nothing_behind(tmp_path: Path, 
     assert (tmp_path / "got").stat().st_mode & 0o777 == 0o700
 
 
+async def test_it_is_durable_before_it_has_its_name(
+    tmp_path: Path, host: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file and every directory, and then the name itself: who installs it relies on that."""
+    synced: list[str] = []
+    fsync, rename = os.fsync, os.rename
+    before: set[str] = set()
+
+    def watched(fd: int) -> None:
+        synced.append(os.path.relpath(Path(f"/proc/self/fd/{fd}").readlink(), tmp_path))
+        fsync(fd)
+
+    def named(source: Path, target: Path) -> None:
+        if Path(target).name == "got":
+            before.update(synced)
+            synced.clear()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    monkeypatch.setattr(os, "rename", named)
+    async with opened(host, tmp_path / "scratch") as door:
+        peer = await Peer.connect(door.bound, SECRET)
+        await peer.fetch(tmp_path / "got")
+        await peer.close()
+    assert before >= {"got.part", "got.part/store", *(f"got.part/{name}" for name in FILES)}
+    assert synced == ["."]
+
+
 async def test_one_transfer_at_a_time(tmp_path: Path, host: Played) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from truba.testing import tether
+from truba.processes.tether import tethered
 
 CLONE_NEWNET = 0x40000000
 NOWHERE = "02:00:00:00:00:99"
@@ -120,7 +120,7 @@ class Hosts:
 
     def _hold(self, host: int) -> None:
         hub = Path("/proc/thread-self/ns/net").readlink()
-        command = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), "unshare", "-n", "sleep", "infinity"]
+        command = tethered("unshare", "-n", "sleep", "infinity")
         holder = self._holders[host] = subprocess.Popen(command)
         waited_until_s = time.monotonic() + STARTED_S
         while Path(f"/proc/{holder.pid}/ns/net").readlink() == hub:

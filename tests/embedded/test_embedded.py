@@ -159,7 +159,14 @@ async def test_directory_is_held_by_one_pipe(tmp_path: Path) -> None:
 
 
 async def test_kinds_are_checked_before_anything_is_opened(tmp_path: Path) -> None:
-    for kinds in ([], [kind(), kind()], [truba.Kind(7, "a", "nowhere:x")], [truba.Kind(7, "a", "local:no.such:thing")]):
+    for kinds in (
+        [],
+        [kind(), kind()],
+        [truba.Kind(7, "a", nobody), truba.Kind(7, "b", nobody)],
+        [truba.Kind(7, "a", nobody), truba.Kind(8, "a", nobody)],
+        [truba.Kind(7, "a", "nowhere:x")],
+        [truba.Kind(7, "a", "local:no.such:thing")],
+    ):
         with pytest.raises(truba.ConfigError):
             await truba.open(tmp_path / "data", kinds=kinds)
     assert not (tmp_path / "data").exists()

@@ -109,6 +109,16 @@ class Talk:
         self.send(*words)
         return await self.answer()
 
+    async def said_something(self, within_s: float = 0.05) -> bool:
+        """Whether an answer comes so soon, which is kept."""
+        try:
+            async with asyncio.timeout(within_s):
+                data = await self.reader.read(1 << 16)
+        except TimeoutError:
+            return False
+        self._replies.feed(data)
+        return True
+
     async def ended(self) -> bool:
         """Nothing more is said, and the stream ends."""
         async with asyncio.timeout(20):

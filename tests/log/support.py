@@ -24,15 +24,16 @@ Entries = list[tuple[LogBatch, Position]]
 class FaultyDisk:
     """Counts the calls that change something; `fails(name, number)` gives an errno to make one fail."""
 
-    CALLS = ("open", "pwritev", "fdatasync", "fsync", "rename", "unlink", "mkdir")
+    CALLS: tuple[str, ...] = ("open", "pwritev", "fdatasync", "fsync", "rename", "unlink", "mkdir")
 
     def __init__(self, inner: Disk | None = None) -> None:
         self.inner = inner or OsDisk()
         self.fails: Callable[[str, int], int | None] = lambda name, number: None
         self.calls: list[str] = []
         self.free: int | None = None
-        self.half = False  # a failing write writes half of it first
-        self.short = False  # every write of more than one byte writes half
+        self.half = False  # a failing write writes part of it first
+        self.short = False  # every write of more than one byte writes part
+        self.part = 0.5
         self.slow_s = 0.0  # how much longer each sync takes, by this disk's clock
         self._ahead_s = 0.0
 
@@ -49,7 +50,7 @@ class FaultyDisk:
             if name == "pwritev" and (self.short or (error and self.half)):
                 fd, parts, offset = args
                 whole = b"".join(parts)
-                args = (fd, [whole[: max(1, len(whole) // 2)]], offset)
+                args = (fd, [whole[: max(1, int(len(whole) * self.part))]], offset)
                 if error:
                     call(*args)
             if error:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.log.support import HOME, SECTOR, Entries, bodies, contents, fill, open_log, restore, save, segments, write
 from truba.errors import DataDamaged, DataError
+from truba.log.inspect import repair
 from truba.testing.disk import SimulatedDisk
 from truba.testing.log import batch
 from truba.types import ORIGIN
@@ -88,6 +89,26 @@ def test_a_sector_of_zeros_before_the_last_frame_is_damage(number: int) -> None:
         data[:] = kept
 
 
+@pytest.mark.parametrize(
+    ("sector", "garbage"),
+    [
+        (0, b"\xaa" * 511 + b"\0"),
+        (0, b"\xaa" * 94 + bytes(418)),
+        (2, b"\xaa" * 511 + b"\0"),
+        (2, b"\xaa" * 505 + b"TRUBAE\0"),
+    ],
+)
+def test_garbage_that_ends_in_zeros_does_not_pass_for_unwritten_space(sector: int, garbage: bytes) -> None:
+    """A write that went astray onto the first or the last sector of the last acknowledged frame."""
+    disk = SimulatedDisk()
+    fill(disk, [batch(1, body=b"a"), batch(2, body=b"b" * 1200)])
+    data = next(iter(segments(disk).values()))
+    start = (2 + sector) * SECTOR
+    data[start : start + SECTOR] = garbage
+    with pytest.raises(DataDamaged, match="offset 1024, seq 2"):
+        contents(disk)
+
+
 def test_a_sector_of_zeros_in_the_live_segment_is_torn_only_in_the_last_frame() -> None:
     disk = SimulatedDisk()
     entries = fill(disk, bodies(6, 600), segment_bytes=20 * SECTOR)
@@ -103,6 +124,27 @@ def test_a_sector_of_zeros_in_the_live_segment_is_torn_only_in_the_last_frame() 
             assert save(disk) == {**saved, name: bytes(disk.files[name].now)}, "a refusal changes nothing"
         else:
             assert contents(disk) == entries[:-1]
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_a_file_that_has_become_shorter_is_damage(number: int) -> None:
+    """Wherever it ends, even between two frames: a crash leaves zeros there, and the file as long as it was made."""
+    disk, entries = three_segments()
+    name = f"{HOME}/segment-{number:010d}.log"
+    saved = save(disk)
+    whole = [sum(end <= at for end in frame_ends(saved[name])) - 1 for at in range(SEGMENT + 1)]
+    for cut in {*range(0, SEGMENT, 7), *range(0, SEGMENT, SECTOR), SEGMENT - 1}:
+        disk.files[name].now[:] = saved[name][:cut]
+        with pytest.raises(DataDamaged, match=f"the file has {cut} bytes, and had 4096" if cut >= SECTOR else "header"):
+            contents(disk, segment_bytes=SEGMENT)
+        assert disk.files[name].now == saved[name][:cut], "a refusal changes nothing"
+    for cut in range(SECTOR, SEGMENT, 100):
+        # An operator's repair gives up what is missing, and nothing else.
+        restore(disk, {**saved, name: saved[name][:cut]})
+        repair(HOME, disk)
+        lost = whole[SEGMENT] - whole[cut]
+        assert contents(disk, segment_bytes=SEGMENT) == entries[: len(entries) - lost]
+        assert len(disk.files[name].now) == SEGMENT
 
 
 def test_frames_swapped_repeated_or_dropped() -> None:

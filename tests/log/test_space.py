@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
 from tests.log.support import HOME, SECTOR, FaultyDisk, bodies, contents, open_log, segments, write
 from truba.errors import LogPoisoned
+from truba.log.disk import OsDisk
 from truba.testing.disk import SimulatedDisk
 
 PER_SEGMENT = 7  # frames of one sector
@@ -48,6 +51,20 @@ def test_low_below_the_reserve_of_free_space() -> None:
     disk.free = 1 << 30
     write(log, bodies(PER_SEGMENT, first=9))
     assert log.space == "plenty"
+    log.close()
+
+
+def test_no_segment_is_made_of_the_reserve() -> None:
+    """One byte less than a segment on top of it: what is left is for what ends sessions."""
+    disk = FaultyDisk(SimulatedDisk())
+    log = open_log(HOME, disk=disk, reserve_bytes=1 << 20)
+    assert len(segments(disk.inner)) == 2
+    disk.free = (1 << 20) + 8 * SECTOR - 1
+    write(log, bodies(PER_SEGMENT + 1))
+    assert (log.space, len(segments(disk.inner))) == ("low", 2)
+    disk.free += 1
+    write(log, bodies(PER_SEGMENT, first=PER_SEGMENT + 2))
+    assert (log.space, len(segments(disk.inner))) == ("plenty", 4)
     log.close()
 
 
@@ -95,3 +112,18 @@ def test_a_full_disk_while_opening() -> None:
         open_log(HOME, disk=disk)
     disk.fails = lambda name, number: None
     assert contents(disk) == []
+
+
+def test_a_look_at_the_space_that_a_signal_interrupts_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, answers = os.statvfs, [InterruptedError(errno.EINTR, "interrupted")]
+
+    def statvfs(path: str) -> os.statvfs_result:
+        if answers:
+            raise answers.pop()
+        return ask(path)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    assert OsDisk().free_bytes(str(tmp_path)) > 0
+    assert not answers

@@ -26,4 +26,38 @@ class Suite:
         return lambda n: asyncio.run(case(n))
 
 
-SUITES: tuple[Suite, ...] = ()
+SUITES = (
+    Suite(
+        "simulation",
+        "tests.simulation.case:case",
+        "a pipe in a simulated world: all guarantees, all the time",
+        share=3,
+    ),
+    Suite("storms", "tests.cluster.storm:case", "a cluster in a simulated world: all guarantees", share=3),
+    Suite("disk", "tests.iofaults.seam:seam_case", "every call of the log's disk fails, one after the other"),
+    Suite(
+        "crashes",
+        "tests.crashstates.case:crash_case",
+        "every state that a crash may leave of the log: what was acknowledged, or a loud refusal",
+    ),
+    Suite(
+        "checkpoints", "tests.crashstates.case:store_case", "log and store killed between any two steps, with RocksDB"
+    ),
+    Suite(
+        "rot", "tests.crashstates.case:rot_case", "a data directory with one thing damaged: true, repaired, or refused"
+    ),
+    Suite(
+        "calls",
+        "tests.iofaults.case:case",
+        "system calls of a real pipe fail: nothing acknowledged is lost, nothing hangs",
+        listed=True,
+    ),
+    Suite("clocks", "tests.clocks.case:case", "clocks that jump, freeze and stand still: nothing early, nothing lost"),
+    Suite("hell", "tests.hell.case:case", "handlers in all kinds of trouble beside healthy ones"),
+    Suite(
+        "fuzz",
+        "fuzz.case:case",
+        "whatever comes from outside: refused as documented, or read as every other reader does",
+    ),
+    Suite("kills", "tests.torture.case:case", "real processes killed and frozen, and their histories judged", share=2),
+)

@@ -31,7 +31,7 @@ async def _nobody(repeat: object) -> None: ...
 KINDS = {
     1: Kind(1, "strict", _nobody, max_attempts=2, max_age_s=50, record_bytes_max=6, session_bytes_max=12,
             session_records_max=4, recovery_delay_s=1, jitter_s=3, backoff=Backoff(1, 2, 3)),
-    2: Kind(2, "free", _nobody, max_attempts=0, max_age_s=0),
+    2: Kind(2, "free", _nobody, max_attempts=0, max_age_s=0, backoff=Backoff(1, 2, 3)),
 }  # fmt: skip
 
 records = st.lists(st.binary(max_size=7), max_size=5)
@@ -133,6 +133,7 @@ class Twins:
         assert (key.number if key else None) == expected
         if expected is None:
             return
+        assert self.machine.repeat(expected, self.naive.sessions[expected].due_ms - 1) is None
         event = self.machine.repeat(expected, self.now_ms)
         outcome = self.naive.repeat(expected, self.now_ms)
         assert outcome == ("not due" if event is None else type(event).__name__.lower())
@@ -271,6 +272,10 @@ TestMachineMatchesModel = MachineMatchesModel.TestCase
 TestMachineMatchesModel.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 
 
+ENDS = [Cause.LOST, Cause.LATE, Cause.UNREACHABLE]
+WAITS_MS = [0] * 60 + [500] * 20 + [60_000]  # the longest makes sessions of kind 1 too old
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_g2_g6_a_long_walk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of steps, so that layers pile up and the queues of due sessions read many pages of the store."""
@@ -286,9 +291,9 @@ def test_g2_g6_a_long_walk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         (20, lambda: twins.append(dice.randrange(30), dice.random() < 0.1, some_records())),
         (5, lambda: twins.replace(dice.randrange(30), dice.random() < 0.1, dice.randbytes(3))),
         (8, lambda: twins.delete(dice.randrange(30), dice.random() < 0.1)),
-        (25, lambda: twins.store(dice.randrange(30), False, dice.randrange(4000))),
-        (15, lambda: twins.give_back(dice.randrange(30), False, dice.choice([Cause.LOST, Cause.LATE]), dice.random())),
-        (30, lambda: twins.hand_over(dice.choice([1, 2]), dice.choice([0, 0, 0, 500]))),
+        (25, lambda: twins.store(dice.randrange(30), dice.random() < 0.1, dice.randrange(4000))),
+        (15, lambda: twins.give_back(dice.randrange(30), dice.random() < 0.1, dice.choice(ENDS), dice.random())),
+        (30, lambda: twins.hand_over(dice.choice([1, 2]), dice.choice(WAITS_MS))),
         (2, lambda: twins.resume(dice.randrange(100))),
         (6, lambda: twins.remove(dice.randrange(300))),
         (12, twins.checkpoint),

@@ -1,25 +1,32 @@
-"""Checkpoints: one after the other, and never of what the log does not hold."""
+"""Checkpoints: they follow each other, nobody notices one that is under way, and one that fails loses nothing."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import errno
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 
 import pytest
 
 from tests.node.world import World, nobody
 from truba.errors import UnknownOutcome
 from truba.kinds import Kind
-from truba.node.node import Limits
+from truba.node.node import Limits, Node
+from truba.ports.store import Staged, Summary
+from truba.store.memory import MemoryStore
 from truba.testing.jump import JumpClock
+from truba.types import ORIGIN, Index, Phase
 
 Jump = Callable[[Coroutine[object, object, None]], None]
+KIND = Kind(7, "transfer", nobody)
 
 
 @pytest.mark.timeout(30, method="thread")  # a checkpoint that hangs cannot be cancelled
 async def test_checkpoints_follow_each_other_when_nobody_else_awaits_a_batch() -> None:
     """Connections wait with callbacks, so the checkpoint is the only one that asks for the batch's future."""
-    world = World(Kind(7, "transfer", nobody), limits=Limits(checkpoint_bytes=5_000))
+    world = World(KIND, limits=Limits(checkpoint_bytes=5_000))
     node = await world.start()
     owner = node.attach()
     for _ in range(100):
@@ -31,6 +38,35 @@ async def test_checkpoints_follow_each_other_when_nobody_else_awaits_a_batch() -
     assert world.log.size_bytes < 5_000  # each let the log before it go
     await node.stop()
     assert world.store.summary.applied == world.log.tail
+
+
+def _fails(*_: object) -> None:
+    raise OSError(errno.EIO, "the store's disk failed")
+
+
+@pytest.mark.timeout(30, method="thread")
+async def test_a_checkpoint_that_fails_ends_the_node_with_its_own_error() -> None:
+    """Batches are sealed between the failure and the moment it is heard of: none of them begins another checkpoint."""
+    world = World(Kind(7, "transfer", nobody), limits=Limits(checkpoint_bytes=1_000))
+    node = await world.start()
+    world.store.commit = _fails  # type: ignore[method-assign]
+    owner = node.attach()
+    while not node.failed.done():
+        with suppress(UnknownOutcome):
+            node.new(owner, 7, [b"x" * 600])
+        await asyncio.sleep(0)
+    assert "the store's disk failed" in str(node.failed.result())
+    await node.stop()
+
+
+@pytest.mark.timeout(30, method="thread")
+async def test_a_checkpoint_that_fails_while_the_node_stops_is_told_by_failed() -> None:
+    world = World(Kind(7, "transfer", nobody), limits=Limits(checkpoint_bytes=1_000))
+    node = await world.start()
+    world.store.commit = _fails  # type: ignore[method-assign]
+    node.new(node.attach(), 7, [b"x" * 2_000])
+    await node.stop()
+    assert "the store's disk failed" in str(node.failed.result())
 
 
 def test_g6_a_state_that_is_ahead_of_a_failed_log_is_never_written(jump: Jump, clock: JumpClock) -> None:
@@ -47,3 +83,108 @@ def test_g6_a_state_that_is_ahead_of_a_failed_log_is_never_written(jump: Jump, c
         await node.checkpointer.close()
 
     jump(main())
+
+
+class SlowStore(MemoryStore):
+    """A commit takes until the test lets it go on, and then may fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+        self.failure: OSError | None = None
+
+    def commit(self, staged: Staged, summary: Summary) -> None:
+        self.begun.set()
+        assert self.go_on.wait(60)
+        if self.failure is not None:
+            raise self.failure
+        super().commit(staged, summary)
+
+
+@pytest.fixture
+async def slow() -> AsyncIterator[tuple[World, SlowStore]]:
+    world = World(KIND)
+    world.store = store = SlowStore()
+    yield world, store
+    store.failure = None
+    store.go_on.set()  # whatever happened, its thread ends
+    await world.node.stop()
+
+
+async def twenty_sessions(node: Node) -> list[int]:
+    owner = node.attach()
+    held = [node.new(owner, 7, [b"%d" % number]) for number in range(20)]
+    for hold in held[::2]:
+        node.store(hold, 10**6)
+    await node.sequencer.flush()
+    return [hold.number for hold in held]
+
+
+async def test_nobody_notices_one_that_is_under_way(slow: tuple[World, SlowStore]) -> None:
+    """The store is as it was, the log is whole, every session is there and may be changed; a kill loses nothing."""
+    world, store = slow
+    node = await world.start()
+    numbers = await twenty_sessions(node)
+    checkpoint = asyncio.create_task(node.checkpoint())
+    assert await asyncio.to_thread(store.begun.wait, 60)
+    through = world.log.tail
+    assert store.summary.applied == ORIGIN
+    assert world.shelf.begin == ORIGIN, "the log was trimmed before the store had it"
+    assert [node.machine.records(number) for number in numbers] == [[b"%d" % at] for at in range(20)]
+    node.remove(node.look_up(Index(1, numbers[0])).id)
+    node.new(node.attach(), 7, [b"late"])
+    await node.sequencer.flush()
+    store.go_on.set()
+    await checkpoint
+    assert store.summary.applied == through == world.shelf.begin
+    assert store.summary.counts == {(7, Phase.ACTIVE): 10, (7, Phase.STORED): 10}, "not of the state that was written"
+    assert node.machine.counts == {(7, Phase.ACTIVE): 11, (7, Phase.STORED): 9}
+    found = {number: node.machine.records(number) for number in numbers[1:]}
+    assert found == {number: [b"%d" % at] for at, number in enumerate(numbers) if at}
+    node = await world.crash()
+    assert sum(node.machine.counts.values()) == 20
+    assert {number: node.machine.records(number) for number in numbers[1:]} == found
+
+
+async def test_one_that_fails_stops_the_node_and_loses_nothing(slow: tuple[World, SlowStore]) -> None:
+    world, store = slow
+    node = await world.start()
+    numbers = await twenty_sessions(node)
+    store.failure = OSError(28, "No space left on device")
+    store.go_on.set()
+    await node.checkpoint()
+    await asyncio.sleep(0)
+    assert node.failed.done()
+    assert node.failed.result() is store.failure
+    assert store.summary.applied == world.shelf.begin == ORIGIN
+    again = World(KIND)
+    again.shelf = world.shelf
+    restarted = await again.start()
+    assert [restarted.machine.records(number) for number in numbers] == [[b"%d" % at] for at in range(20)]
+    await restarted.stop()
+
+
+async def test_the_store_never_knows_more_than_the_log() -> None:
+    """A checkpoint begins at the end of a batch that is still being written: it waits, and is of exactly that place."""
+    world = World(KIND, limits=Limits(checkpoint_bytes=2_000))
+    node = await world.start()
+    world.log.held = True
+    owner = node.attach()
+    node.new(owner, 7, [b"x" * 3_000])
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert node.checkpointer.running
+    assert world.store.summary.applied == ORIGIN
+    node.new(owner, 7, [b"of the next batch"])
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert world.store.summary.applied == ORIGIN
+    world.log.release(1)
+    await node.checkpointer.wait()
+    assert world.store.summary.applied == world.log.position_at(2)
+    assert world.store.summary.counts == {(7, Phase.ACTIVE): 1}
+    assert [head.number for head in world.store.scan(0)] == [2]
+    world.log.held = False
+    world.log.release()
+    await node.stop()

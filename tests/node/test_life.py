@@ -9,6 +9,7 @@ import pytest
 from tests.node.world import World, nobody
 from truba.errors import BadRequest, Busy, Closed, ConfigError, Fenced, NoSession, Unavailable
 from truba.kinds import Backoff, Kind
+from truba.node.session import LocalSession
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
 
@@ -447,6 +448,7 @@ def test_full_disk_refuses_growth_but_takes_endings(jump: Jump, clock: JumpClock
         owner = node.attach()
         holds = [node.new(owner, 7, [b"a"]) for _ in range(3)]
         world.log.space = "low"
+        seq = node.machine.seq
         for grow in (
             lambda: node.new(owner, 7, []),
             lambda: node.append(holds[0], [b"b"]),
@@ -454,11 +456,28 @@ def test_full_disk_refuses_growth_but_takes_endings(jump: Jump, clock: JumpClock
         ):
             with pytest.raises(Unavailable, match="nothing was stored"):
                 grow()
+            assert (node.machine.seq, node.machine.records(holds[0].number)) == (seq, [b"a"])
         node.delete(holds[0])
         node.store(holds[1], 10**6)
         node.fail(holds[2], "no room")
         world.log.space = "plenty"
         node.new(owner, 7, [])
+
+    jump(main())
+
+
+@pytest.mark.parametrize(("seconds", "delay_ms"), [(0, 0), (1, 1_000), (1.0004, 1_001), (0.0001, 1), (2.5, 2_500)])
+def test_g4_a_fraction_of_a_millisecond_is_waited_for_too(
+    jump: Jump, clock: JumpClock, seconds: float, delay_ms: int
+) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        session = LocalSession(node, node.new(node.attach(), 7, [b"a"]))
+        stored_ms = clock.now_ms()
+        await session.store(seconds)
+        await world.pass_time(3)
+        assert [at_ms - stored_ms for at_ms in world.route(7).given_at_ms] == [delay_ms]
 
     jump(main())
 

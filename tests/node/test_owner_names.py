@@ -8,7 +8,7 @@ import pytest
 
 from tests.node.test_life import TOKEN, kind
 from tests.node.world import World
-from truba.errors import BadRequest, Fenced
+from truba.errors import BadRequest, Fenced, NoPerm
 from truba.node.node import Limits
 from truba.testing.jump import JumpClock
 
@@ -54,5 +54,47 @@ def test_a_grace_over_the_limit_is_refused_not_cut(jump: Jump, clock: JumpClock)
         node = await world.start()
         with pytest.raises(BadRequest, match="GRACE is at most 10 s here"):
             node.name_owner(node.attach(), TOKEN, 10_001)
+
+    jump(main())
+
+
+def test_a_token_of_one_user_is_of_no_use_to_another(jump: Jump, clock: JumpClock) -> None:
+    """Here and while its owner is away; the owner itself comes back as before."""
+
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner, thief, nobody, again = (node.attach() for _ in range(4))
+        owner.user, thief.user, again.user = "anna", "boris", "anna"
+        node.name_owner(owner, TOKEN, 10_000)
+        hold = node.new(owner, 7, [b"a"], 1)
+        for away in (False, True):
+            if away:
+                node.detach(owner)
+            for other in (thief, nobody):
+                with pytest.raises(NoPerm, match="belongs to another user"):
+                    node.name_owner(other, TOKEN, 10_000)
+                assert not other.digest
+        assert [entry[0] for entry in node.name_owner(again, TOKEN, 10_000)] == [hold.id]
+
+    jump(main())
+
+
+def test_a_connection_has_one_name_for_its_life(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        node.name_owner(owner, TOKEN, 10_000)
+        for holds in (False, True):
+            if holds:
+                node.new(owner, 7, [b"a"], 1)
+            with pytest.raises(BadRequest, match="has named another owner already"):
+                node.name_owner(owner, TOKEN[::-1], 10_000)
+        assert len(node.name_owner(owner, TOKEN, 10_000)) == 1  # its own again
+        nameless = node.attach()
+        node.new(nameless, 7, [b"a"])
+        with pytest.raises(BadRequest, match="OWNER comes before the first NEW"):
+            node.name_owner(nameless, TOKEN[::-1], 10_000)
 
     jump(main())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
 
 from tests.node.test_life import TOKEN, kind
 from tests.node.world import World
-from truba.errors import BadRequest, DataDamaged, Fenced
+from truba.errors import BadRequest, DataDamaged, DataUnwritable, Fenced
 from truba.node.session import LocalSession
+from truba.ports.store import Head
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
 
@@ -58,6 +59,38 @@ def test_graces_end_each_at_its_own_time(jump: Jump, clock: JumpClock) -> None:
     jump(main())
 
 
+def test_a_short_grace_ends_in_time_too(jump: Jump, clock: JumpClock) -> None:
+    """Not only when somebody looks at the clocks the next time."""
+
+    async def main() -> None:
+        world = World(kind(recovery_delay_s=0, jitter_s=0), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        node.name_owner(owner, b"sixteen bytes or more", 250)
+        node.new(owner, 7, [b"a"])
+        await world.durable()
+        left_ms = clock.now_ms()
+        node.detach(owner)
+        await world.pass_time(0.9)
+        assert [at_ms - left_ms for at_ms in world.route(7).given_at_ms] == [250]
+
+    jump(main())
+
+
+def test_a_hung_session_is_noticed_beside_a_busy_one(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(idle_timeout_s=10), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        busy, hung = node.new(owner, 7, [b"busy"]), node.new(owner, 7, [b"hung"])
+        for _ in range(11):
+            node.touch(busy)
+            await world.pass_time(1)
+        assert (busy.ended, hung.ended) == ("", "taken")
+
+    jump(main())
+
+
 def test_damage_found_on_the_way_to_a_handler_stops_the_node(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         world = World(kind(), clock=clock)
@@ -73,6 +106,20 @@ def test_damage_found_on_the_way_to_a_handler_stops_the_node(jump: Jump, clock: 
         assert not world.route(7).given
         with pytest.raises(Exception, match="the log has failed"):
             await bystander.append(b"b")
+
+    jump(main())
+
+
+def test_a_store_that_cannot_be_read_is_a_refusal_to_start(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+
+        def owned() -> Iterator[Head]:
+            raise OSError(5, "Input/output error")
+
+        world.store.owned = owned  # type: ignore[method-assign]
+        with pytest.raises(DataUnwritable, match=r"cannot be recovered: .*Input/output error"):
+            await world.start()
 
     jump(main())
 

@@ -68,8 +68,8 @@ class World:
         self.told: list[tuple[str, dict[str, object]]] = []
 
     async def start(self, kinds: Iterable[Kind] | None = None) -> Node:
-        self.log = MemoryLog(self.shelf)
-        self.routes = {kind.number: PlayedRoute() for kind in kinds or self.kinds}
+        self.log = self.make_log()
+        self.routes = {kind.number: self.make_route() for kind in kinds or self.kinds}
         self.node = Node(
             self.log,
             self.store,
@@ -81,6 +81,12 @@ class World:
         )
         await self.node.start()
         return self.node
+
+    def make_log(self) -> MemoryLog:
+        return MemoryLog(self.shelf)
+
+    def make_route(self) -> PlayedRoute:
+        return PlayedRoute()
 
     async def crash(self) -> Node:
         """kill -9 and start again: what was not durable is gone, nobody was told anything."""

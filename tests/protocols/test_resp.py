@@ -7,10 +7,10 @@ import time
 import tracemalloc
 
 import pytest
+from fuzz.resp import disagreement, stream
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fuzz.resp import disagreement, stream
 from tests.protocols.streams import PARSERS, SPICE, Outcome, Parser, agreed, cut, cuts, encoded, outcome, requests
 from truba.errors import BadRequest, TooBig
 from truba.protocols.resp import FramingLost, Limits, RequestParser
@@ -72,6 +72,8 @@ def test_requests_come_out_of_their_bytes(data: bytes, expected: list[list[bytes
         (b"*3\r\n$1\r\nx\r\n$1\r\ny\r\n$4\r\nPINGxx", "ERR", "is followed by 'xx'"),
         (b"*2\r\n$1\r\nx\r\n$0\r\nab\r\n", "ERR", "a bulk string of 0 bytes is followed by 'ab'"),
         (b"*1\r\n$4\r\nPING\n\r", "ERR", "is followed by '\\n\\r'"),
+        (b"*1\r\n$4\r\nPING\n\n", "ERR", "is followed by '\\n\\n'"),
+        (b"*1\r\n$4\r\nPING \n", "ERR", "is followed by ' \\n'"),
         (b"*1\r\n$3\r\nPING\r\n", "ERR", "a bulk string of 3 bytes is followed by 'G\\r'"),
         (b"*1\r\n$3\r\nab\r\n\r\n", "ERR", "a bulk string of 3 bytes is followed by '\\n\\r'"),
         (b"*1\r\n*1\r\n$4\r\nPING\r\n", "ERR", "an argument begins with '$', not '*'"),
@@ -188,6 +190,17 @@ def test_both_parsers_agree_on_one_wrong_byte(sent: list[list[bytes]], at: int, 
     data = bytearray(b"".join(map(encoded, sent)))
     data[at % len(data)] = byte
     assert agreed(cut(bytes(data), places)) == agreed([bytes(data)])
+
+
+@pytest.mark.parametrize("sent", [[b"PING"], [b"DELETE", b"1-1"], [b"APPEND", b"1-1", b"x"], [b"A", b"b", b"c", b"d"]])
+def test_both_parsers_agree_on_every_wrong_byte_of_a_request_by_itself(sent: list[bytes]) -> None:
+    """A chunk that is one request goes a way of its own."""
+    data = encoded(sent)
+    assert agreed([data]) == Outcome([sent], None)
+    for at in range(len(data)):
+        for byte in (*b"$*0123456789\r\nxP", 0, 255):
+            agreed([data[:at] + bytes([byte]) + data[at + 1 :]])
+        agreed([data[:at] + data[at + 1 :]])
 
 
 def test_a_stream_cut_at_every_byte_is_the_same_stream() -> None:

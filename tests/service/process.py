@@ -12,10 +12,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 ROOT = Path(__file__).parents[2]
+SOURCE = Path(str(cast(ModuleSpec, find_spec("truba")).origin)).parents[1]
+"""Where truba comes from: not always this checkout, e.g. a copy of it that has a bug on purpose."""
 PATIENCE_S = 30.0
 """How long anything may take before the test that waits for it fails: far above what it takes on a busy machine."""
 
@@ -24,9 +28,9 @@ NOBODY = "truba://127.0.0.1:1"
 
 
 def environment() -> dict[str, str]:
-    """Ours, without settings of the commands, so that children import this checkout and these tests."""
+    """Ours, without settings of the commands, so that children import the truba that we would, and these tests."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("TRUBA_")}
-    path = (str(ROOT / "src"), str(ROOT), plain.get("PYTHONPATH"))
+    path = (str(SOURCE), str(ROOT), plain.get("PYTHONPATH"))
     return plain | {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONUNBUFFERED": "1"}
 
 

@@ -73,6 +73,15 @@ def test_who_does_not_come_back_within_the_grace_loses_the_session_to_the_handle
         assert code(client.asked([request("APPEND", made, "late")])[0]) == "FENCED"
 
 
+def test_a_grace_over_the_configured_limit_is_refused(pipes: Servers) -> None:
+    server = pipes.start(node='grace_max = "10s"')
+    with Wire.dial(server.address) as client:
+        refused = client.asked([request("OWNER", TOKEN, "GRACE", "10.001")])[0]
+        assert code(refused) == "ERR"
+        assert "GRACE is at most 10 s here" in str(refused)
+        assert client.ask("OWNER", TOKEN, "GRACE", 10) == []
+
+
 @pytest.mark.parametrize("how", ["terminate", "kill"])
 def test_an_owner_comes_back_after_a_restart_of_the_pipe(pipes: Servers, how: str) -> None:
     server = pipes.start()

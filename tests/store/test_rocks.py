@@ -57,6 +57,20 @@ def test_readers_see_the_state_before_until_the_commit_is_durable(tmp_path: Path
     store.close()
 
 
+@pytest.mark.parametrize("what", ["claim", "open_database"])
+def test_a_store_that_cannot_be_read_or_made_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"truba.store.rocks.{what}", fail)
+        with pytest.raises(DataUnwritable, match=r"the store in .* cannot be opened: .*Input/output error"):
+            RocksStore.open(tmp_path)
+    RocksStore.open(tmp_path).close()  # and the directory was given back
+
+
 def test_a_failed_commit_shows_nothing_and_allows_no_other(tmp_path: Path) -> None:
     store = RocksStore.open(tmp_path)
     commit(store, 1, Put(make_head(1), None, None))

@@ -22,6 +22,7 @@ COMMANDS = {
     "cluster": ("truba.cli.cluster:cluster", "Look at a cluster: status; have its leader step down."),
     "bench": ("truba.cli.bench:bench", "Measure operations a second beside what the disk does by itself."),
     "demo": ("truba.cli.demo:demo", "See work that killed processes left behind get finished."),
+    "torture": ("truba.cli.torture:torture", "Kill everything again and again on your disk, check every answer."),
     "log": ("truba.cli.log:log", "Look into a log on disk: dump, verify, repair."),
 }
 """Command -> where it is, and its line in `truba --help`."""

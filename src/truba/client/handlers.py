@@ -21,6 +21,7 @@ from typing import Any, cast
 import hiredis
 
 from truba.address import parse_listen
+from truba.client.answers import NOT_A_PIPE, Answers
 from truba.client.hello import read_hello
 from truba.client.requests import encode, error_of
 from truba.client.resume import Act
@@ -30,9 +31,6 @@ from truba.kinds import AsyncHandler, Handler
 from truba.session import RepeatData
 from truba.sync import as_coroutine
 from truba.types import Cause, Index
-
-INPUT_BYTES_MAX = 256 << 20
-"""Bytes of one push or answer not yet complete: beyond it the peer is no pipe. A session may hold much."""
 
 HELLO_S_MAX = 10.0
 """Who has not said hello by then is hung up."""
@@ -141,8 +139,7 @@ class _PipeLink(asyncio.Protocol):
 
     def __init__(self, server: HandlerServer) -> None:
         self._server = server
-        self._reader = hiredis.Reader()
-        self._unread_bytes = 0
+        self._answers = Answers()
         self._early = bytearray()  # before hello
         self._trusted = False
         self._gone = asyncio.Event()
@@ -173,16 +170,10 @@ class _PipeLink(asyncio.Protocol):
             self._early.clear()
             if not self._hello(hello.secret):
                 return
-        self._unread_bytes += len(data)
-        if self._unread_bytes > INPUT_BYTES_MAX:
-            self._refuse("one message larger than any session")
-            return
-        self._reader.feed(data)
         try:
-            while (message := self._reader.gets()) is not False:
-                self._unread_bytes = 0
+            for message in self._answers.read(data):
                 self._take(message)
-        except (hiredis.ProtocolError, ValueError, LookupError, TypeError, AttributeError, MemoryError) as error:
+        except (*NOT_A_PIPE, LookupError, AttributeError) as error:
             self._refuse(f"what was said is not the protocol of a pipe: {error!r}")
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -242,13 +233,21 @@ class _PipeLink(asyncio.Protocol):
 
     def _repeat(self, message: list[Any]) -> None:
         _, id_text, epoch, kind, attempt, _, cause, *records = message
+        if not (set(map(type, records)) <= {bytes} and {type(epoch), type(kind), type(attempt)} == {int}):
+            raise ValueError("a repeat of values that a pipe does not send")
+        key = (id_text, epoch)
+        if key in self._running:
+            raise ValueError(f"session {id_text!r} is handed over a second time at the same epoch")
+        credit = self._server.settings.credit
+        # Handlers that go on after the end of their session are no fault of the pipe. Counted only when they are many.
+        if len(self._running) >= 2 * credit and sum(not hold.ended for hold, _ in self._running.values()) >= credit:
+            raise ValueError(f"more sessions at once than the {credit} that it has credit for")
         hold = Hold(kind, epoch)
         hold.id = Index.parse(id_text)
         hold.ref = b"%b@%d" % (id_text, epoch)
         session = HandlerSession(hold, self)
         repeat = RepeatData(records, session, kind, attempt, Cause(cause.decode()))
         task = asyncio.get_running_loop().create_task(self._run(repeat, session), name=f"handler {hold.id}")
-        key = (id_text, epoch)
         self._running[key] = (hold, task)
         self._server.tasks.add(task)
         task.add_done_callback(lambda _: self._done(key, task))

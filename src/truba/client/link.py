@@ -9,7 +9,11 @@ from typing import Any, cast
 
 import hiredis
 
+from truba.client.answers import NOT_A_PIPE, Answers
 from truba.client.requests import encode, error_of
+
+EARLY_MAX = 4
+"""Answers that nobody has waited for yet. One question is asked at a time, and a pipe that is full says so unasked."""
 
 
 class Link(asyncio.Protocol):
@@ -19,7 +23,7 @@ class Link(asyncio.Protocol):
     """
 
     def __init__(self) -> None:
-        self._reader = hiredis.Reader()
+        self._answers = Answers()
         self._early: deque[Any] = deque()  # answers that came before anybody waited for them
         self._greeting: asyncio.Future[Any] | None = None
         self._answered: Callable[[Any], bool] | None = None
@@ -31,19 +35,20 @@ class Link(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
-        reader = self._reader
-        reader.feed(data)
         answered = self._answered
         try:
-            while (reply := reader.gets()) is not False:
+            for reply in self._answers.read(data):
                 if answered is None:
                     self._early.append(reply)
                     self._wake()
+                    if len(self._early) > EARLY_MAX:
+                        self.transport.abort()
+                        return
                 elif not answered(reply):
                     self.transport.abort()
                     return
-        except (hiredis.ProtocolError, ValueError, TypeError, MemoryError):
-            self.transport.abort()  # no pipe; what is under way is settled after reconnecting
+        except NOT_A_PIPE:
+            self.transport.abort()  # what is under way is settled after reconnecting
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True

@@ -146,7 +146,12 @@ def decode(cluster: Chain, data: bytes) -> Entry | Damaged | Foreign:
             return Damaged("its body does not match its chain hash")
     elif chain != prev_chain or term != prev_term:
         return Damaged("it carries no events and yet another position")
-    writer = data[_HEAD.size : body_at].decode("utf-8", "replace")
+    try:
+        writer = data[_HEAD.size : body_at].decode()
+    except UnicodeDecodeError:
+        writer = ""
+    if len(writer.encode()) != writer_bytes or writer_bytes > WRITER_BYTES_MAX:
+        return Damaged("its writer's name is none")
     return Entry(EntryKind(kind), term, first_seq, events, sure_seq, before, chain, writer, body)
 
 

@@ -21,5 +21,5 @@ def decode_batch(body: bytes) -> list[Event]:
     """Events of a batch. DataDamaged when the bytes are none: the frame's hash was right, so a writer went wrong."""
     try:
         return _decoder.decode(body)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:  # the latter: it lets through what a text raises
         raise DataDamaged(f"a batch of the log does not decode: {error}") from error

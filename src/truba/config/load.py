@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +26,9 @@ from truba.config.units import size_text
 from truba.errors import ConfigError
 
 FILE_BYTES_MAX = 4 << 20  # a configuration is written by hand; whatever is larger was named by mistake
+DEPTH_MAX = 32  # the reader of TOML stands some hundreds, and whoever prints a value fewer
+# Of dotted keys the reader of TOML keeps every beginning: one of 20,000 parts, in 40 kB, takes 1.6 GB.
+_LONG_KEY = re.compile(rf"""^[ \t]*\[*(?:[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.){{{DEPTH_MAX}}}""", re.MULTILINE)
 
 _QUOTES = 'sizes, times and addresses are written in quotes: "64MiB", "30s", "127.0.0.1:7433"'
 _CLUSTER_SECRET = 'write secret_file = "cluster.secret", a file with the same secret on every node'
@@ -39,10 +42,16 @@ def load(path: Path, *, listen: str | None = None, data: Path | None = None) -> 
     Raises ConfigProblems with all that is wrong. Relative paths in the result are against the file's directory.
     """
     text = _read(path)
+    if _LONG_KEY.search(text):
+        raise ConfigProblems([_too_deep(path)])
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as bad:
+    except ValueError as bad:  # TOMLDecodeError is one; another comes from a number of thousands of digits
         raise ConfigProblems([_syntax(path, text, str(bad))]) from bad
+    except RecursionError as bad:
+        raise ConfigProblems([_too_deep(path)]) from bad
+    if _deeper(document, DEPTH_MAX):
+        raise ConfigProblems([_too_deep(path)])
     if isinstance(document.get("node", {}), dict):
         overrules = {"listen": listen, "data": None if data is None else str(data.absolute())}
         document["node"] = document.get("node", {}) | {k: v for k, v in overrules.items() if v is not None}
@@ -93,6 +102,22 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as bad:
         line = bad.object.count(b"\n", 0, bad.start) + 1
         raise ConfigProblems([Problem(path, line, "", "these bytes are not UTF-8", "save the file as UTF-8")]) from bad
+
+
+def _too_deep(path: Path) -> Problem:
+    return Problem(path, 0, "", f"tables and lists are more than {DEPTH_MAX} deep", "no key is deeper than five")
+
+
+def _deeper(value: object, depth_max: int) -> bool:
+    """Whether tables and lists lie in each other more than so deep. In a loop: what is to be found out is too deep."""
+    level = [value]
+    for _ in range(depth_max + 1):
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
+    return bool(level)
+
+
+def _inside(outer: dict[str, Any] | list[Any]) -> Iterable[object]:
+    return outer.values() if isinstance(outer, dict) else outer
 
 
 def _syntax(path: Path, text: str, message: str) -> Problem:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import re
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+TIME_S_MAX = 1e15
+"""A plain number may have as many digits as one with a unit: beyond them it is no time."""
+
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]*)")
 _SIZE_UNITS = {
     "": 1, "B": 1,
     "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
-_TIME = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))")
+_TIME = re.compile(r"(?:([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h|d))")
 _TIME_UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -36,7 +39,7 @@ def size_bytes(value: object) -> int:
 def seconds(value: object) -> float:
     """Seconds of "30s", "1m30s", "7d", "250ms", or of a number."""
     wanted = 'a time such as "30s", "1m30s", "7d", "250ms" or a number of seconds'
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= TIME_S_MAX:
         return float(value)
     if isinstance(value, str):
         parts = _TIME.findall(value)

@@ -16,12 +16,12 @@ from typing import Literal, assert_never
 
 import nats
 
+from truba.demo.deaths import DemoFailed
 from truba.demo.killer import Blow, Strike
 from truba.demo.orders import Orders
 from truba.demo.pipes import KINDS, Account, until
 from truba.demo.probe import KINDS as PROBE_KINDS
 from truba.demo.probe import Probe
-from truba.demo.processes import DemoFailed
 from truba.demo.show import Show
 from truba.testing.nats import NatsServers, find_server
 from truba.testing.nodes import Nodes, NodesFailed

@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from truba.demo.deaths import ended
 from truba.demo.orders import Orders
-from truba.demo.processes import Child
 from truba.demo.show import Show
 from truba.demo.transfers import KIND
+from truba.processes.child import Child
 
 PIPE_DIES_AT = 0.6
 """Share of the transfers taken by then."""
@@ -113,7 +115,10 @@ class Alone:
         while True:
             listen = ("--listen", self._address) if self._address else ()
             self._child = child = await Child.start(
-                "pipe", "truba", "serve", "--config", str(config), "--json", *listen, log=log, tells="stderr"
+                "pipe",
+                *(sys.executable, "-m", "truba", "serve", "--config", str(config), "--json", *listen),
+                log=log,
+                tells="stderr",
             )
             with log.open("a") as log_file:
                 async for line in child.lines():
@@ -127,7 +132,7 @@ class Alone:
                         self._show.news(f"the pipe is up at {self._address}", "good")
             self.up.clear()
             self._show.board.others["pipe"] = "stopped" if self._stopping else "killed"
-            if await child.ended(stopping=self._stopping, kills=self._kills, log=log):
+            if await ended(child, stopping=self._stopping, kills=self._kills, log=log):
                 return
             await asyncio.sleep(PIPE_DOWN_S)
 

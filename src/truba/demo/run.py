@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,14 +14,15 @@ from typing import Any
 
 from truba.client.admin import Admin
 from truba.demo.bank import Banks
+from truba.demo.deaths import DemoFailed, ended
 from truba.demo.killer import HANDLER_DIES_AT, PAUSES_AT, Killer
 from truba.demo.orders import Order, Orders
 from truba.demo.pipes import Account, Pipe, until
-from truba.demo.processes import Child, DemoFailed
 from truba.demo.proof import Proof, prove
 from truba.demo.show import Show
 from truba.demo.transfers import KIND, Transfer
 from truba.errors import OperationError
+from truba.processes.child import Child
 
 WORKERS = 4
 PAUSE_S = 3.0
@@ -280,7 +282,7 @@ class Demo:
                     case _:
                         raise DemoFailed(f"the handler said {line!r}")
             self._board.others["handler"] = "stopped" if self._stopping else "killed"
-            stopped = await child.ended(stopping=self._stopping, kills=self._kills.handler, log=log)
+            stopped = await ended(child, stopping=self._stopping, kills=self._kills.handler, log=log)
             self._children.discard(child)
             if stopped:
                 return
@@ -322,7 +324,7 @@ class Demo:
             await child.wait()
 
     async def _start(self, name: str, module: str, *args: str, log: Path, **options: Any) -> Child:
-        child = await Child.start(name, module, *args, log=log, **options)
+        child = await Child.start(name, sys.executable, "-m", module, *args, log=log, **options)
         self._children.add(child)
         return child
 

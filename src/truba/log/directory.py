@@ -217,7 +217,7 @@ class Directory:
             self.disk.close(fd)
 
     def fill_up(self, header: SegmentHeader, length: int) -> None:
-        """A segment whose file was cut short gets its zeros back."""
+        """A segment whose file had become too short is as long as it was again; what was there is zeros."""
         fd = self.open_segment(header)
         try:
             write_zeros(self.disk, fd, length, header.size)

@@ -10,6 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 
@@ -76,7 +77,11 @@ class OsDisk:
         return os.fstat(fd).st_size
 
     def free_bytes(self, path: str) -> int:
-        stat = os.statvfs(path)
+        while True:
+            # Python repeats every other call here that a signal interrupts, but not this one; it changes nothing.
+            with suppress(InterruptedError):
+                stat = os.statvfs(path)
+                break
         return stat.f_bavail * stat.f_frsize
 
     def lock(self, fd: int) -> None:

@@ -184,7 +184,7 @@ class Framing(Chain):
         batch = LogBatch(head.term, head.first_seq, head.events, bytes(data[body_at:body_end]))
         if self.chain(after, batch) == head.chain and data[body_end:end] == _PADS[end - body_end - 8]:
             return Frame(offset, end, batch, Position(head.term, batch.last_seq, head.chain))
-        if data[end - 1] == 0:
+        if data[end - 1] == 0 and _written_up_to_a_byte(data[end - 8 : end], _END):
             return Flaw("torn", offset, "the end of the frame was never written")
         if count_zero_sectors(data[offset:end]) > head.zero_sectors:
             return Flaw("torn", offset, "a sector of the frame was never written")
@@ -194,12 +194,17 @@ class Framing(Chain):
         sector = data[offset : offset + SECTOR]
         if is_zero(sector):
             return Flaw("end", offset, "nothing was written here")
-        if is_zero(sector[HEAD_BYTES - 1 :]):
+        if is_zero(sector[HEAD_BYTES - 1 :]) and _written_up_to_a_byte(sector[:4], _MAGIC):
             # Also a file that ends inside the header: nothing is left to look at.
             return Flaw("torn", offset, "the frame's header was written in part")
         if len(data) < declared_bytes and offset + SECTOR > len(data):
             return Flaw("torn", offset, f"the file ends at {len(data)}, inside the frame")
         return Flaw("damaged", offset, "the header's checksum does not hold")
+
+
+def _written_up_to_a_byte(data: bytes | memoryview, whole: bytes) -> bool:
+    """Whether these are the first bytes of `whole`, however few, and zeros where the others would be."""
+    return whole.startswith(bytes(data).rstrip(b"\0"))
 
 
 def is_zero(data: bytes | memoryview) -> bool:

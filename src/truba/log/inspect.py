@@ -17,7 +17,7 @@ from truba.log.directory import Directory, refusing
 from truba.log.disk import Disk, OsDisk
 from truba.log.frame import SECTOR, Framing
 from truba.log.recovery import Cut, first_position, read_frames, recover, written_end
-from truba.log.segment import HEADER_BYTES, segment_number
+from truba.log.segment import HEADER_BYTES, SegmentHeader, segment_number
 from truba.ports.log import LogBatch
 from truba.types import ORIGIN, Position
 
@@ -73,12 +73,16 @@ def frames(path: Path, disk: Disk | None = None) -> Iterator[FrameLine]:
             return
         framing = Framing(headers[0].log_id)
         live, later = directory.find_live(framing, headers)
+        damage: Damage | None = None
         try:
             through = recover(framing, live, later).position.seq
-        except LogDamaged:
-            through = _ENDLESS  # what comes before the damage is shown first; reading on finds it again
-        for header, frame in read_frames(framing, headers, directory.load, through):
-            yield FrameLine(header.number, frame.offset, frame.end - frame.offset, frame.batch, frame.position)
+        except LogDamaged as error:
+            through, damage = _ENDLESS, error.damage  # what comes before the damage is shown first
+        try:
+            for header, frame in read_frames(framing, headers, directory.load, through):
+                yield FrameLine(header.number, frame.offset, frame.end - frame.offset, frame.batch, frame.position)
+        except LogDamaged as error:
+            raise LogDamaged(_first(damage, error.damage)) from error
     except FileNotFoundError as error:
         raise DataUnwritable(f"the log in {path} was trimmed while it was read; read it again") from error
     finally:
@@ -170,11 +174,18 @@ def _look(directory: Directory, progress: Callable[[int, int], None]) -> Report:
                 at = header.number
                 progress(sum(before.size for before in headers if before.number < at), all_bytes)
     except LogDamaged as error:
-        # Reading meets the first bad place; recovery, if it met the same one, knows better why it is bad.
-        if damage is None or damage[:2] != error.damage[:2]:
-            damage = error.damage
+        damage = _first(damage, error.damage)
     progress(all_bytes, all_bytes)
     return Report(headers[0].log_id, len(headers), batches, events, frames_bytes, begin, tail, torn, damage)
+
+
+def _first(recovered: Damage | None, read: Damage) -> Damage:
+    """The first bad place. Recovery knows better why it is bad, and alone knows of a file that is too short."""
+
+    def place(damage: Damage) -> tuple[int, int]:
+        return segment_number(damage.name) or 0, damage.offset
+
+    return read if recovered is None or place(read) < place(recovered) else recovered
 
 
 def _cut_at(directory: Directory, report: Report) -> list[Path]:
@@ -195,4 +206,7 @@ def _cut_at(directory: Directory, report: Report) -> list[Path]:
             kept.append(
                 directory.cut(Cut(number, damage.offset, max(end, damage.offset), damage.seq, damage.reason), data)
             )
+            header = SegmentHeader.decode(data[:HEADER_BYTES], name)
+            if len(data) < header.size:
+                directory.fill_up(header, len(data))
     return kept

@@ -94,7 +94,4 @@ def _mend(directory: Directory, found: Recovered, segments: list[Loaded]) -> Pat
     if found.cut is not None:
         torn = next(segment for segment in segments if segment.header.number == found.cut.number)
         cut_kept = directory.cut(found.cut, torn.data)
-    for segment in segments:
-        if len(segment.data) < segment.header.size:
-            directory.fill_up(segment.header, len(segment.data))
     return cut_kept

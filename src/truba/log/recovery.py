@@ -2,7 +2,8 @@
 
 The log has one batch under way and syncs it before the next is written. So a crash can leave at most one frame in
 part, it is the last thing in the log, and, since it went into zeros, it shows zeros where it was not written. A tail
-is cut only when all three hold. Everything else is damage: bytes that were durable are not what was written.
+is cut only when all three hold. Everything else is damage: bytes that were durable are not what was written. So is a
+file that has become shorter.
 """
 
 from __future__ import annotations
@@ -64,6 +65,9 @@ def recover(framing: Framing, live: Loaded, later: Sequence[Loaded]) -> Recovere
     last = offset = HEADER_BYTES
     while isinstance(found := decode_at(framing, live, offset, position), Frame):
         position, last, offset = found.position, offset, found.end
+    for segment in (live, *later):
+        if len(segment.data) < segment.header.size:
+            raise _too_short(segment, offset if segment is live else HEADER_BYTES, position.seq + 1)
     suspects = [segment for segment in later if not is_zero(segment.data[HEADER_BYTES:])]
     if not is_zero(live.data[offset:]):
         suspects.insert(0, live)
@@ -88,6 +92,12 @@ def recover(framing: Framing, live: Loaded, later: Sequence[Loaded]) -> Recovere
             raise damage(f"{flaw.reason}, yet a later frame (seq {head.first_seq}) begins at {at}")
     cut = Cut(suspect.header.number, start, written_end(suspect.data), position.seq + 1, flaw.reason)
     return Recovered(live.header.number, last, offset, position, begin, cut)
+
+
+def _too_short(segment: Loaded, offset: int, seq: int) -> LogDamaged:
+    """A segment is whole before it has its name, and never gets shorter: what is missing may have been acknowledged."""
+    reason = f"the file has {len(segment.data)} bytes, and had {segment.header.size} when it was made"
+    return LogDamaged(Damage(segment_name(segment.header.number), offset, seq, reason))
 
 
 def first_position(framing: Framing, segment: Loaded) -> Position:

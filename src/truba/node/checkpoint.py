@@ -52,7 +52,8 @@ class Checkpointer:
 
     @property
     def running(self) -> bool:
-        return self._task is not None and not self._task.done()
+        """Until its end was told: what comes between a failure and that must not begin another one."""
+        return self._task is not None
 
     def sealed(self, batch: Batch | None, size: int, exact: bool = True) -> None:
         """A batch of `size` bytes goes into the log: `batch`, or one that is durable already.
@@ -113,6 +114,7 @@ class Checkpointer:
         self.done += 1
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failure = error
             self.on_failure(error)

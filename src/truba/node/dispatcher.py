@@ -146,7 +146,7 @@ class Dispatcher:
         if hold is not None:
             self.count(hold)
             self.deliveries += 1
-            node.when_durable(_Push(node, hold))
+            node.when_durable(_Push(node, hold, node.machine.owned[hold.number].bytes))
         return True
 
     def count(self, hold: Hold) -> None:
@@ -160,13 +160,15 @@ class Dispatcher:
 class _Push:
     """The second half of a hand-over, once its Repeated is durable."""
 
-    __slots__ = ("hold", "node")
+    __slots__ = ("hold", "node", "size")
 
-    def __init__(self, node: Node, hold: Hold) -> None:
+    def __init__(self, node: Node, hold: Hold, size: int) -> None:
         self.node = node
         self.hold = hold
+        self.size = size
 
     def __call__(self, durable: bool) -> None:
+        self.hold.owner.unpushed_bytes -= self.size
         if not durable or self.hold.ended:
             return  # the owner went away meanwhile, and the session was given back
         try:

@@ -138,7 +138,8 @@ class Node:
         try:
             await self.retire()
             if not self.failed.done() and self.log.space == "plenty":  # else the next start replays a little more
-                await self.checkpoint()
+                with suppress(UnknownOutcome):  # as above
+                    await self.checkpoint()
         finally:
             await self.checkpointer.close()
 
@@ -414,6 +415,7 @@ class Node:
         head = self.machine.owned[number]
         hold = Hold(head.id, head.kind, head.epoch, owner)
         owner.take_up(hold)
+        owner.unpushed_bytes += head.bytes
         self._leases.begin(hold, self._limit_ms(hold), self._steady_ms())
         self._alarm.at(hold.touched_ms + self._limit_ms(hold))
         return hold

@@ -110,6 +110,7 @@ class Owner:
         "superseded",
         "suspect",
         "tags",
+        "unpushed_bytes",
         "user",
     )
 
@@ -120,6 +121,7 @@ class Owner:
         self.user = ""
         self.holds: dict[bytes, Hold] = {}  # by id as printed
         self.out = 0  # of these, how many were handed over
+        self.unpushed_bytes = 0  # of records granted to it whose push is still to come
         self.tags: dict[int, Hold] = {}
         self.ended: dict[bytes, Hold] = {}  # the last ones, oldest first
         self.suspect: set[bytes] = set()  # taken from this owner by lateness: its old task may still write

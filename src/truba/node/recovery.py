@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from truba.codec.batch import decode_batch
-from truba.errors import ConfigError, DataDamaged
+from truba.errors import ConfigError, DataDamaged, DataUnwritable
 from truba.kinds import Kind
 from truba.machine.machine import Machine
 from truba.ports.log import Log
@@ -13,7 +13,17 @@ from truba.ports.store import Store
 
 
 def recover(log: Log, store: Store, kinds: Mapping[int, Kind]) -> Machine:
-    """What store and log hold together. DataDamaged: they do not fit. ConfigError: a kind has gone missing."""
+    """What store and log hold together.
+
+    DataDamaged: they do not fit. DataUnwritable: they cannot be read. ConfigError: a kind has gone missing.
+    """
+    try:
+        return _recover(log, store, kinds)
+    except OSError as error:
+        raise DataUnwritable(f"the state cannot be recovered: {error}") from error
+
+
+def _recover(log: Log, store: Store, kinds: Mapping[int, Kind]) -> Machine:
     machine = Machine(store, kinds)
     applied = store.summary.applied
     if applied.seq > log.tail.seq or log.position_at(applied.seq) not in (None, applied):

@@ -23,7 +23,7 @@ import msgspec
 
 from truba.errors import DataDamaged, DataNewer
 from truba.ports.store import DueKey, Head, Summary
-from truba.types import Phase, Position
+from truba.types import ORIGIN, Phase, Position
 
 FORMAT = 1
 
@@ -75,6 +75,9 @@ def due_bounds(kind: int) -> tuple[bytes, bytes]:
 head_fields: Callable[[Head], tuple[Any, ...]] = attrgetter(*Head.__struct_fields__)
 """A head's own fields in order, without those that a subclass adds: what is kept."""
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What msgspec raises; the latter for a text that is none."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _head_from = msgspec.msgpack.Decoder(Head).decode
 _chunk_from = msgspec.msgpack.Decoder(list[bytes]).decode
@@ -98,7 +101,7 @@ def meta_value(summary: Summary) -> bytes:
 def read_head(key: bytes, value: bytes) -> Head:
     try:
         head = _head_from(value)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise _damaged(key, error) from error
     if head.number != number_of(key):
         raise _damaged(key, f"it holds session {head.number}")
@@ -108,7 +111,7 @@ def read_head(key: bytes, value: bytes) -> Head:
 def read_chunk(key: bytes, value: bytes) -> list[bytes]:
     try:
         return _chunk_from(value)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise _damaged(key, error) from error
 
 
@@ -119,8 +122,10 @@ def read_meta(value: bytes) -> Summary:
         if version > FORMAT:
             raise DataNewer(f"the store has format {version}; this truba reads up to {FORMAT}: use a newer truba")
         term, seq, chain, counts = _summary_from(rest)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise _damaged(META, error) from error
+    if len(chain) != len(ORIGIN.chain):
+        raise _damaged(META, f"a chain hash of {len(chain)} bytes")
     return Summary(Position(term, seq, chain), {(kind, phase): count for kind, phase, count in counts})
 
 

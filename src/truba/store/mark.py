@@ -15,15 +15,19 @@ import zlib
 from pathlib import Path
 
 from truba.errors import DataDamaged
-from truba.types import Position
+from truba.types import ORIGIN, Position
 
 NAME = "APPLIED"
 
 
+def mark_line(applied: Position) -> bytes:
+    text = f"1 {applied.term} {applied.seq} {applied.chain.hex()}"
+    return f"{text} {zlib.crc32(text.encode()):08x}\n".encode()
+
+
 def write_mark(directory: Path, applied: Position) -> None:
     """Durable when it returns. OSError when it cannot be written."""
-    text = f"1 {applied.term} {applied.seq} {applied.chain.hex()}"
-    line = f"{text} {zlib.crc32(text.encode()):08x}\n".encode()
+    line = mark_line(applied)
     young = directory / f"{NAME}.tmp"
     handle = os.open(young, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -43,10 +47,10 @@ def read_mark(directory: Path) -> Position | None:
     except FileNotFoundError:
         return None
     try:
-        text, crc = line.decode("ascii").rsplit(" ", 1)
-        version, term, seq, chain = text.split(" ")
-        if version == "1" and crc == f"{zlib.crc32(text.encode()):08x}\n":
-            return Position(int(term), int(seq), bytes.fromhex(chain))
+        _, term, seq, chain, _ = line.decode("ascii").split(" ")
+        applied = Position(int(term), int(seq), bytes.fromhex(chain))
+        if mark_line(applied) == line and len(applied.chain) == len(ORIGIN.chain):
+            return applied
     except ValueError:
         pass  # told below, with the bytes
     raise DataDamaged(f"{directory / NAME} is not what was written: {line[:100]!r}")

@@ -109,15 +109,18 @@ class RocksStore:
         """Open the store in `directory`, made if it is missing or empty. `memory_bytes` bounds what reads may cache.
 
         DataLocked: it is open already. DataForeign: something else lies there. DataNewer, DataDamaged: see the message.
-        No table and no manifest was changed by a refused start. OSError: it cannot be read or made.
+        No table and no manifest was changed by a refused start. DataUnwritable: it cannot be read or made.
         """
-        claimed = claim(directory)
         try:
-            summary = _summary(directory, memory_bytes)
-            return cls(directory, claimed, open_database(directory, memory_bytes), summary)
-        except BaseException:
-            os.close(claimed)
-            raise
+            claimed = claim(directory)
+            try:
+                summary = _summary(directory, memory_bytes)
+                return cls(directory, claimed, open_database(directory, memory_bytes), summary)
+            except BaseException:
+                os.close(claimed)
+                raise
+        except OSError as error:
+            raise DataUnwritable(f"the store in {directory} cannot be opened: {error}") from error
 
     @property
     def summary(self) -> Summary:

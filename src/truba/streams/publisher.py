@@ -140,7 +140,7 @@ def _outcome(message: Msg) -> Outcome:
         return Unsure(f"no stream took it ({status})")
     try:
         answer = _decode(message.data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Unsure(f"the answer makes no sense: {error}")
     match answer:
         case _Answer(error=_Error(err_code=code, description=text)):

@@ -2,7 +2,8 @@
 
 What a crash may leave is what the log assumes of a real one: a sector of 512 bytes is either as it was at the last sync
 or as it was written last, each sector for itself; names change in the order of the calls, and those not synced may be
-undone from the last one back. Runs are repeated by their seed.
+undone from the last one back. A `Mount` is the disk as one process sees it: its calls can be made to fail, and end
+with the process. Runs are repeated by their seed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 SECTOR = 512
 
@@ -36,6 +38,20 @@ class _File:
             self.synced[place] = self.now[place]
         self.dirty.clear()
 
+    def lose_some(self, dice: random.Random) -> None:
+        """A sync failed: some sectors were written, and all count as written from now on."""
+        kept = dice.random()
+        for sector in sorted(self.dirty):
+            if dice.random() >= kept:
+                self.dirty.discard(sector)
+        written = self.dirty
+        self.dirty = set()
+        for sector in sorted(written):
+            start, end = sector * SECTOR, min((sector + 1) * SECTOR, len(self.now))
+            if len(self.synced) < end:
+                self.synced.extend(bytes(end - len(self.synced)))
+            self.synced[start:end] = self.now[start:end]
+
     def crash(self, dice: random.Random) -> None:
         after = bytearray(self.synced)
         kept = dice.random()
@@ -56,7 +72,7 @@ class SimulatedDisk:
     def __init__(self, seed: int = 0) -> None:
         self.dice = random.Random(seed)
         self.files: dict[str, _File] = {}
-        self.free = 1 << 40
+        self.capacity_bytes = 1 << 40
         self._names_before: list[dict[str, _File]] = []  # one for each change of names since the last sync
         self._directories = {"/"}
         self._open: dict[int, _File | str] = {}
@@ -64,11 +80,23 @@ class SimulatedDisk:
         self._fd = 100
         self._clock_s = 0.0
 
+    def hold(self, files: Mapping[str, bytes], directories: Iterable[str] = ()) -> None:
+        """Begin anew with these files and directories, all durable."""
+        self.files = {}
+        for path, data in files.items():
+            file = self.files[path] = _File()
+            file.now = bytearray(data)
+            file.synced = bytearray(data)
+        self._directories = {"/", *directories}
+        self._names_before.clear()
+        self._open.clear()
+        self._locks.clear()
+
     def crash(self) -> None:
         """The power fails: every descriptor is gone, and what was not synced may be, in part."""
         histories = [*self._names_before, dict(self.files)]
         self.files = dict(self.dice.choice(histories))
-        for file in set(self.files.values()):
+        for file in dict.fromkeys(self.files.values()):  # in order of names: a set's order is another in each run
             file.crash(self.dice)
         self._open.clear()
         self._locks.clear()
@@ -112,7 +140,12 @@ class SimulatedDisk:
 
     def pwritev(self, fd: int, parts: Sequence[bytes | memoryview], offset: int) -> int:
         data = b"".join(parts)
-        self._file(fd).write(data, offset)
+        file = self._file(fd)
+        if (growth := offset + len(data) - len(file.now)) > 0 and growth > (free := self.free_bytes("")):
+            data = data[: max(0, len(data) - growth + free)]
+            if not data:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        file.write(data, offset)
         return len(data)
 
     def fdatasync(self, fd: int) -> None:
@@ -148,7 +181,7 @@ class SimulatedDisk:
         return len(self._file(fd).now)
 
     def free_bytes(self, path: str) -> int:
-        return self.free
+        return max(0, self.capacity_bytes - sum(len(file.now) for file in self.files.values()))
 
     def lock(self, fd: int) -> None:
         if self._locks.setdefault(self._file(fd), fd) != fd:
@@ -164,6 +197,11 @@ class SimulatedDisk:
     def stamp(self) -> str:
         return "20260101T000000"
 
+    def fail_sync(self, fd: int) -> None:
+        """What a failed sync of that file leaves behind; the call itself does not reach the disk."""
+        if isinstance(file := self._open[fd], _File):
+            file.lose_some(self.dice)
+
     def _file(self, fd: int) -> _File:
         file = self._open[fd]
         assert isinstance(file, _File), "a directory is no file"
@@ -171,3 +209,82 @@ class SimulatedDisk:
 
     def _change_names(self) -> None:
         self._names_before.append(dict(self.files))
+
+
+class ProcessGone(BaseException):  # no `except Exception` may go on as if it were alive
+    """The process has ended: none of its calls reaches the disk any more."""
+
+
+class Mount:
+    """The disk as one process sees it. Keeps the contract of `truba.log.disk.Disk`.
+
+    `before` is called with the name of each call that is about to change something. What it raises is what the caller
+    gets: an OSError is a fault of the disk, which has then done half of a write, or forgotten part of what a sync was
+    to keep; at ProcessGone the process dies in the middle of that call, and `died` is called to act on it.
+    """
+
+    def __init__(
+        self, disk: SimulatedDisk, before: Callable[[str], None], died: Callable[[], None] = lambda: None
+    ) -> None:
+        self._disk = disk
+        self._before = before
+        self._died = died
+        self.gone = False
+        # What changes nothing, and what a process does without the disk.
+        self.pread = disk.pread
+        self.listdir = disk.listdir
+        self.size = disk.size
+        self.free_bytes = disk.free_bytes
+        self.random = disk.random
+        self.steady_s = disk.steady_s
+        self.stamp = disk.stamp
+        self.lock = disk.lock
+
+    def _enter(self, name: str, fd: int = -1, whole: bytes = b"", offset: int = 0) -> None:
+        if self.gone:
+            raise ProcessGone(name)
+        try:
+            self._before(name)
+        except (OSError, ProcessGone) as trouble:
+            if whole:
+                with suppress(OSError):
+                    self._disk.pwritev(fd, [whole[: self._disk.dice.randrange(len(whole) + 1)]], offset)
+            elif fd >= 0 and isinstance(trouble, OSError):
+                self._disk.fail_sync(fd)
+            if isinstance(trouble, ProcessGone):
+                self.gone = True
+                self._died()
+            raise
+
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
+        self._enter("open")
+        return self._disk.open(path, flags, mode)
+
+    def close(self, fd: int) -> None:
+        if not self.gone:
+            self._disk.close(fd)
+
+    def pwritev(self, fd: int, parts: Sequence[bytes | memoryview], offset: int) -> int:
+        whole = b"".join(parts)
+        self._enter("pwritev", fd, whole, offset)
+        return self._disk.pwritev(fd, [whole], offset)
+
+    def fdatasync(self, fd: int) -> None:
+        self._enter("fdatasync", fd)
+        self._disk.fdatasync(fd)
+
+    def fsync(self, fd: int) -> None:
+        self._enter("fsync", fd)
+        self._disk.fsync(fd)
+
+    def rename(self, old: str, new: str) -> None:
+        self._enter("rename")
+        self._disk.rename(old, new)
+
+    def unlink(self, path: str) -> None:
+        self._enter("unlink")
+        self._disk.unlink(path)
+
+    def mkdir(self, path: str, mode: int) -> None:
+        self._enter("mkdir")
+        self._disk.mkdir(path, mode)

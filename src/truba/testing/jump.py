@@ -63,19 +63,30 @@ class _JumpSelector(selectors.SelectSelector):
 
 
 class JumpLoop(asyncio.SelectorEventLoop):
-    """An event loop that lives in the time of a `JumpClock`."""
+    """An event loop that lives in the time of a `JumpClock`. Without `threads` it does their work itself, at once."""
 
-    def __init__(self, clock: JumpClock) -> None:
+    def __init__(self, clock: JumpClock, *, threads: bool = True) -> None:
         self._jumps = _JumpSelector(clock)
         super().__init__(self._jumps)
         self._clock = clock
+        self._threads = threads
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
+        if not self._threads:
+            return self._done_at_once(func, *args)
         future = super().run_in_executor(executor, func, *args)
         self._jumps.threads += 1
         future.add_done_callback(self._thread_done)
+        return future
+
+    def _done_at_once(self, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # whoever waits for the thread hears of it
+            future.set_exception(error)
         return future
 
     def _thread_done(self, _: object) -> None:
@@ -85,7 +96,7 @@ class JumpLoop(asyncio.SelectorEventLoop):
         return self._clock.steady_s
 
 
-def run_jumping(main: Coroutine[object, object, T], clock: JumpClock) -> T:
-    """Run `main` to its end in jumping time."""
-    with asyncio.Runner(loop_factory=lambda: JumpLoop(clock)) as runner:
+def run_jumping(main: Coroutine[object, object, T], clock: JumpClock, *, threads: bool = True) -> T:
+    """Run `main` to its end in jumping time. Without `threads` nothing depends on how fast threads are."""
+    with asyncio.Runner(loop_factory=lambda: JumpLoop(clock, threads=threads)) as runner:
         return runner.run(main)

@@ -30,6 +30,7 @@ import nats
 from nats.aio.client import Client
 
 from truba.errors import TrubaError
+from truba.processes.tether import tethered
 from truba.streams.settings import JetStreamSettings
 
 START_TIMEOUT_S = 60.0
@@ -123,11 +124,10 @@ class _Server:
 
     def start(self, binary: str) -> None:
         assert self.process is None
-        tether = Path(__file__).with_name("tether.py")
         command = (*self.run, binary, "-c", str(self.directory / "nats.conf"), "-l", str(self.log))
         with (self.directory / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(tether), str(os.getpid()), *command],
+                tethered(*command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -27,7 +26,7 @@ from truba.address import Address
 from truba.cluster.peers import Peer, statuses
 from truba.cluster.words import Digest, Status
 from truba.errors import DataError, OperationError, TrubaError
-from truba.testing import tether
+from truba.processes.tether import tethered
 from truba.testing.nats import PASSWORDS, NatsServers
 
 SECRET = "the-secret-of-a-cluster-on-this-machine"
@@ -110,7 +109,7 @@ class Nodes:
         with (self.directory / f"{name}.log").open("ab") as log:
             command = [*self._run.get(name, ()), sys.executable, "-m", "truba", "serve", "--json", "--config"]
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *command, str(self.config(name))],
+                tethered(*command, str(self.config(name))),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C at the terminal does not reach it

@@ -85,6 +85,7 @@ class Connection(asyncio.Protocol):
         self._at_end: Callable[[], None] | None = None  # nothing more can come: what to do once all is answered
         self._pending_bytes = 0
         self._paused_for: set[str] = set()
+        self._short_of_room = False  # a session waits until what was granted before it is pushed
         self._closing = False
         self.quitting = False  # QUIT: nothing that follows is read
 
@@ -324,9 +325,17 @@ class Connection(asyncio.Protocol):
 
     def has_seat(self, kind: int) -> bool:
         """Would the handler at the other end take one more session of this kind?"""
-        owner = self.owner
-        able = not (owner.superseded or self._closing or self.transport is None or "output" in self._paused_for)
-        return able and kind in self.kinds and owner.out < self.credit
+        owner, transport = self.owner, self.transport
+        if owner.superseded or self._closing or transport is None or "output" in self._paused_for:
+            return False
+        if kind not in self.kinds or owner.out >= self.credit:
+            return False
+        # Granted in one turn, many large sessions would all be pushed before the transport could say that it is full.
+        unpushed_bytes = owner.unpushed_bytes
+        if unpushed_bytes and unpushed_bytes + transport.get_write_buffer_size() > self.settings.output_bytes_max:
+            self._short_of_room = True
+            return False
+        return True
 
     def serve_kinds(self, kinds: frozenset[int], credit: int) -> None:
         """KINDS: begin to be handed sessions."""
@@ -354,6 +363,10 @@ class Connection(asyncio.Protocol):
                 ]
             )
         )
+        if self._short_of_room:
+            self._short_of_room = False
+            if self._wake is not None:
+                self._wake()
         return True
 
     def lost(self, hold: Hold, cause: Cause) -> None:

@@ -1,7 +1,7 @@
-"""Child processes of the demo: started, read line by line, killed by their own id, never outliving the demo.
+"""A child process: started, read line by line, signalled by its own descriptor, never outliving us.
 
-Each runs in a session of its own, so Ctrl-C at the terminal reaches only the demo, and under `truba.demo.child`, so
-the kernel kills it should the demo die without a word.
+It runs in a session of its own, so Ctrl-C at the terminal reaches only us, and on a tether, so the kernel kills it
+should we die without a word.
 """
 
 from __future__ import annotations
@@ -10,19 +10,14 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
-from truba.errors import TrubaError
+from truba.processes.tether import tethered
 
 LINE_BYTES_MAX = 1 << 20
-
-
-class DemoFailed(TrubaError):
-    """Something happened that no kill explains."""
 
 
 class Child:
@@ -36,12 +31,10 @@ class Child:
         self._stream = process.stdout if tells == "stdout" else process.stderr
 
     @classmethod
-    async def start(
-        cls, name: str, module: str, *args: str, log: Path, tells: Literal["stdout", "stderr"] = "stdout"
-    ) -> Child:
+    async def start(cls, name: str, *command: str, log: Path, tells: Literal["stdout", "stderr"] = "stdout") -> Child:
         with log.open("ab") as log_file:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "truba.demo.child", str(os.getpid()), module, *args),
+                *tethered(*command),
                 stdin=PIPE,
                 stdout=PIPE if tells == "stdout" else DEVNULL,
                 stderr=PIPE if tells == "stderr" else log_file,
@@ -81,18 +74,6 @@ class Child:
             os.close(self._pidfd)
             self._pidfd = -1
         return code
-
-    async def ended(self, *, stopping: bool, kills: int, log: Path) -> bool:
-        """Wait for the end of one that dies once: True when it was asked to stop, False when it was killed.
-
-        DemoFailed: neither was done to it, or it did not stop cleanly.
-        """
-        code = await self.wait()
-        if code == 0 and stopping:
-            return True
-        if code != -signal.SIGKILL or kills != 1:
-            raise DemoFailed(f"the {self.name} ended with {code}; see {log}")
-        return False
 
     async def kill(self) -> None:
         """SIGKILL, and wait for its end. A stopped process dies too."""

@@ -2,7 +2,8 @@
 
 python -I -S tether.py PARENT_PID PROGRAM [ARGUMENT ...]
 
-Run by its path, not as a module: it imports nothing of truba, so it costs 20 ms.
+Run by its path, not as a module: it imports nothing of truba, so it costs 20 ms. What the kernel calls the parent is
+the thread that started the child: start it from one that lives as long as the child should.
 """
 
 import ctypes
@@ -11,6 +12,11 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+
+
+def tethered(*command: str) -> list[str]:
+    """The command that runs `command` as such a child of this process."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Clients and services of the workflow engines; each runs in a process of its own."""
