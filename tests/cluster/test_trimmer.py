@@ -77,6 +77,9 @@ def test_a_trim_is_told_before_it_happens(jump: Jump) -> None:
             def __init__(self) -> None:
                 pass
 
+            async def look_back(self) -> None:
+                pass
+
             async def tell_first(self, stream_seq: int) -> None:
                 told.append((stream_seq, sea.first))
                 await log.tell_first(stream_seq)
