@@ -122,7 +122,7 @@ def test_a_leader_that_was_replaced_does_not_call_a_purge_what_the_next_one_trim
         purged: list[tuple[int, int]] = []
 
         async def tails() -> Mapping[str, int]:
-            return {}
+            return {"a": 9, "b": 10}
 
         trimmer = Trimmer(MemoryStream(sea), log, Marks(), tails, 1, lambda *heard: purged.append(heard), loop, 1)
         task = asyncio.create_task(trimmer.run())
