@@ -15,6 +15,7 @@ from truba.cluster.rule import Cursor
 from truba.cluster.trimmer import Trimmer, through
 from truba.codec.chain import Chain
 from truba.log.memory import MemoryLog, Shelf
+from truba.ports.log import Done
 from truba.ports.stream import Bounds
 from truba.streams.memory import MemoryStream, Sea
 from truba.testing.log import batch, commit
@@ -77,6 +78,12 @@ def test_a_trim_is_told_before_it_happens(jump: Jump) -> None:
             def __init__(self) -> None:
                 pass
 
+            async def look_back(self) -> None:
+                pass
+
+            def confirm(self, done: Done) -> None:
+                log.confirm(done)
+
             async def tell_first(self, stream_seq: int) -> None:
                 told.append((stream_seq, sea.first))
                 await log.tell_first(stream_seq)
@@ -98,6 +105,31 @@ def test_a_trim_is_told_before_it_happens(jump: Jump) -> None:
         await asyncio.sleep(10)
         assert purged == [(25, 21)]
         task.cancel()
+        log.close()
+
+    jump(main())
+
+
+def test_a_leader_that_was_replaced_does_not_call_a_purge_what_the_next_one_trims(jump: Jump) -> None:
+    async def main() -> None:
+        sea, loop = Sea(), asyncio.get_running_loop()
+        log = await lead(MemoryStream(sea), Chain(CLUSTER), MemoryLog(Shelf(CLUSTER)))
+        for seq in range(1, 10):
+            await commit(log, batch(seq, term=1))
+        other = await lead(MemoryStream(sea), Chain(CLUSTER), MemoryLog(Shelf(CLUSTER)), writer="b")
+        await commit(other, batch(10, term=2))
+        sea.drop_before(sea.last - 1)  # `log` was not told of either
+        purged: list[tuple[int, int]] = []
+
+        async def tails() -> Mapping[str, int]:
+            return {"a": 9, "b": 10}
+
+        trimmer = Trimmer(MemoryStream(sea), log, Marks(), tails, 1, lambda *heard: purged.append(heard), loop, 1)
+        task = asyncio.create_task(trimmer.run())
+        await asyncio.sleep(10)
+        assert purged == []
+        task.cancel()
+        other.close()
         log.close()
 
     jump(main())
