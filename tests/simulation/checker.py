@@ -29,6 +29,7 @@ class Violation(AssertionError):
 
 WRITES = ("append", "replace")
 ENDS = ("delete", "store", "fail")
+NO_ANSWER = ("", "unknown")  # not yet, or never
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +57,7 @@ class Call:
 
     @property
     def may_have_happened(self) -> bool:
-        return self.outcome == "ok" or (self.outcome in ("", "unknown") and self.applied is not False)
+        return self.outcome == "ok" or (self.outcome in NO_ANSWER and self.applied is not False)
 
     def __str__(self) -> str:
         about = " ".join(record.partition(b".")[0].decode() for record in self.records)
@@ -220,6 +221,8 @@ class Checker:
         for session, epoch in believed:
             known = self._session(session)
             hold = known.holds[epoch]
+            if epoch and at_s - hold.alive_s >= hold.grace_s:
+                continue  # late, perhaps: then it is listed for another hand-over, of which nobody heard
             if session in there:
                 self._counted(known, hold, there[session], asked_s)
                 hold.alive_s = max(hold.alive_s, asked_s)
@@ -239,13 +242,13 @@ class Checker:
         for call in hold.calls:
             if call.verb in ENDS and call.outcome == "ok":
                 raise Violation(f"G1: {known.id} is still held after {call}")
-            if call.verb in ENDS and call.outcome == "unknown":
+            if call.verb in ENDS and call.outcome in NO_ANSWER:
                 call.applied = False
         sure = sum(call.verb in WRITES and (call.outcome == "ok" or call.applied is True) for call in hold.calls)
         open_ = [
             call
             for call in hold.calls
-            if call.verb in WRITES and call.outcome == "unknown" and call.applied is None and not call.never
+            if call.verb in WRITES and call.outcome in NO_ANSWER and call.applied is None and not call.never
         ]
         if not sure <= operations <= sure + len(open_):
             raise Violation(
@@ -331,7 +334,7 @@ class Checker:
             if call.never:
                 continue  # must not be in there, and says nothing of those after it
             happened = call.outcome == "ok"
-            if call.outcome in ("", "unknown"):
+            if call.outcome in NO_ANSWER:
                 happened = bool(seen.intersection(call.records))
                 if happened and call.applied is False:
                     raise Violation(f"G3: {call}: its owner was told that it was not applied, and then it was")
