@@ -248,7 +248,10 @@ class Mount:
         except (OSError, ProcessGone) as trouble:
             if whole:
                 with suppress(OSError):
-                    self._disk.pwritev(fd, [whole[: self._disk.dice.randrange(len(whole) + 1)]], offset)
+                    # A write ends early between two sectors, never inside one: the system copies page by page.
+                    end = offset + self._disk.dice.randrange(len(whole) + 1)
+                    if part := whole[: max(0, end - end % SECTOR - offset)]:
+                        self._disk.pwritev(fd, [part], offset)
             elif fd >= 0 and isinstance(trouble, OSError):
                 self._disk.fail_sync(fd)
             if isinstance(trouble, ProcessGone):
