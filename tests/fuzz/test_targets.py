@@ -57,6 +57,13 @@ def test_what_was_found_belongs_to_a_target() -> None:
 
 
 @by_name
+def test_a_seed_names_its_input(target: Target) -> None:
+    assert [one(target, random.Random(seed)) for seed in range(9)] == [
+        one(target, random.Random(seed)) for seed in range(9)
+    ]
+
+
+@by_name
 def test_seeds_are_what_a_target_is_about(target: Target) -> None:
     """One that would take nothing for granted would also find nothing."""
     dice = random.Random(1)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import time
 import tracemalloc
 
 import pytest
-from fuzz.resp import disagreement, stream
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -300,9 +298,3 @@ def test_the_usual_requests_never_reach_the_reference_parser(monkeypatch: pytest
     for request in usual:
         assert reader.feed(encoded(request)) == [request]
     assert reader.feed(b"".join(map(encoded, usual * 20))) == usual * 20
-
-
-def test_a_seed_of_the_fuzzer_names_its_stream() -> None:
-    assert stream(random.Random(5)) == stream(random.Random(5))
-    for seed in range(300):
-        assert disagreement(random.Random(seed)) is None
