@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import count
 
 import pytest
@@ -19,7 +19,7 @@ from truba.log.memory import MemoryLog, Shelf
 from truba.machine.events import Created, Event, Opened
 from truba.ports.log import LogBatch
 from truba.ports.stream import Message, Outcome, Stored
-from truba.streams.memory import MemoryStream, Sea
+from truba.streams.memory import MemoryStream, Sea, Way
 from truba.types import ORIGIN, Position
 
 Jump = Callable[[Coroutine[object, object, None]], None]
@@ -41,15 +41,20 @@ def own_log(batches: int = 100) -> MemoryLog:
     return log
 
 
+class InOrder(Way):
+    """Messages stay in order, as on one connection; number `lost` (from 0) never arrives."""
+
+    def __init__(self, lost: int = -1) -> None:
+        self._numbers = count()
+        self._lost = lost
+
+    def there(self) -> Sequence[float]:
+        number = next(self._numbers)
+        return () if number == self._lost else (number * 0.001,)
+
+
 def in_order(sea: Sea, lost: int = -1, kind: type[MemoryStream] = MemoryStream) -> MemoryStream:
-    """A way to the sea on which messages stay in order, as on one connection; number `lost` (from 0) never arrives."""
-    number = count()
-
-    def delays() -> tuple[float | None, float | None]:
-        at = next(number)
-        return (None, None) if at == lost else (at * 0.001, 0.0)
-
-    return kind(sea, delays=delays)
+    return kind(sea, InOrder(lost))
 
 
 def nothing(_: object) -> None:
@@ -77,7 +82,7 @@ def test_the_stream_leads_to_exactly_the_own_log(jump: Jump) -> None:
         assert told == [0, *range(1, 104)]
         log, cursor = await read(sea)
         assert list(log.read(0)) == list(own.read(0))
-        assert cursor == Cursor(last, own.tail, "b")
+        assert cursor == Cursor(last, own.tail, "b", last)
 
     jump(main())
 

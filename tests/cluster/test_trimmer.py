@@ -9,7 +9,6 @@ import pytest
 
 from tests.cluster.logs import lead
 from tests.cluster.world import CLUSTER
-from truba.cluster.log import ReplicatedLog
 from truba.cluster.marks import APART_S, KEPT, Marks
 from truba.cluster.rule import Cursor
 from truba.cluster.trimmer import Trimmer, through
@@ -69,17 +68,13 @@ def test_a_trim_is_told_before_it_happens(jump: Jump) -> None:
         told: list[tuple[int, int]] = []
         purged: list[tuple[int, int]] = []
 
-        class Heard(ReplicatedLog):
-            """The log, as far as the trimmer knows it."""
+        tell_first = log.tell_first
 
-            copied = log.copied
+        async def heard(stream_seq: int) -> None:
+            told.append((stream_seq, sea.first))
+            await tell_first(stream_seq)
 
-            def __init__(self) -> None:
-                pass
-
-            async def tell_first(self, stream_seq: int) -> None:
-                told.append((stream_seq, sea.first))
-                await log.tell_first(stream_seq)
+        log.tell_first = heard  # type: ignore[method-assign]
 
         async def tails() -> Mapping[str, int]:
             return {"a": 30, "b": 20, "c": 10}
@@ -88,7 +83,7 @@ def test_a_trim_is_told_before_it_happens(jump: Jump) -> None:
         for seq in range(2, 31):
             await commit(log, batch(seq))
             marks.add(log.copied, seq * APART_S)
-        trimmer = Trimmer(MemoryStream(sea), Heard(), marks, tails, 1, lambda *heard: purged.append(heard), loop, 1)
+        trimmer = Trimmer(MemoryStream(sea), log, marks, tails, 1, lambda *seqs: purged.append(seqs), loop, 1)
         task = asyncio.create_task(trimmer.run())
         await asyncio.sleep(1)
         # Of the tails the middle one: event 20 is message 21, for a BASE comes first.
