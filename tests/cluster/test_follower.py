@@ -51,7 +51,7 @@ def test_g7_a_stream_that_is_shorter_than_what_was_read_of_it(jump: Jump, clock:
     async def main() -> None:
         own = own_log()
         sea = await filled(own)
-        read = Cursor(sea.last, own.tail, "b")
+        read = Cursor(sea.last, own.tail, "b", sea.last)
         for seq in range(sea.last - lost + 1, sea.last + 1):
             del sea.messages[seq]
         sea.last -= lost
@@ -115,7 +115,7 @@ def test_silence_while_the_engine_has_no_leader_says_nothing_of_ours(jump: Jump,
         own = own_log()
         sea = await filled(own)
         stream = Headless(sea)
-        reader = follower(stream, own, clock, Cursor(sea.last, own.tail, "b"))
+        reader = follower(stream, own, clock, Cursor(sea.last, own.tail, "b", sea.last))
         following = asyncio.create_task(reader.run())
         await asyncio.sleep(0.1)
         stream.headless = True

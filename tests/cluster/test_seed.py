@@ -42,15 +42,15 @@ def own_log(batches: int = 100) -> MemoryLog:
 
 
 class InOrder(Way):
-    """One connection: messages stay in order; number `lost` (from 0) never arrives."""
+    """Messages stay in order, as on one connection; number `lost` (from 0) never arrives."""
 
-    def __init__(self, lost: int) -> None:
+    def __init__(self, lost: int = -1) -> None:
+        self._numbers = count()
         self._lost = lost
-        self._number = count()
 
     def there(self) -> Sequence[float]:
-        at = next(self._number)
-        return () if at == self._lost else (at * 0.001,)
+        number = next(self._numbers)
+        return () if number == self._lost else (number * 0.001,)
 
 
 def in_order(sea: Sea, lost: int = -1, kind: type[MemoryStream] = MemoryStream) -> MemoryStream:

@@ -84,7 +84,9 @@ def report(mutants: list[Mutant], control: Outcome, outcomes: dict[str, Outcome]
 
 
 def _short(test: str) -> str:
-    return test.removeprefix("tests/").replace("::", " ", 1)
+    """Without its parameters, which may be anything."""
+    path, _, name = test.partition("[")[0].removeprefix("tests/").partition("::")
+    return f"{path} {name}"
 
 
 @click.command(help=__doc__.replace("\n\n    ", "\n\n\b\n    "))
