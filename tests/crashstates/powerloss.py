@@ -89,12 +89,14 @@ def _through(entries: list[Entry]) -> str:
     return ", ".join(f"{batch.first_seq}-{batch.last_seq}" for batch, _ in entries) or "nothing"
 
 
-def open_log(disk: SimulatedDisk, segment_bytes: int, log_id: bytes | None = None) -> FileLog:
+def open_log(
+    disk: SimulatedDisk, segment_bytes: int, log_id: bytes | None = None, *, reserve_bytes: int = 0
+) -> FileLog:
     return FileLog.open(
         HOME,
         disk=disk,
         segment_bytes=segment_bytes,
-        reserve_bytes=0,
+        reserve_bytes=reserve_bytes,
         commit="inline",
         housekeeping="inline",
         log_id=log_id,
@@ -146,8 +148,8 @@ def live(disk: RecordingDisk, ledger: Ledger, shape: Shape, dice: random.Random,
         ledger.learn(what)
 
     def opened() -> FileLog:
-        disk.free = 0 if dice.random() < shape.low else 1 << 40
-        log = open_log(disk, shape.segment_bytes, LOG_ID)
+        reserve_bytes = 1 << 50 if dice.random() < shape.low else 0
+        log = open_log(disk, shape.segment_bytes, LOG_ID, reserve_bytes=reserve_bytes)
         for entry in ledger.check(log):
             note(Sure(entry))
         note(Opened(log.tail))

@@ -77,17 +77,19 @@ class RecordingDisk(SimulatedDisk):
         self.start: Image = dict(start or {})
         self.start_directories = tuple(directories)
         self.journal: list[Operation | Fact] = []
-        self.free = 1 << 40  # bytes, as the disk says
         self.operations_left = -1  # until the process is killed; below zero: it is not
         self._numbers = {file: number for number, file in enumerate(self.files.values())}
 
     def note(self, what: object) -> None:
         self.journal.append(Fact(what))
 
-    def _write_down(self, operation: Operation) -> None:
-        """Before it is done: the last one of a killed process is not."""
+    def _alive(self) -> None:
         if self.operations_left == 0:
             raise Killed
+
+    def _write_down(self, operation: Operation) -> None:
+        """Before it is done: the last one of a killed process is not, and none that would have followed."""
+        self._alive()
         self.operations_left -= 1
         self.journal.append(operation)
 
@@ -122,13 +124,12 @@ class RecordingDisk(SimulatedDisk):
         super().fsync(fd)
 
     def rename(self, old: str, new: str) -> None:
+        self._alive()
         self._write_down(Rename(old, new, self._numbers[self.files[old]]))
         super().rename(old, new)
 
-    def free_bytes(self, path: str) -> int:
-        return self.free
-
     def unlink(self, path: str) -> None:
+        self._alive()
         if path in self.files:
             self._write_down(Unlink(path, self._numbers[self.files[path]]))
         super().unlink(path)
