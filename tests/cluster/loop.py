@@ -16,6 +16,9 @@ from typing import TypeVar, TypeVarTuple, Unpack
 
 from truba.testing.jump import JumpClock, JumpLoop
 
+TURNS_MAX = 100_000
+"""Turns of the loop at one moment of time: more than that is a loop that waits for time to pass, and never sleeps."""
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -32,6 +35,8 @@ class StormLoop(JumpLoop):
         self._scheduled: list[asyncio.TimerHandle]  # its own too: a heap
         self._frozen: dict[str, list[asyncio.Handle]] = {}
         self._thread_s = thread_s
+        self._moment_s = 0.0
+        self._turns = 0
 
     def freeze(self, process: str) -> None:
         self._frozen.setdefault(process, [])
@@ -66,6 +71,12 @@ class StormLoop(JumpLoop):
         return future
 
     def _run_once(self) -> None:
+        self._turns += 1
+        if self._moment_s != self.time():
+            self._moment_s, self._turns = self.time(), 0
+        elif self._turns > TURNS_MAX:
+            self._turns = 0
+            raise RuntimeError(f"time stands still: {TURNS_MAX} turns of the loop at {self._moment_s}")
         if self._frozen:
             self._hold_back()
         super()._run_once()  # type: ignore[misc]

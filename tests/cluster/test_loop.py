@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextvars import Context, copy_context
 
+import pytest
+
 from tests.cluster.loop import PROCESS, StormLoop
 from truba.testing.jump import JumpClock
 
@@ -75,3 +77,18 @@ def test_a_cancelled_timer_of_a_frozen_process_stays_cancelled() -> None:
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main())
     assert rung == ["second", "third"]
+
+
+def test_who_waits_for_time_without_sleeping_is_found_out() -> None:
+    clock = JumpClock()
+
+    async def main() -> None:
+        until_s = clock.steady_s + 1
+        while clock.steady_s < until_s:  # noqa: ASYNC110 - that is what it is about
+            await asyncio.sleep(0)
+
+    with (
+        asyncio.Runner(loop_factory=lambda: StormLoop(clock)) as runner,
+        pytest.raises(RuntimeError, match="stands still"),
+    ):
+        runner.run(main())

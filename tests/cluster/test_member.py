@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
+from tests.cluster.loop import StormLoop
 from tests.cluster.world import Cluster
 from truba.errors import LogRegression, Unavailable, UnknownOutcome
 from truba.kinds import Kind
@@ -277,6 +278,33 @@ def test_a_node_that_could_not_write_a_checkpoint_gives_none(jump: Jump, clock: 
         await cluster.close()
 
     jump(main())
+
+
+def test_who_asks_a_node_that_ends_for_a_checkpoint_does_not_keep_it_busy(clock: JumpClock) -> None:
+    """Its state will never be that of its log any more: a batch came to the disk when nobody was there to apply it."""
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        await cluster.agree()
+        seat = next(seat for seat in cluster.seats.values() if seat is not leader)
+        seat.disk.log.held = True
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"on its way to the disk")
+        await asyncio.sleep(0.1)
+        assert seat.task is not None
+        seat.task.cancel()
+        seat.disk.log.held = False
+        seat.disk.log.release()
+        asked = asyncio.create_task(seat.member.checkpoint())
+        await asyncio.sleep(1)
+        with pytest.raises(Unavailable, match="or has stopped"):
+            await asked
+        await cluster.close()
+
+    with asyncio.Runner(loop_factory=lambda: StormLoop(clock)) as runner:
+        runner.run(main())
 
 
 def test_g7_a_stream_that_went_back_stops_a_node_loudly(jump: Jump, clock: JumpClock) -> None:

@@ -53,13 +53,12 @@ def test_everything_happens_in_some_storm() -> None:
         seen["states compared"] += world.witness.compared
         seen["operations of unknown outcome that happened"] += history.unknown
         seen["operations of unknown outcome that did not"] += history.lost
-        seen["pushes of a node that was replaced"] += history.late_pushes
         seen["pushes"] += history.deliveries
         seen["checkpoints from peers"] += sum(seat.disk.replaced for seat in world.seats.values())
         seen[f"disaster {world.disaster}"] += 1
         text = "\n".join(world.story.lines)
         for what in (
-            "session parked", "cause=late", "cause=unreachable", "cause=lost", "restart", "resigned unheard",
+            "session parked", "cause=late", "cause=unreachable", "cause=lost", "restart",
             "is told by . that it holds .*operations", "answered by .: remove", "answered by .: resume", "deposed",
             "another node leads", "was taken from this connection", "has ended: OSError", "has ended: LogPoisoned",
             "has ended: LogRegression", "nearly full", "purged by somebody", "cannot be read", "made anew",

@@ -77,6 +77,7 @@ class RecordingDisk(SimulatedDisk):
         self.start: Image = dict(start or {})
         self.start_directories = tuple(directories)
         self.journal: list[Operation | Fact] = []
+        self.free = 1 << 40  # bytes, as the disk says
         self.operations_left = -1  # until the process is killed; below zero: it is not
         self._numbers = {file: number for number, file in enumerate(self.files.values())}
 
@@ -124,8 +125,12 @@ class RecordingDisk(SimulatedDisk):
         self._write_down(Rename(old, new, self._numbers[self.files[old]]))
         super().rename(old, new)
 
+    def free_bytes(self, path: str) -> int:
+        return self.free
+
     def unlink(self, path: str) -> None:
-        self._write_down(Unlink(path, self._numbers[self.files[path]]))
+        if path in self.files:
+            self._write_down(Unlink(path, self._numbers[self.files[path]]))
         super().unlink(path)
 
     def mkdir(self, path: str, mode: int) -> None:

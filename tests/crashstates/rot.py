@@ -14,7 +14,8 @@ import asyncio
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,6 @@ from truba.log.file import FileLog
 from truba.log.frame import SECTOR, is_zero
 from truba.log.inspect import frames
 from truba.machine.digest import state_digest
-from truba.machine.machine import Machine
 from truba.node.recovery import recover
 from truba.ports.store import Summary, staged_all
 from truba.store.rocks import RocksStore
@@ -50,10 +50,12 @@ class Grown(NamedTuple):
     trimmed: int
 
 
-def grow(log: FileLog, store: RocksStore, known: History, grown: Grown, look: Callable[[], None]) -> None:
-    """Bring a new node there; `look` is called now and then on the way."""
-    machine = Machine(store, KINDS)
-    for number, (batch, position) in enumerate(known.entries[: grown.logged], 1):
+def grow(log: FileLog, store: RocksStore, known: History, grown: Grown, through: int) -> None:
+    """Bring a node so many batches far, from wherever it is."""
+    machine = recover(log, store, KINDS)
+    for number, (batch, position) in enumerate(known.entries[:through], 1):
+        if position.seq <= log.tail.seq:
+            continue
         log.append(batch, lambda error: None)
         assert log.tail == position
         machine.replay(batch.term, decode_batch(batch.body))
@@ -64,8 +66,11 @@ def grow(log: FileLog, store: RocksStore, known: History, grown: Grown, look: Ca
             machine.settle(frozen)
         if number == max(grown.stored, grown.trimmed) and grown.trimmed:
             log.trim(known.entries[grown.trimmed - 1][1].seq)
-        if number % 8 == 0:
-            look()
+
+
+def stops(grown: Grown) -> list[int]:
+    """Where a node is looked at on its way."""
+    return [*range(8, grown.logged, 8), grown.logged]
 
 
 class Frame(NamedTuple):
@@ -118,7 +123,9 @@ class RottenLog:
         self.store = RocksStore.open(place / "store")
         try:
             log = open_log(disk, SEGMENT_BYTES, LOG_ID)
-            grow(log, self.store, known, grown, lambda: self.older.append(image_of(disk)))
+            for through in stops(grown):
+                grow(log, self.store, known, grown, through)
+                self.older.append(image_of(disk))
             log.close()
         except BaseException:
             self.store.close()
@@ -155,7 +162,7 @@ class RottenLog:
                 number += 8 * len(data)
 
     def sectors(self) -> Iterator[Mutant]:
-        """Every sector that holds anything, as if it had never been written, and as another one of its file."""
+        """Every sector that holds anything, as if it had never been written, as another one, and as garbage."""
         for path, data in self.image.items():
             for at in range(0, len(data) if path.endswith(".log") else 0, SECTOR):
                 if not is_zero(data[at : at + SECTOR]):
@@ -163,6 +170,9 @@ class RottenLog:
                     yield changed(self.image, {path: zeros}, f"{path}: zeros at {at}")
                     other = data[:at] + data[:at][-SECTOR:].ljust(SECTOR, b"\xff") + data[at + SECTOR :]
                     yield changed(self.image, {path: other}, f"{path}: the sector before it, also at {at}")
+                    # Its last byte is zero, as that of a sector in which no frame ends.
+                    other = data[:at] + (b"\xaa" * (SECTOR - 1) + b"\0") + data[at + SECTOR :]
+                    yield changed(self.image, {path: other}, f"{path}: garbage at {at}")
 
     def cuts(self) -> Iterator[Mutant]:
         """Every segment cut at the end of every sector, and just before it."""
@@ -218,17 +228,12 @@ class RottenDirectory:
         self.counts: Counter[str] = Counter()
         self.older: list[Image] = []
         data = place / "data"
-        log = FileLog.open(
-            data / "log", segment_bytes=SEGMENT_BYTES, reserve_bytes=0, housekeeping="inline", log_id=LOG_ID
-        )
-        try:
-            store = RocksStore.open(data / "store")
-            try:
-                grow(log, store, known, grown, lambda: self.older.append(files_of(data)))
-            finally:
-                store.close()
-        finally:
-            log.close()
+        for through in stops(grown):
+            # Looked at when it is closed: an open store changes by itself, file after file.
+            with closing(open_real_log(data)) as log, closing(RocksStore.open(data / "store")) as store:
+                grow(log, store, known, grown, through)
+                self._applied = store.summary.applied
+            self.older.append(files_of(data))
         self.true = {known.entries[grown.logged - 1][1].seq}
         self.steps = steps
         if self.steps is not None:
@@ -286,6 +291,9 @@ class RottenDirectory:
                 yield changed(self.image, {path: None}, f"{path}: deleted")
                 for before in {was[path] for was in self.older if path in was} - {data}:
                     yield changed(self.image, {path: before}, f"{path}: as it was some time ago")
+            if "MANIFEST" in path:
+                for end in record_ends(data):
+                    yield changed(self.image, {path: data[:end]}, f"{path}: cut after the record that ends at {end}")
         for top in {path.partition("/")[0] for path in self.image}:
             rest = {path: data for path, data in self.image.items() if path not in _below(top, self.image)}
             yield Mutant(f"{top}: the whole directory is gone", rest)
@@ -323,10 +331,7 @@ class RottenDirectory:
                 parts.release()
         except DataError:
             if self.steps is None:
-                # A repair may need them. (A step of an installation may come before the refusal, and removes files.)
-                left = files_of(data).items()
-                tables = {(path, content) for path, content in image.items() if path.endswith(".sst")}
-                assert tables & self.image.items() <= left, "a refused start deleted tables"
+                self._check_tables(data, image)
             return "refused"
         assert digest == self._known.digests.get(seq), f"a state that never was, through {seq}"
         if seq in self.true:
@@ -339,6 +344,28 @@ class RottenDirectory:
             assert self.frames, f"{self.true}, but accepted {seq}"
             assert explained(image, self.image, self.frames, seq), f"{self.true}, but accepted {seq}"
         return "shorter"
+
+    def _check_tables(self, data: Path, image: Image) -> None:
+        """After a refusal. (Not in an installation: a step of it may come before the refusal, and removes files.)"""
+        tables = {(path, content) for path, content in image.items() if path.endswith(".sst")} & self.image.items()
+        if not tables <= files_of(data).items():
+            # The store itself was fine, and has put its tables together; then it is as it was.
+            with closing(RocksStore.open(data / "store")) as store:
+                assert store.summary.applied == self._applied, "a refused start deleted tables"
+
+
+def record_ends(manifest: bytes) -> Iterator[int]:
+    """Where RocksDB's records end, each of which is: checksum (4 bytes), length (2), kind (1), and the record."""
+    at = 0
+    while (length := int.from_bytes(manifest[at + 4 : at + 6], "little")) and at + 7 + length < len(manifest):
+        at += 7 + length
+        yield at
+
+
+def open_real_log(data: Path) -> FileLog:
+    return FileLog.open(
+        data / "log", segment_bytes=SEGMENT_BYTES, reserve_bytes=0, housekeeping="inline", log_id=LOG_ID
+    )
 
 
 def files_of(data: Path) -> Image:

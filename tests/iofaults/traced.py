@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tests.service.process import PATIENCE_S, ROOT, Child
-from truba.testing import tether
+from truba.processes.tether import tethered
 
 SHORT = "short"
 """Instead of an error: the call says that it has done nothing, as a write may."""
@@ -104,8 +104,7 @@ class TracedServer(Child):
                 strace += ["-P", path]
         strace += [] if fault is None else fault.options()
         pipe = [sys.executable, "-m", "truba", "serve", "--config", str(config)]
-        tethered = [sys.executable, "-I", "-S", str(Path(tether.__file__)), str(os.getpid())]
-        super().__init__([*tethered, *strace, *pipe], stdin=subprocess.DEVNULL, cwd=config.parent)
+        super().__init__(tethered(*strace, *pipe), stdin=subprocess.DEVNULL, cwd=config.parent)
 
     def ready(self) -> tuple[str, int] | None:
         """Where it listens, once it does; None: it ended before."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from tests.node.world import World, nobody
-from truba.errors import UnknownOutcome
+from truba.errors import Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.node.node import Limits, Node
 from truba.ports.store import Staged, Summary
@@ -188,3 +188,28 @@ async def test_the_store_never_knows_more_than_the_log() -> None:
     world.log.held = False
     world.log.release()
     await node.stop()
+
+
+def test_after_a_checkpoint_that_failed_there_is_no_other(jump: Jump, clock: JumpClock) -> None:
+    """Whoever is told of it ends the node; until then nothing may stumble over what was frozen for it."""
+
+    async def main() -> None:
+        world = World(Kind(7, "transfer", nobody), clock=clock)
+        node = await world.start()
+        told: list[BaseException] = []
+        node.checkpointer.on_failure = told.append
+
+        def full(staged: object, summary: object) -> None:
+            raise OSError("the disk is full")
+
+        world.store.commit = full  # type: ignore[method-assign]
+        node.new(node.attach(), 7, [b"a"])
+        await node.checkpoint()
+        assert [str(error) for error in told] == ["the disk is full"]
+        node.checkpointer.sealed(None, 1 << 40)
+        with pytest.raises(Unavailable, match="the disk is full"):
+            await node.checkpoint()
+        assert len(told) == 1
+        await node.checkpointer.close()
+
+    jump(main())

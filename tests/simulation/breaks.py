@@ -57,6 +57,7 @@ BREAKS = {
         _break(
             "a torn tail is not cut",
             ("truba.log.opening:_mend", "if found.cut is not None:", "if False:"),
+            rare=True,
         ),
         _break(
             "a failed write is called a success",
@@ -82,11 +83,12 @@ BREAKS = {
         _break(
             "a checkpoint names the end of the log, not of its state",
             ("truba.node.checkpoint:Checkpointer._run", "else batch.position", "else self._log.tail"),
+            rare=True,
         ),
         _break(
             "the last records are lost in recovery",
             (
-                "truba.node.recovery:recover",
+                "truba.node.recovery:_recover",
                 "machine.replay(batch.term, decode_batch(batch.body))",
                 "x = decode_batch(batch.body); getattr(x[-1], 'records', []).clear(); machine.replay(batch.term, x)",
             ),
@@ -120,8 +122,8 @@ BREAKS = {
             "pushed before it is durable",
             (
                 "truba.node.dispatcher:Dispatcher._advance",
-                "node.when_durable(_Push(node, hold))",
-                "_Push(node, hold)(True)",
+                "node.when_durable(_Push(node, hold, node.machine.owned[hold.number].bytes))",
+                "_Push(node, hold, node.machine.owned[hold.number].bytes)(True)",
             ),
         ),
         _break(

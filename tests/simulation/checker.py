@@ -29,6 +29,7 @@ class Violation(AssertionError):
 
 WRITES = ("append", "replace")
 ENDS = ("delete", "store", "fail")
+NO_ANSWER = ("", "unknown")  # not yet, or never
 
 
 @dataclass(slots=True, eq=False)
@@ -49,13 +50,14 @@ class Call:
     stale: bool = False  # sent by somebody who knows that the session is not his
     never: bool = False  # must be refused, whatever the state
     refusable: bool = False  # may be refused for want of space
+    again: Call | None = None  # a New that was sent just before, word for word
     outcome: str = ""  # "": no answer yet; ok; the error's word; unknown
     answered_s: float = inf
     applied: bool | None = None  # without an answer: what was found out since
 
     @property
     def may_have_happened(self) -> bool:
-        return self.outcome == "ok" or (self.outcome in ("", "unknown") and self.applied is not False)
+        return self.outcome == "ok" or (self.outcome in NO_ANSWER and self.applied is not False)
 
     def __str__(self) -> str:
         about = " ".join(record.partition(b".")[0].decode() for record in self.records)
@@ -128,6 +130,8 @@ class Checker:
     # -- calls --------------------------------------------------------------------------------------------------
 
     def sent(self, call: Call) -> None:
+        if call.again is not None:
+            return  # it makes nothing of its own
         if call.verb == "new":
             self._unnamed.append(call)
         else:
@@ -147,6 +151,10 @@ class Checker:
             raise Violation(f"G3: {call}: acknowledged, though its owner had lost the session")
         if call.never:
             raise Violation(f"G2: {call}: acknowledged, though it is over the kind's limit")
+        if call.again is not None:
+            if call.again.session != session:
+                raise Violation(f"G2: {call}: answered {session}, and {call.again.session} the first time")
+            return
         if call.verb == "new":
             self._named(call, session)
             return
@@ -213,6 +221,8 @@ class Checker:
         for session, epoch in believed:
             known = self._session(session)
             hold = known.holds[epoch]
+            if epoch and at_s - hold.alive_s >= hold.grace_s:
+                continue  # late, perhaps: then it is listed for another hand-over, of which nobody heard
             if session in there:
                 self._counted(known, hold, there[session], asked_s)
                 hold.alive_s = max(hold.alive_s, asked_s)
@@ -232,13 +242,13 @@ class Checker:
         for call in hold.calls:
             if call.verb in ENDS and call.outcome == "ok":
                 raise Violation(f"G1: {known.id} is still held after {call}")
-            if call.verb in ENDS and call.outcome == "unknown":
+            if call.verb in ENDS and call.outcome in NO_ANSWER:
                 call.applied = False
         sure = sum(call.verb in WRITES and (call.outcome == "ok" or call.applied is True) for call in hold.calls)
         open_ = [
             call
             for call in hold.calls
-            if call.verb in WRITES and call.outcome == "unknown" and call.applied is None and not call.never
+            if call.verb in WRITES and call.outcome in NO_ANSWER and call.applied is None and not call.never
         ]
         if not sure <= operations <= sure + len(open_):
             raise Violation(
@@ -251,9 +261,22 @@ class Checker:
 
     # -- deliveries -------------------------------------------------------------------------------------------
 
+    def frozen(self, seconds: float) -> None:
+        """The whole world stood still for so long: what was under way was longer under way."""
+        self._travel_s += seconds
+
     def delivered(
-        self, session: str, epoch: int, kind: int, attempt: int, cause: str, records: list[bytes], at_s: float
+        self,
+        session: str,
+        epoch: int,
+        kind: int,
+        attempt: int,
+        cause: str,
+        records: list[bytes],
+        at_s: float,
+        grace_s: float = 0.0,
     ) -> None:
+        """`grace_s`: of the handler, if it has a token and can come back."""
         self.deliveries += 1
         known = self.sessions.get(session)
         if known is None:
@@ -273,7 +296,9 @@ class Checker:
         if attempts_max and attempt > attempts_max and known.resumed_s > at_s:
             raise Violation(f"G4: {session}: attempt {attempt}, the kind allows {attempts_max}")
         before, after = known.before(epoch), known.after(epoch)
-        hold = known.holds[epoch] = Hold(epoch, records, at_s, at_s, attempt=attempt)
+        # A handler that comes back has to show signs of life too, and both times began before it heard of the session.
+        grace_s = min(grace_s, self.kinds[kind].handler_timeout_s) - self._travel_s
+        hold = known.holds[epoch] = Hold(epoch, records, at_s, at_s, grace_s, attempt)
         if before is not None and known.resumed_s > at_s:
             # The hold before was heard of, so it counts. An epoch that nobody heard of may have reached its handler's
             # machine all the same; the last one before, by its cause, did not.
@@ -309,7 +334,7 @@ class Checker:
             if call.never:
                 continue  # must not be in there, and says nothing of those after it
             happened = call.outcome == "ok"
-            if call.outcome in ("", "unknown"):
+            if call.outcome in NO_ANSWER:
                 happened = bool(seen.intersection(call.records))
                 if happened and call.applied is False:
                     raise Violation(f"G3: {call}: its owner was told that it was not applied, and then it was")

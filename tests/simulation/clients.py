@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -144,12 +144,14 @@ class Client:
         careless = dice.random() < habits.careless
         if careless and self.lost:
             stolen = self._call(peer, "append", dice.choice(self.lost), stale=True)
-            self._send(peer, stolen)
+            peer.call(stolen)
             return stolen
         choice = [each for each in self.sessions.values() if each.ending is None or careless]
         if not choice or (len(self.sessions) < SESSIONS_MAX and dice.random() < 0.25):
             new = self._new(peer)
-            self._send(peer, new)
+            peer.call(new)
+            if new.tag >= 0 and not new.refusable and dice.random() < 0.1:
+                peer.call(replace(new, again=new))
             return new
         session = dice.choice(choice)
         chance = dice.random()
@@ -157,7 +159,7 @@ class Client:
             return self._end(peer, session, dice.random() < habits.finishing)
         verb = "append" if chance < 0.8 else "replace" if chance < 0.95 else "touch"
         call = self._call(peer, verb, session.id, never=careless and verb != "touch" and session.ending is None)
-        self._send(peer, call)
+        peer.call(call)
         return call
 
     def _end(self, peer: Peer, session: Open, finish: bool) -> Call:
@@ -166,7 +168,7 @@ class Client:
         if call.verb == "store":
             call.seconds = round(self.world.plan.store_s * dice.random() ** 2, 3)
         session.ending = call
-        self._send(peer, call)
+        peer.call(call)
         return call
 
     def _new(self, peer: Peer) -> Call:
@@ -193,9 +195,6 @@ class Client:
 
     def _records(self, count: int) -> tuple[bytes, ...]:
         return tuple(self.world.record(self.dice, self.habits.large) for _ in range(count))
-
-    def _send(self, peer: Peer, call: Call) -> None:
-        peer.call(call)
 
     def _learn(self, call: Call) -> None:
         """What an answer tells of the session."""

@@ -6,6 +6,8 @@ import asyncio
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import hiredis
+
 from tests.simulation.checker import Call
 from tests.simulation.peers import Peer
 
@@ -16,13 +18,17 @@ if TYPE_CHECKING:
 class Service:
     """One handler service at an address that the pipe dials; serves the kinds of its route."""
 
-    def __init__(self, world: World, name: str, port: int, kinds: list[int], dice: Random, mischief: float) -> None:
+    def __init__(
+        self, world: World, name: str, port: int, kinds: list[int], dice: Random, mischief: float, grace_s: float
+    ) -> None:
         self.world = world
         self.name = name
         self.port = port
         self.kinds = kinds
         self.dice = dice
         self.mischief = mischief  # how often it does something else than finish
+        self.grace_s = grace_s  # above 0: it has a token, and comes back for what it held
+        self.holds: dict[str, tuple[int, int]] = {}  # as it believes: session -> epoch, kind
         self.mute = False  # takes connections and says nothing
         self.up = False
         self._count = 0
@@ -59,16 +65,46 @@ class Service:
             case b"hello":
                 if not self.mute:
                     peer.spoke = True
-                    credit = 1 + int(self.dice.random() * 8)
-                    peer.ask(b"KINDS", *(b"%d" % kind for kind in self.kinds), b"CREDIT", b"%d" % credit)
+                    self.world.spawn(self._greet(peer), f"{self.name} greets")
             case b"lost":
-                self.world.story.tell(self.name, "loses", *push[1:])
+                _, session, epoch, cause = push
+                self.world.story.tell(self.name, f"loses {session.decode()}@{epoch}", cause.decode())
+                self._over(session.decode(), epoch)
             case b"repeat":
                 _, session, epoch, kind, attempt, _, cause, *records = push
                 world, name = self.world, session.decode()
                 world.story.tell(self.name, f"is handed {name}@{epoch}", cause.decode(), "attempt", attempt, records)
-                world.checker.delivered(name, epoch, kind, attempt, cause.decode(), records, world.clock.steady_s)
+                world.checker.delivered(
+                    name, epoch, kind, attempt, cause.decode(), records, world.clock.steady_s, self.grace_s
+                )
+                self.holds[name] = (epoch, kind)
                 world.spawn(self._handle(peer, name, epoch, kind), f"{self.name} {name}@{epoch}")
+
+    async def _greet(self, peer: Peer) -> None:
+        """Say who it is, take up what it held, and ask for more."""
+        world = self.world
+        if self.grace_s:
+            asked_s = world.clock.steady_s
+            answer = await peer.ask(b"OWNER", b"token of " + self.name.encode(), b"GRACE", b"%g" % self.grace_s)
+            if answer is None:
+                return
+            if isinstance(answer, hiredis.ReplyError):
+                raise AssertionError(f"OWNER was refused: {answer}")
+            held = [(session.decode(), kind, tag, operations) for session, kind, tag, operations in answer]
+            world.story.tell(self.name, "holds", *(f"{session}:{operations}" for session, _, _, operations in held))
+            believed = [(session, epoch) for session, (epoch, _) in self.holds.items()]
+            world.checker.listed(self.name, asked_s, world.clock.steady_s, held, believed)
+            listed = {session for session, _, _, _ in held}
+            self.holds = {session: hold for session, hold in self.holds.items() if session in listed}
+            for session, (epoch, kind) in self.holds.items():
+                world.spawn(self._handle(peer, session, epoch, kind), f"{self.name} {session}@{epoch}")
+        if not peer.lost:
+            credit = 1 + int(self.dice.random() * 8)
+            await peer.ask(b"KINDS", *(b"%d" % kind for kind in self.kinds), b"CREDIT", b"%d" % credit)
+
+    def _over(self, session: str, epoch: int) -> None:
+        if self.holds.get(session, (0, 0))[0] == epoch:
+            del self.holds[session]
 
     async def _handle(self, peer: Peer, session: str, epoch: int, kind: int) -> None:
         dice, world = self.dice, self.world
@@ -110,4 +146,8 @@ class Service:
             call.seconds = round(world.plan.store_s * dice.random() ** 2, 3)
         peer.call(call)
         await peer.answer_to(call)
+        if call.outcome in ("FENCED", "NOSESSION", "CLOSED") or (
+            call.outcome == "ok" and verb in ("delete", "store", "fail")
+        ):
+            self._over(session, epoch)
         return call.outcome != "ok" or verb in ("delete", "store", "fail")

@@ -21,7 +21,7 @@ class Plan:
     latency_s: float
     disk_s: float  # mean time that a write with its sync takes; 0: none at all
     kinds: tuple[Kind, ...]
-    services: tuple[tuple[str, tuple[int, ...], float], ...]  # name, kinds, mischief
+    services: tuple[tuple[str, tuple[int, ...], float, float], ...]  # name, kinds, mischief, grace
     clients: tuple[Habits, ...]
     segment_bytes: int
     reserve_bytes: int
@@ -58,6 +58,7 @@ FAULTS = (
     "restart",
     "disk error",
     "clock",
+    "freeze",
     "handler",
     "mute",
     "full",
@@ -71,9 +72,12 @@ def make_plan(seed: int) -> Plan:
     kinds = tuple(_kind(dice, number) for number in range(1, dice.choice((1, 2, 2, 3)) + 1))
     shared = len(kinds) == 3 and dice.random() < 0.5
     groups = [(kinds[0].number, kinds[1].number), (kinds[2].number,)] if shared else [(kind.number,) for kind in kinds]
-    services = tuple((f"handler-{numbers[0]}", numbers, dice.choice((0.1, 0.4, 0.8))) for numbers in groups)
+    services = tuple(
+        (f"handler-{numbers[0]}", numbers, dice.choice((0.1, 0.4, 0.8)), dice.choice((0.0, 0.0, 0.5, 4.0)))
+        for numbers in groups
+    )
     kinds = tuple(
-        _with_route(kind, next(name for name, numbers, _ in services if kind.number in numbers)) for kind in kinds
+        _with_route(kind, next(name for name, numbers, _, _ in services if kind.number in numbers)) for kind in kinds
     )
     faults = tuple(dict.fromkeys(dice.choice(FAULTS) for _ in range(dice.randint(0, 7))))
     tight = "full" in faults

@@ -34,6 +34,8 @@ from truba.testing.jump import JumpClock
 DRAINED_S = 150.0
 """After the storm: longer than any grace, timeout, backoff and Store of a plan, one after the other."""
 
+HOUR_MS = 3_600_000
+
 DISK_SLOWEST = 8
 """Times the mean: the longest that a batch takes."""
 
@@ -60,6 +62,7 @@ class World:
         self.storm_ends_s = clock.steady_s + plan.storm_s
         self.deaths = 0
         self.lives = 0
+        self.troubled = False  # the disk has failed the process that died last
         self.life: Life | None = None
         self._wall_most_ms = 0
         self._records = 0
@@ -67,8 +70,8 @@ class World:
         self._over: asyncio.Future[None] = loop.create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.services = [
-            Service(self, name, 1, list(numbers), Random(f"{name} {seed}"), mischief)
-            for name, numbers, mischief in plan.services
+            Service(self, name, 1, list(numbers), Random(f"{name} {seed}"), mischief, grace_s)
+            for name, numbers, mischief, grace_s in plan.services
         ]
         self.clients = [
             Client(self, f"client-{number}", habits, Random(f"client {number} {seed}"))
@@ -188,7 +191,11 @@ class World:
     def _boot(self) -> None:
         self.lives += 1
         self.life = life = Life(self, self.lives)
-        if not self.calm and "die in call" in self.plan.faults and self.dice.random() < 0.3:
+        if self.troubled and not self.calm:
+            # After a failed sync the system may show what is not on the disk: that is found out when the power fails.
+            life.die_in_call(self.dice.randint(1, 30), power=True)
+            self.troubled = False
+        elif not self.calm and "die in call" in self.plan.faults and self.dice.random() < 0.3:
             life.die_in_call(self.dice.randint(1, 25), power=self.dice.random() < 0.5)
         life.tasks.append(self.spawn(life.run(), life.name))
 
@@ -196,6 +203,7 @@ class World:
         if life is not self.life:
             return
         self.deaths += 1
+        self.troubled = life.troubled and self.dice.random() < 0.5
         if self.dice.random() < 0.1 and "power" in self.plan.faults:
             self.disk.crash()
         pause_s = self.dice.choice((0.0, 0.05, 0.3, 0.3, 3.0))
@@ -233,7 +241,16 @@ class World:
                 code = dice.choice((errno.EIO, errno.ENOSPC)) if name in ("pwritev", "open", "rename") else errno.EIO
                 life.fail_call(name, dice.randint(1, 4), code)
             case "clock":
-                self._set_clock(round(dice.choice((-1, 1)) * dice.choice((50, 2_000, 20_000)) * dice.random()))
+                self._set_clock(
+                    round(
+                        dice.choice((-1, 1)) * dice.choice((50, 2_000, 20_000, HOUR_MS, 24 * HOUR_MS)) * dice.random()
+                    )
+                )
+            case "freeze":
+                seconds = dice.choice((0.1, 1.0, 10.0)) * dice.random()
+                self.story.tell("world", "stands still for s:", seconds)
+                self.clock.advance(seconds)
+                self.checker.frozen(seconds)
             case "handler":
                 service = dice.choice(self.services)
                 if service.up:

@@ -36,6 +36,9 @@ from truba.ports.log import Log, LogBatch
 from truba.ports.store import Store
 from truba.ports.stream import Stream
 
+STILL_S = 0.01
+"""Between two looks whether the state is that of the own log, for who waits for the disk."""
+
 Role = Literal["starting", "follower", "candidate", "leader", "stopped"]
 
 
@@ -154,8 +157,10 @@ class Member:
             await self.node.checkpoint()
         else:
             while checkpointer.running or machine.seq != self.storage.log.tail.seq:
+                if machine is not self.machine or self.role == "stopped":
+                    raise Unavailable(f"{self.name} is rebuilding its state, or has stopped; ask another node")
                 await checkpointer.wait()
-                await asyncio.sleep(0)
+                await asyncio.sleep(STILL_S)
             await checkpointer.now()
         self._check_written(checkpointer)
 

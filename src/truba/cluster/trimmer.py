@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
+from truba.cluster.finishing import finished
 from truba.cluster.log import ReplicatedLog
 from truba.cluster.marks import Marks
 from truba.errors import TrubaError
@@ -58,6 +59,7 @@ class Trimmer:
         await self._log.look_back()
         bounds = await self._stream.bounds()
         if bounds.first > self.first:
+            await finished(self._log.confirm)  # else another node leads, and has trimmed it
             self._purged(bounds.first, self.first)
             self.first = bounds.first
         if bounds.bytes * SLACK < self._keep_bytes:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
+from truba.errors import Unavailable
 from truba.machine.layers import Layer
 from truba.machine.machine import Machine
 from truba.node.sequencer import Batch
@@ -61,11 +62,16 @@ class Checkpointer:
         `exact`: the state is that of the log through there, and not beyond.
         """
         self._since_bytes += size + FRAME_BYTES
-        if exact and self._since_bytes >= self._log_bytes and not self.running:
+        if exact and self._since_bytes >= self._log_bytes and not self.running and self.failure is None:
             self._begin(batch)
 
     async def now(self) -> None:
-        """Take a checkpoint of the state as it is, which must be exactly that of the log's tail, and wait for it."""
+        """Take a checkpoint of the state as it is, which must be exactly that of the log's tail, and wait for it.
+
+        Unavailable: one has failed before, and what it froze is in nobody's hands.
+        """
+        if self.failure is not None:
+            raise Unavailable(f"checkpoints cannot be written any more: {self.failure}")
         if self._machine.seq > self._store.summary.applied.seq:
             self._begin(None)
             await self.wait()

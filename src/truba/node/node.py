@@ -147,9 +147,8 @@ class Node:
         """Take a checkpoint of the state as it is, once all of it is durable. UnknownOutcome when the log failed."""
         while True:
             await self.checkpointer.wait()
-            await (
-                self.sequencer.flush()
-            )  # it tells, too, that the log has failed: then the state is not that of the log
+            # It tells, too, that the log has failed: the state is ahead of it then, and must not be written.
+            await self.sequencer.flush()
             if not self.checkpointer.running and self.sequencer.latest is None:
                 break
         # No turn of the loop between here and the freeze: the state is exactly that of the log's tail.

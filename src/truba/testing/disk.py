@@ -141,7 +141,7 @@ class SimulatedDisk:
     def pwritev(self, fd: int, parts: Sequence[bytes | memoryview], offset: int) -> int:
         data = b"".join(parts)
         file = self._file(fd)
-        if (growth := offset + len(data) - len(file.now)) > 0 and growth > (free := self.free_bytes("")):
+        if (growth := offset + len(data) - len(file.now)) > 0 and growth > (free := self._room_bytes()):
             data = data[: max(0, len(data) - growth + free)]
             if not data:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -181,7 +181,7 @@ class SimulatedDisk:
         return len(self._file(fd).now)
 
     def free_bytes(self, path: str) -> int:
-        return max(0, self.capacity_bytes - sum(len(file.now) for file in self.files.values()))
+        return self._room_bytes()
 
     def lock(self, fd: int) -> None:
         if self._locks.setdefault(self._file(fd), fd) != fd:
@@ -201,6 +201,9 @@ class SimulatedDisk:
         """What a failed sync of that file leaves behind; the call itself does not reach the disk."""
         if isinstance(file := self._open[fd], _File):
             file.lose_some(self.dice)
+
+    def _room_bytes(self) -> int:
+        return max(0, self.capacity_bytes - sum(len(file.now) for file in self.files.values()))
 
     def _file(self, fd: int) -> _File:
         file = self._open[fd]
@@ -248,7 +251,10 @@ class Mount:
         except (OSError, ProcessGone) as trouble:
             if whole:
                 with suppress(OSError):
-                    self._disk.pwritev(fd, [whole[: self._disk.dice.randrange(len(whole) + 1)]], offset)
+                    # A write ends early between two sectors, never inside one: the system copies page by page.
+                    end = offset + self._disk.dice.randrange(len(whole) + 1)
+                    if part := whole[: max(0, end - end % SECTOR - offset)]:
+                        self._disk.pwritev(fd, [part], offset)
             elif fd >= 0 and isinstance(trouble, OSError):
                 self._disk.fail_sync(fd)
             if isinstance(trouble, ProcessGone):

@@ -145,6 +145,13 @@ class History:
         if op.verb == "store" and self._witness.stored_ms.get((job.id.seq, epoch)) != op.due_ms:
             self.complain(f"{job.id} was stored until {op.due_ms}: {self._witness.stored_ms.get((job.id.seq, epoch))}")
 
+    def concluded(self, job: Job, op: Op) -> None:
+        """An owner was not answered, came back in time, and the session is not in the list: this has ended it."""
+        if op.fate == "never":
+            self.complain(f"{op} on {job.id} must have happened, concludes its owner; it had lost the session before")
+        elif op in job.open:
+            job.settle(job.open.index(op) + 1)
+
     def removing(self, job: Job, op: Op, node: Node) -> None:
         """A node took an operator's wish to delete a session that nobody holds."""
         op.seq = node.machine.seq

@@ -276,6 +276,8 @@ class StormSeat(Seat):
         return StormDoors(self)
 
     def hear(self, event: str, /, **fields: object) -> None:
+        if "purged by somebody" in event and not self.world.weather.counts.get("purge_by_others"):
+            self.world.witness.complain(f"{self.name} says that the stream was purged, and it was trimmed")
         told = ", ".join(f"{name}={value}" for name, value in fields.items())
         self.world.story.tell(self.name, f"says: {event} {told}")
 
@@ -313,9 +315,9 @@ class StormSeat(Seat):
         self.thaw()
         self.stream.connected = False
         await self.stream.close()
-        log = self.member.log
-        if log is not None:
-            log.close()
+        node = self.member.node
+        if node is not None:
+            node.give_up(RuntimeError("killed"))  # it waits for nothing on its way out
         self.task.cancel()
         await asyncio.wait([self.task])
         self.world.story.tell(self.name, "is dead")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tests.cluster.storms.history import Job, Op
 from tests.cluster.storms.lines import Broken, Line
+from truba.client.resume import in_time
 from truba.errors import OperationError
 from truba.kinds import Kind
 from truba.node.node import Node
@@ -74,6 +75,9 @@ class Client(Person):
         self._left = self.dice.choice((5, 20, 40))  # sessions to open: all that happens is to be afforded
         self._lives = 0
         self._mine: list[Job] = []
+        self._sure_s = 0.0  # when the last request was sent that was answered
+        self._held: dict[Job, float] = {}  # in this life, with no end asked for: when the last such request was sent
+        self._ending: dict[Job, Op] = {}  # the end was asked for, one at a time, and not answered
 
     def start(self) -> None:
         self.begin(self._live(), self.name)
@@ -85,6 +89,7 @@ class Client(Person):
             token = f"{self.name} in life {self._lives}".encode() if dice.random() < 0.6 else b""
             grace_s = dice.choice((0.0, 1.0, 5.0))
             again = True
+            self._held, self._ending = {}, {}
             while again and self._left and not self.world.over:
                 await asyncio.sleep(dice.expovariate(1 / self.pace_s))
                 seat = self.world.find_door(dice)
@@ -116,6 +121,7 @@ class Client(Person):
         if token:
             listing = await self.answered(line.name_owner(token, grace_s))
             line.named = token
+            self._back({id_ for id_, _, _, _ in listing}, grace_s)
             for id_, kind, held_tag, _ in listing:
                 job = self.world.history.jobs[id_]
                 if held_tag >= 0:
@@ -133,7 +139,31 @@ class Client(Person):
                 self.world.tags += 1
                 tag = self.world.tags
             records = [self.record() for _ in range(dice.choice((0, 1, 1, 2)))]
-            await self._work(line, await self.answered(line.new(kind.number, records, tag)))
+            sent_s = self._now_s()
+            job = await self.answered(line.new(kind.number, records, tag))
+            self._sure_s = self._held[job] = sent_s
+            await self._work(line, job)
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()
+
+    def _back(self, listed: set[Index], grace_s: float) -> None:
+        """By the client's own rule (`truba.client.resume`): who comes back in time finds all that it has not ended."""
+        now_s, history = self._now_s(), self.world.history
+        for job, sent_s in list(self._held.items()):
+            if job.id in listed:
+                self._held[job] = now_s
+                self._ending.pop(job, None)
+                continue
+            del self._held[job]
+            op = self._ending.pop(job, None)
+            if not (in_time(now_s, self._sure_s, grace_s) and in_time(now_s, sent_s, grace_s)):
+                continue
+            if op is None:
+                self.world.witness.complain(f"{self.name} is back in time, and {job.id} was taken from it")
+            else:
+                history.concluded(job, op)
 
     async def _work(self, line: Line, job: Job) -> None:
         """A few steps, one at a time or all at once, and an end, or none."""
@@ -155,9 +185,21 @@ class Client(Person):
                 steps.append((Op("fail"), 0))
         answers = []
         for op, delay_s in steps:
+            ends = op.verb not in ("append", "replace")
+            sent_s = self._now_s()
+            if ends and patient and job in self._held:
+                self._ending[job] = op
+            elif ends:
+                self._held.pop(job, None)
             answers.append(line.operate(job, 0, op, delay_s, exact=dice.random() < 0.2))
             if patient:
                 await self.answered(answers[-1])
+                self._sure_s = sent_s
+                if ends:
+                    self._held.pop(job, None)
+                    self._ending.pop(job, None)
+                elif job in self._held:
+                    self._held[job] = sent_s
                 await asyncio.sleep(dice.expovariate(1 / self.pace_s))
         for answer in answers:
             await self.answered(answer)
@@ -168,6 +210,7 @@ class Client(Person):
             await asyncio.sleep(self.dice.expovariate(1.0))
             if line.ended_here or not self._mine:
                 break
+            self._held, self._ending = {}, {}  # whoever comes back knows no more what it may expect
             verb: Literal["append", "delete"] = self.dice.choice(("append", "delete"))
             op = Op(verb, [self.record()] if verb == "append" else [])
             line.operate(self.dice.choice(self._mine[-5:]), 0, op)
