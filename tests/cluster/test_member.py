@@ -323,9 +323,10 @@ def test_g7_a_stream_that_went_back_stops_a_node_loudly(jump: Jump, clock: JumpC
             del sea.messages[seq]
         sea.last -= 6
         cluster.start()
-        results = await asyncio.gather(
-            *(seat.task for seat in cluster.seats.values() if seat.task), return_exceptions=True
-        )
+        tasks = [seat.task for seat in cluster.seats.values() if seat.task]
+        _, going_on = await asyncio.wait(tasks, timeout=120)
+        assert not going_on, "nobody has noticed"
+        results = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(result, LogRegression) for result in results), results
 
     jump(main())

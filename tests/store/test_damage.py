@@ -117,6 +117,20 @@ def test_an_earlier_manifest_is_refused(copy: Path) -> None:
     assert told == {"went back", "damaged"}
 
 
+def test_a_store_of_before_the_last_commit_is_refused(tmp_path: Path) -> None:
+    """Whole and sound in itself, as a manifest cut between two commits would leave it."""
+    store = RocksStore.open(tmp_path / "store")
+    commit(store, 1, Put(stored(1, 1, chunks=(0,)), None, (0, [b"one"])))
+    store.close()
+    shutil.copytree(tmp_path / "store", tmp_path / "before")
+    store = RocksStore.open(tmp_path / "store")
+    commit(store, 2, Put(stored(2, 2, chunks=(0,)), None, (0, [b"two"])))
+    store.close()
+    shutil.copy(tmp_path / "store" / "APPLIED", tmp_path / "before")
+    with pytest.raises(DataDamaged, match="went back: it was written through 1-2, but its manifest leads only to 1-1"):
+        RocksStore.open(tmp_path / "before")
+
+
 @pytest.mark.parametrize("name", ["CURRENT", "MANIFEST-*", "*.sst"])
 def test_a_missing_file_is_damage(copy: Path, name: str) -> None:
     next(copy.glob(name)).unlink()
