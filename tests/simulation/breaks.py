@@ -48,11 +48,13 @@ BREAKS = {
         _break(
             "answers though the log failed",
             ("truba.wire.connection:Connection._release", "if not durable:", "if False:"),
+            rare=True,
         ),
         _break("no sync of the directory", ("truba.log.directory:Directory.sync", "self.disk.fsync(self._fd)", "pass")),
         _break(
             "what was written and not synced is believed",
             ("truba.log.opening:_mend", "if found.last < found.offset:", "if False:"),
+            rare=True,
         ),
         _break(
             "a torn tail is not cut",
@@ -173,6 +175,7 @@ BREAKS = {
         _break(
             "an outage uses up attempts",
             ("truba.machine.machine:Machine._leave", "head.attempts -= 1", "pass"),
+            rare=True,
         ),
         _break("attempts are not counted", ("truba.machine.machine:Machine._repeated", "head.attempts += 1", "pass")),
         _break(

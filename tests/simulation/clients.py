@@ -68,7 +68,9 @@ class Client:
             if self.peer is not None and not self.peer.lost:
                 await self.burst(self.peer)
                 chance = dice.random()
-                if chance < 0.02:
+                if chance > 0.96 and habits.token:
+                    await self.go_over(self.peer)
+                elif chance < 0.02:
                     self.peer.hang_up(farewell=chance < 0.01)  # it dies, and another process begins in its place
                     if chance > 0.015:
                         await world.during_storm(dice.random() * 2 * (habits.grace_s + 1.0))
@@ -125,6 +127,17 @@ class Client:
                 new = world.checker.sessions[session].holds[0].calls[0]
                 self.sessions[session] = Open(session, new)
             self.sessions[session].ending = None
+
+    async def go_over(self, old: Peer) -> None:
+        """To a new connection, while the old one is still there, and goes on as if nothing had happened."""
+        await self.connect()
+        if self.peer is not None and self.peer is not old and not self.peer.lost:
+            for session in list(self.sessions)[:2]:
+                if not old.lost:
+                    old.call(self._call(old, self.dice.choice(("append", "delete")), session, stale=True))
+            await old.answers()
+        if not old.lost:
+            old.hang_up(farewell=True)
 
     def _lose_all(self) -> None:
         self.lost += self.sessions

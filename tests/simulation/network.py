@@ -59,8 +59,7 @@ class End(asyncio.Transport):
             self.loop.call_soon(self.lose, None)
 
     def abort(self) -> None:
-        if self.gone or self.link.broken:
-            self._closing = True
+        if self.gone:
             return
         self._closing = True
         self.loop.call_soon(self.lose, None)
@@ -143,7 +142,7 @@ class End(asyncio.Transport):
 
     def read(self) -> None:
         unread = self.unread
-        while unread and self._reading and not self.gone:
+        while unread and self._reading and not self._closing:
             if unread[0] is None:
                 unread.popleft()
                 if not self.protocol.eof_received():
@@ -154,7 +153,7 @@ class End(asyncio.Transport):
                 data += unread.popleft() or b""
             self.peer.was_read(len(data))
             self.protocol.data_received(data)
-        if self.gone:
+        if self._closing:
             unread.clear()
 
     def was_read(self, count: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,14 +37,19 @@ HOME = Path("/log")
 
 
 class SlowLog:
-    """The file log on a disk that takes its time: each batch is written when its time has come, not before."""
+    """The file log on a disk that takes its time: each batch is written when its time has come, not before.
+
+    Up to `window` batches are under way, as in a log that is replicated; the file log itself takes them one by one.
+    """
 
     def __init__(self, life: Life, log: FileLog) -> None:
         self._life = life
         self._log = log
+        self._under_way: deque[tuple[LogBatch, Done]] = deque()
+        self._last_s = 0.0  # when the last one of them will be written
         self.batch_bytes_max = life.world.plan.batch_bytes_max
         self.batch_bytes_min = 0
-        self.window = log.window
+        self.window = life.world.plan.window
 
     @property
     def tail(self) -> Position:
@@ -58,20 +64,23 @@ class SlowLog:
         return self._log.size_bytes
 
     def append(self, batch: LogBatch, done: Done) -> None:
-        self._life.world.truth.appended(batch)
-        # Whoever waits for the batch hears of it when it is on the disk, never earlier.
-        seconds = self._life.world.disk_s()
-        if seconds:
-            self._life.world.loop.call_later(seconds, self._write, batch, done)
+        world = self._life.world
+        world.truth.appended(batch)
+        self._under_way.append((batch, done))
+        seconds = world.disk_s()
+        if seconds or len(self._under_way) > 1:
+            self._last_s = max(self._last_s, world.clock.steady_s + seconds)
+            world.loop.call_at(self._last_s, self._write)
         else:
-            self._write(batch, done)
+            self._write()
 
-    def _write(self, batch: LogBatch, done: Done) -> None:
+    def _write(self) -> None:
+        batch, done = self._under_way.popleft()
         if not self._life.alive:
             return
         try:
             self._log.append(batch, lambda error: self._written(batch, error, done))
-        except LogPoisoned as error:  # the housekeeper failed meanwhile: a thread would have told it so
+        except LogPoisoned as error:  # the housekeeper failed meanwhile, or the batch before this one
             done(error)
 
     def _written(self, batch: LogBatch, error: BaseException | None, done: Done) -> None:

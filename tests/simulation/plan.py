@@ -27,6 +27,7 @@ class Plan:
     reserve_bytes: int
     checkpoint_bytes: int
     batch_bytes_max: int
+    window: int  # batches under way at once
     tight_disk: bool
     commit_faults: float
     commit_deaths: float
@@ -94,6 +95,7 @@ def make_plan(seed: int) -> Plan:
         reserve_bytes=segment_bytes if tight else 0,
         checkpoint_bytes=dice.choice((2_000, 8_000, 8_000, 30_000, 1 << 20)),
         batch_bytes_max=dice.choice((200, 4_000, 1 << 20)),
+        window=dice.choice((1, 1, 4)),
         tight_disk=tight,
         commit_faults=dice.choice((0.0, 0.0, 0.1)),
         commit_deaths=dice.choice((0.0, 0.1, 0.3)),

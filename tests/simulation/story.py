@@ -14,9 +14,11 @@ class Story:
     def __init__(self, now_s: Callable[[], float]) -> None:
         self._now_s = now_s
         self.steps: list[Step] = []
+        self.told = False  # nothing that follows belongs to it
 
     def tell(self, who: str, what: str, *details: object) -> None:
-        self.steps.append((self._now_s(), who, what, details))
+        if not self.told:
+            self.steps.append((self._now_s(), who, what, details))
 
     def digest(self) -> str:
         return hashlib.sha256(repr(self.steps).encode()).hexdigest()[:16]

@@ -104,6 +104,7 @@ class World:
 
     async def _close(self, main: asyncio.Task[Any]) -> None:
         """Leave nothing on the loop."""
+        self.story.told = True
         life, self.life = self.life, None
         if life is not None:
             life.die(power=False, why="the end")
