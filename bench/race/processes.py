@@ -1,7 +1,7 @@
 """Servers of the race: started, frozen while others have their turn, their processor time, ended by process id.
 
 Nothing outlives the race: each server is ended when its block ends, and killed by the kernel should this process die
-without a word (truba.testing.tether).
+without a word (truba.processes.tether).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import truba.testing
+import truba.processes
 from truba.bench.machine import Cpu
 from truba.errors import TrubaError
 
 READY_S = 120.0
 STOP_S = 20.0
 POLL_S = 0.05
-TETHER = Path(truba.testing.__file__).with_name("tether.py")
+TETHER = Path(truba.processes.__file__).with_name("tether.py")
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 

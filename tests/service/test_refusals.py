@@ -81,7 +81,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "log-frame": (lambda data: flip(first_segment(data), FRAME), "segment-0000000001.log, offset", "truba log repair"),
     "log-header": (lambda data: flip(first_segment(data), 10), "segment-0000000001.log, offset 0", "truba log repair"),
     "log-newer": (newer_log, "format version 3, this truba reads up to 2", "use a newer one"),
-    "log-gone": (lambda data: shutil.rmtree(data / "log"), "does not lead there", "restore the data directory"),
+    "log-gone": (lambda data: shutil.rmtree(data / "log"), "holds a store, but no log", "restore the data directory"),
     "store-manifest": (lambda data: flip(next((data / "store").glob("MANIFEST-*")), 20), "damaged", "restore"),
     "store-table-gone": (lambda data: min((data / "store").glob("*.sst")).unlink(), "damaged", "restore"),
     "store-mark": (lambda data: flip(data / "store" / "APPLIED", 5), "APPLIED is not what was written", "restore"),
