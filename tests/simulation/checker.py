@@ -223,8 +223,9 @@ class Checker:
         for session, epoch in believed:
             known = self._session(session)
             hold = known.holds[epoch]
-            if epoch and at_s - hold.alive_s >= hold.grace_s:
-                continue  # late, perhaps: then it is listed for another hand-over, of which nobody heard
+            late = at_s - hold.alive_s >= hold.grace_s
+            if epoch and (late or any(call.verb in ENDS and call.outcome in NO_ANSWER for call in hold.calls)):
+                continue  # over, perhaps: then it is listed for another hand-over, of which nobody heard
             if session in there:
                 self._counted(known, hold, there[session], asked_s)
                 hold.alive_s = max(hold.alive_s, asked_s)
@@ -404,7 +405,7 @@ class Checker:
             last = known.holds[max(known.holds)]
             if any(call.verb == "delete" and call.may_have_happened for call in last.calls):
                 continue
-            if any(call.outcome in ("ok", "unknown") for call in known.removed):
+            if any(call.may_have_happened for call in known.removed):
                 continue
             kept = list(last.records)
             for call in last.calls:

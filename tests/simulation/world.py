@@ -321,6 +321,7 @@ class World:
         elif self.dice.random() < 0.2:
             call = Call("operator", peer.link, name, -1, "remove", self.clock.steady_s)
             known.removed.append(call)
+            self.story.tell("operator", "remove", name)
             reply = await peer.ask(b"REMOVE", name.encode())
             call.outcome = "unknown" if reply is None else "ok" if reply == b"OK" else str(reply).split(" ", 1)[0]
             call.answered_s = self.clock.steady_s
