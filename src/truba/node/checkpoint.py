@@ -88,10 +88,10 @@ class Checkpointer:
     def _begin(self, batch: Batch | None) -> None:
         self._since_bytes = 0
         frozen = self._machine.freeze()
-        counts = dict(self._machine.counts)
+        counts, paused = dict(self._machine.counts), self._machine.paused
         # Asked for here, while the batch is being sealed: by the time the task runs it may be durable, and told nobody.
         durable = None if batch is None else batch.durable()
-        run = self._run(frozen, batch, self._log.tail, durable, counts)
+        run = self._run(frozen, batch, self._log.tail, durable, counts, paused)
         self._task = asyncio.get_running_loop().create_task(run, name="checkpoint")
         self._task.add_done_callback(self._ended)
 
@@ -102,6 +102,7 @@ class Checkpointer:
         tail: Position,
         durable: asyncio.Future[None] | None,
         counts: dict[tuple[int, Phase], int],
+        paused: frozenset[int],
     ) -> None:
         if durable is not None:
             await durable
@@ -113,7 +114,7 @@ class Checkpointer:
                 staged.add(change)
             await asyncio.sleep(0)
         await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._store.commit, staged, Summary(position, counts)
+            self._thread, self._store.commit, staged, Summary(position, counts, paused)
         )
         self._machine.settle(frozen)
         self._log.trim(position.seq)

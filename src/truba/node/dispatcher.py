@@ -28,13 +28,19 @@ ROUND = 128
 class KindLane:
     """One kind: its route and how many of its sessions are out."""
 
-    __slots__ = ("_dispatcher", "kind", "out", "route")
+    __slots__ = ("_dispatcher", "kind", "out", "route", "to")
 
     def __init__(self, kind: Kind, route: Route, dispatcher: Dispatcher) -> None:
         self.kind = kind
         self.route = route
+        self.to = handler_text(kind)  # what a session's history says
         self.out = 0
         self._dispatcher = dispatcher
+
+    @property
+    def paused(self) -> bool:
+        """By an operator."""
+        return self.kind.number in self._dispatcher.machine.paused
 
     def left(self, hold: Hold) -> None:
         """A hold of this lane has ended: there is room for another."""
@@ -42,11 +48,20 @@ class KindLane:
         self._dispatcher.left()
 
 
+def handler_text(kind: Kind) -> str:
+    """The handler as configured, for people."""
+    handler = kind.handler
+    if isinstance(handler, str):
+        return handler
+    return f"local:{handler.__module__}:{getattr(handler, '__qualname__', type(handler).__qualname__)}"
+
+
 class Dispatcher:
     """Owned by the node; `wake` may be called from anywhere on the loop, as often as one likes."""
 
     def __init__(self, node: Node, routes: Mapping[int, Route]) -> None:
         self._node = node
+        self.machine = node.machine
         self._loop = asyncio.get_running_loop()
         self.lanes = {number: KindLane(node.kinds[number], route, self) for number, route in routes.items()}
         self._routes: Iterable[Route] = tuple(dict.fromkeys(routes.values()))
@@ -103,7 +118,7 @@ class Dispatcher:
         dues = [
             key.due_ms
             for number, lane in self.lanes.items()
-            if lane.out < lane.kind.concurrency and (key := queue(number).peek()) is not None
+            if lane.out < lane.kind.concurrency and not lane.paused and (key := queue(number).peek()) is not None
         ]
         now_ms = self._node.clock.now_ms()
         return min((due_ms for due_ms in dues if due_ms > now_ms), default=None)
@@ -134,7 +149,7 @@ class Dispatcher:
         """Hand over the next session of a lane; False when there is none, or nobody to take it."""
         node = self._node
         kind = lane.kind
-        if lane.out >= kind.concurrency:
+        if lane.out >= kind.concurrency or lane.paused:
             return False
         key = node.machine.queue(kind.number).peek()
         if key is None or key.due_ms > now_ms:
@@ -142,7 +157,7 @@ class Dispatcher:
         owner = lane.route.seat(kind.number)
         if owner is None:
             return False
-        hold = node.grant(key.number, owner, now_ms)
+        hold = node.grant(key.number, owner, now_ms, lane.to)
         if hold is not None:
             self.count(hold)
             self.deliveries += 1

@@ -8,7 +8,7 @@ thread. Nothing here encodes, writes or knows how a request looked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -35,6 +35,12 @@ TICK_MS = 1_000
 
 LOST_AT_ONCE = 512
 """Sessions given back in one turn of the loop: a few milliseconds."""
+
+PAGE_STEPS_MAX = 8192
+"""Sessions that are looked at for one page: some milliseconds, in which nobody else is served."""
+
+PAGE_STEPS = 512
+"""Of these, at once: what a page that fills up sooner has looked at in vain."""
 
 STAGED_MAX = 4096
 """Events that recovery stages before it waits for them to be durable."""
@@ -335,7 +341,7 @@ class Node:
         if hold.ended:
             hold.check()
         due_ms = self.clock.now_ms() + delay_ms
-        self._stage(self.machine.store(hold.number, hold.epoch, due_ms))
+        self._stage(self.machine.store(hold.number, hold.epoch, due_ms, due_ms - delay_ms))
         self._end(hold, "closed")
         self._due(due_ms)
 
@@ -402,9 +408,12 @@ class Node:
 
     # -- hand-over -------------------------------------------------------------------------------------------
 
-    def grant(self, number: int, owner: Owner, now_ms: int) -> Hold | None:
-        """Stage the hand-over of a due session; None when it was parked instead, or is not due."""
-        event = self.machine.repeat(number, now_ms, owner.digest, owner.grace_ms)
+    def grant(self, number: int, owner: Owner, now_ms: int, to: str = "") -> Hold | None:
+        """Stage the hand-over of a due session; None when it was parked instead, or is not due.
+
+        `to`: the handler as configured, for the session's history.
+        """
+        event = self.machine.repeat(number, now_ms, owner.digest, owner.grace_ms, to)
         if event is None:
             return None
         self._stage(event)
@@ -434,10 +443,43 @@ class Node:
         self._stage(self.machine.resume(head.number, self.clock.now_ms()))
         self.dispatcher.wake()
 
+    def reschedule(self, index: Index, due_ms: int) -> None:
+        """Have a stored session handed over at another time; its attempts and its age are as before."""
+        head = self.look_up(index)
+        self._stage(self.machine.reschedule(head.number, due_ms, self.clock.now_ms()))
+        self._due(due_ms)
+
+    def pause(self, kind: int, on: bool) -> None:
+        """Hand over nothing more of a kind (`on`), or go on; holds until it is taken back, whatever restarts."""
+        event = self.machine.pause(kind, on, self.clock.now_ms())
+        if event is not None:
+            self._stage(event)
+            self.tell("hand-over paused" if on else "hand-over continues", kind=kind)
+            self.dispatcher.wake()
+
     def remove(self, index: Index) -> None:
         """Delete a stored or parked session."""
         head = self.look_up(index)
         self._stage(self.machine.remove(head.number))
+
+    def page(self, after: Index | None, limit: int, wanted: Callable[[Head], bool]) -> tuple[list[Head], Index | None]:
+        """Up to `limit` sessions that are `wanted`, in order of id, and the id to go on after; None: that was all.
+
+        Looks at PAGE_STEPS_MAX sessions at most, so a page may be short, or empty, before the end.
+        """
+        found: list[Head] = []
+        after_number = after.seq if after else 0
+        for _ in range(PAGE_STEPS_MAX // PAGE_STEPS):
+            heads, rest = self.machine.page(after_number, PAGE_STEPS)
+            for head in heads:
+                if wanted(head):
+                    found.append(head)
+                    if len(found) == limit:
+                        return found, head.id
+            if rest is None:
+                return found, None
+            after_number = rest
+        return found, Index(self.machine.term, after_number)
 
     def scan(self, after: Index | None) -> Iterator[Head]:
         """Sessions in order of id; to be used up before the loop goes on."""

@@ -136,22 +136,14 @@ def ls(connection: Connection, args: list[bytes]) -> bytes:
     wish = grammar.parse_ls(args)
     kind = None if wish.kind is None else _kind(connection, wish.kind)
     connection.permit("LS", kind)
-    found: list[replies.Value] = []
-    last: Index | None = None
-    for looked_at, head in enumerate(connection.node.scan(wish.after), 1):
-        last = head.id
-        if (kind is None or head.kind == kind) and (wish.phase is None or head.phase is wish.phase):
-            found.append(describe(connection.node, head, None))
-        if len(found) >= wish.limit or looked_at >= LS_LOOKED_AT_MAX:
-            break
-    else:
-        last = None
-    cursor = b"" if last is None else str(last).encode()
-    return replies.encode([cursor, found], connection.proto)
-
-
-LS_LOOKED_AT_MAX = 10_000
-"""Sessions that one LS looks at: about ten milliseconds; nobody else is served meanwhile."""
+    node = connection.node
+    heads, rest = node.page(
+        wish.after,
+        wish.limit,
+        lambda head: (kind is None or head.kind == kind) and (wish.phase is None or head.phase is wish.phase),
+    )
+    cursor = b"" if rest is None else str(rest).encode()
+    return replies.encode([cursor, [describe(node, head, None) for head in heads]], connection.proto)
 
 
 def show(connection: Connection, args: list[bytes]) -> bytes:
