@@ -86,7 +86,9 @@ async def test_g6_restart_finds_what_was_there_whatever_was_checkpointed(tmp_pat
 
     def sessions(pipe: EmbeddedPipe) -> dict[truba.Index, tuple[object, list[bytes]]]:
         machine = pipe.node.machine
-        return {h.id: (msgspec.structs.astuple(h)[:-1], machine.records(h.number)) for h in pipe.node.scan(None)}
+        return {
+            h.id: (msgspec.structs.asdict(h) | {"chunks": ()}, machine.records(h.number)) for h in pipe.node.scan(None)
+        }
 
     async def work(pipe: truba.Pipe, number: int) -> None:
         session = await pipe.new(7, b"%d" % number)
