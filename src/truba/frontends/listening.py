@@ -51,6 +51,7 @@ class Listening:
 
     def __init__(self, listen: Listen) -> None:
         self.connections_max = listen.connections_max
+        self.refused = 0  # connections, for there were connections_max of them
         self.bound: tuple[str, int] | None = None
         self._unix = listen.unix
         self._sockets: list[socket.socket] = []
@@ -166,6 +167,7 @@ class Reception:
         if not self._open:
             return _Late()
         if len(self._guests) >= self._listening.connections_max:
+            self._listening.refused += 1
             return _Refused(self._listening.connections_max)
         guest = self._make()
         self._guests.add(guest)

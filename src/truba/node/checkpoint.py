@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from truba.errors import Unavailable
+from truba.histogram import Histogram
 from truba.machine.layers import Layer
 from truba.machine.machine import Machine
 from truba.node.sequencer import Batch
@@ -49,6 +50,7 @@ class Checkpointer:
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "truba-checkpoint")
         self.done = 0
+        self.took_ms = Histogram()  # each, from its beginning to the log's being trimmed
         self.failure: BaseException | None = None  # no other one may follow
 
     @property
@@ -106,6 +108,8 @@ class Checkpointer:
     ) -> None:
         if durable is not None:
             await durable
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         position = tail if batch is None else batch.position
         staged = self._store.stage()
         changes = frozen.changes()
@@ -113,11 +117,10 @@ class Checkpointer:
             for change in part:
                 staged.add(change)
             await asyncio.sleep(0)
-        await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._store.commit, staged, Summary(position, counts, paused)
-        )
+        await loop.run_in_executor(self._thread, self._store.commit, staged, Summary(position, counts, paused))
         self._machine.settle(frozen)
         self._log.trim(position.seq)
+        self.took_ms.add(round((loop.time() - began_s) * 1000))
         self.done += 1
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from truba.kinds import Kind
+from truba.machine.why import LaneView
+from truba.node.meters import LaneMeter
 from truba.node.owners import Handover, Hold
 from truba.ports.transport import Route
 from truba.types import Cause
@@ -28,14 +30,28 @@ ROUND = 128
 class KindLane:
     """One kind: its route and how many of its sessions are out."""
 
-    __slots__ = ("_dispatcher", "kind", "out", "route", "to")
+    __slots__ = ("_dispatcher", "kind", "meter", "out", "route", "to")
 
     def __init__(self, kind: Kind, route: Route, dispatcher: Dispatcher) -> None:
         self.kind = kind
         self.route = route
         self.to = handler_text(kind)  # what a session's history says
         self.out = 0
+        self.meter = LaneMeter()
         self._dispatcher = dispatcher
+
+    @property
+    def view(self) -> LaneView:
+        """As operators see it now."""
+        kind = self.kind
+        return LaneView(
+            handler=self.to,
+            state=self.route.state(),
+            out=self.out,
+            concurrency=kind.concurrency,
+            paused=self.paused,
+            reachable=self.out >= kind.concurrency or self.route.seat(kind.number) is not None,
+        )
 
     @property
     def paused(self) -> bool:
@@ -45,6 +61,9 @@ class KindLane:
     def left(self, hold: Hold) -> None:
         """A hold of this lane has ended: there is room for another."""
         self.out -= 1
+        meter = self.meter
+        meter.outcomes[self._dispatcher.outcome(hold.number)] += 1
+        meter.held_ms.add(self._dispatcher.steady_ms() - hold.since_ms)
         self._dispatcher.left()
 
 
@@ -62,6 +81,7 @@ class Dispatcher:
     def __init__(self, node: Node, routes: Mapping[int, Route]) -> None:
         self._node = node
         self.machine = node.machine
+        self.steady_ms = node.clock.steady_ms
         self._loop = asyncio.get_running_loop()
         self.lanes = {number: KindLane(node.kinds[number], route, self) for number, route in routes.items()}
         self._routes: Iterable[Route] = tuple(dict.fromkeys(routes.values()))
@@ -160,15 +180,23 @@ class Dispatcher:
         hold = node.grant(key.number, owner, now_ms, lane.to)
         if hold is not None:
             self.count(hold)
+            lane.meter.deliveries += 1
+            lane.meter.late_ms.add(now_ms - key.due_ms)
             self.deliveries += 1
             node.when_durable(_Push(node, hold, node.machine.owned[hold.number].bytes))
         return True
+
+    def outcome(self, number: int) -> str:
+        """What a hold that has just ended came to: its session is in the young layer, or is gone."""
+        head = self.machine.layers.young.heads.get(number)
+        return "deleted" if head is None else head.cause.value
 
     def count(self, hold: Hold) -> None:
         """A hold of a handler takes up room in its lane until it ends."""
         lane = self.lanes.get(hold.kind)
         if lane is not None:
             hold.lane = lane
+            hold.since_ms = self.steady_ms()
             lane.out += 1
 
 

@@ -8,6 +8,7 @@ thread. Nothing here encodes, writes or knows how a request looked.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable, Unk
 from truba.kinds import Kind
 from truba.machine.events import Opened, Parked, Stored
 from truba.machine.machine import Machine
+from truba.machine.why import why
 from truba.node.alarm import Alarm
 from truba.node.checkpoint import Checkpointer
 from truba.node.dispatcher import Dispatcher
@@ -102,6 +104,8 @@ class Node:
         self.dispatcher = Dispatcher(self, routes)
         self.accepting = False
         self.owner_losses = 0
+        self.refusals: Counter[str] = Counter()  # by code, of whatever frontend counts them
+        self.limits_hit: Counter[str] = Counter()  # by the limit's name in the configuration
         self._space = "plenty"  # as told last
         self._leases = Leases()
         self._away = Away()
@@ -259,7 +263,8 @@ class Node:
             if before.receiver is not None:
                 before.receiver.released(hold)
             moved = Hold(hold.id, hold.kind, hold.epoch, owner, hold.tag)
-            moved.lane, hold.lane = hold.lane, None
+            if hold.lane is not None:
+                moved.lane, moved.since_ms, hold.lane = hold.lane, hold.since_ms, None
             moved.pushed = True
             owner.take_up(moved)
             self._leases.begin(moved, self._limit_ms(moved), now_ms)
@@ -399,6 +404,7 @@ class Node:
             owner.receiver.released(hold)
 
     def _refuse_growth(self) -> None:
+        self.limits_hit["reserve"] += 1
         raise Unavailable(
             "the disk is nearly full: only Delete, Store and Fail are taken until there is space; nothing was stored"
         )
@@ -444,6 +450,11 @@ class Node:
         head = self.look_up(index)
         self._stage(self.machine.resume(head.number, self.clock.now_ms()))
         self.dispatcher.wake()
+
+    def why(self, index: Index) -> tuple[str, ...]:
+        """In plain words: where a session stands, what brought it there, what happens next and when. NoSession."""
+        head = self.look_up(index)
+        return why(head, self.kinds[head.kind], self.dispatcher.lanes[head.kind].view, self.clock.now_ms())
 
     def reschedule(self, index: Index, due_ms: int) -> None:
         """Have a stored session handed over at another time; its attempts and its age are as before."""

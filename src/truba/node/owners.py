@@ -62,6 +62,7 @@ class Hold:
         "number",
         "owner",
         "pushed",
+        "since_ms",
         "strict",
         "tag",
         "touched_ms",
@@ -80,6 +81,7 @@ class Hold:
         self.strict = False  # an id without epoch is ambiguous on this connection
         self.touched_ms = 0  # steady clock
         self.lease: Lease | None = None
+        self.since_ms: int  # handed over: when, by the steady clock; set by the dispatcher
         self.lane: Lane | None = None  # handed over: the dispatcher's lane that counts it
 
     def check(self) -> None:

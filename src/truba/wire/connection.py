@@ -122,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._closed(self)
 
     def pause_writing(self) -> None:
+        self.node.limits_hit["output_bytes_max"] += 1
         self._pause("output")
 
     def resume_writing(self) -> None:
@@ -154,6 +155,7 @@ class Connection(asyncio.Protocol):
                     self._backlog = requests[at:]
                     break
             except OperationError as refusal:
+                self.node.refusals[refusal.code] += 1
                 answer = replies.error(refusal.code, str(refusal))
             except DataError as damage:
                 answer = self._damaged(damage)

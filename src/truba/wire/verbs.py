@@ -153,6 +153,13 @@ def show(connection: Connection, args: list[bytes]) -> bytes:
     return replies.encode(describe(node, head, node.machine.records(head.number)), connection.proto)
 
 
+def why(connection: Connection, args: list[bytes]) -> bytes:
+    node = connection.node
+    head = node.look_up(_index(args, "WHY"))
+    connection.permit("WHY", head.kind)
+    return replies.array([replies.bulk(sentence.encode()) for sentence in node.why(head.id)])
+
+
 def resume(connection: Connection, args: list[bytes]) -> bytes:
     index = _index(args, "RESUME")
     connection.permit("RESUME", connection.node.look_up(index).kind)
@@ -319,6 +326,7 @@ VERBS: dict[bytes, Verb] = {
     b"LEADER": leader,
     b"LS": ls,
     b"SHOW": show,
+    b"WHY": why,
     b"RESUME": resume,
     b"REMOVE": remove,
     b"INFO": info,
