@@ -92,7 +92,7 @@ def test_toml(block: Block, tmp_path: Path) -> None:
     for secret in re.findall(r'_file = "(.*?)"', block.text):
         path = tmp_path / secret
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("hush\n")
+        path.write_text("hush, and not a word of it\n")
     assert config.load(tmp_path / "truba.toml").kinds
 
 
