@@ -23,17 +23,17 @@ class EmbeddedPipe:
         self.node = parts.node
         self._owner = self.node.attach()
 
-    async def new(self, kind: int, *records: bytes, tag: int | None = None) -> LocalSession:
+    async def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> LocalSession:
         """Open a session. `tag` has no effect: it serves clients that reconnect."""
         node = self.node
-        hold = node.new(self._owner, kind, [*map(plain, records)], -1 if tag is None else tag)
+        hold = node.new(self._owner, kind, [*map(plain, records)], -1 if tag is None else tag, trace)
         await node.sequencer.flush()
         return LocalSession(node, hold)
 
     @asynccontextmanager
-    async def session(self, kind: int, *records: bytes) -> AsyncIterator[LocalSession]:
+    async def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AsyncIterator[LocalSession]:
         """Delete on success; on an exception give back by the kind's policy and raise it again."""
-        session = await self.new(kind, *records)
+        session = await self.new(kind, *records, trace=trace)
         try:
             yield session
         except BaseException as error:

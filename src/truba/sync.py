@@ -97,11 +97,14 @@ class RepeatData:
     kind: int
     attempt: int
     cause: Cause
+    trace: bytes = b""
 
 
 def plain_repeat(repeat: contracts.RepeatData, home: Home) -> RepeatData:
     """The plain twin of a repeat whose session lives at `home`."""
-    return RepeatData(repeat.records, Session(repeat.session, home), repeat.kind, repeat.attempt, repeat.cause)
+    return RepeatData(
+        repeat.records, Session(repeat.session, home), repeat.kind, repeat.attempt, repeat.cause, repeat.trace
+    )
 
 
 def as_coroutine(handler: Handler) -> AsyncHandler:
@@ -162,14 +165,14 @@ class Pipe:
             self._end_loop()
             raise
 
-    def new(self, kind: int, *records: bytes, tag: int | None = None) -> Session:
+    def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> Session:
         """Open a session, with first records if given."""
-        return Session(_wait(self._pipe.new(kind, *records, tag=tag), self._home), self._home)
+        return Session(_wait(self._pipe.new(kind, *records, tag=tag, trace=trace), self._home), self._home)
 
     @contextmanager
-    def session(self, kind: int, *records: bytes) -> Iterator[Session]:
+    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> Iterator[Session]:
         """Delete on success; on an exception give back by the kind's policy and raise it again."""
-        block = self._pipe.session(kind, *records)
+        block = self._pipe.session(kind, *records, trace=trace)
         session = Session(_wait(block.__aenter__(), self._home), self._home)
         try:
             yield session

@@ -101,7 +101,7 @@ class RemotePipe:
 
     # -- for users -------------------------------------------------------------------------------------------
 
-    async def new(self, kind: int, *records: bytes, tag: int | None = None) -> RemoteSession:
+    async def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> RemoteSession:
         """Open a session. `tag`: the owner's own number for it, not in use by another open session."""
         calls = self._calls
         if tag is None:
@@ -109,7 +109,8 @@ class RemotePipe:
             self._next_tag += 1
         if tag in calls.holds:
             raise Busy(f"tag {tag} is in use by session {calls.holds[tag].id}; nothing was sent")
-        request = encode(b"NEW", b"%d" % kind, b"TAG", b"%d" % tag, *map(plain, records))
+        traced = (b"TRACE", plain(trace)) if trace else ()
+        request = encode(b"NEW", b"%d" % kind, *traced, b"TAG", b"%d" % tag, *map(plain, records))
         hold = calls.holds[tag] = RemoteHold(kind, tag, tag)
         try:
             if calls.full:
@@ -121,9 +122,9 @@ class RemotePipe:
         return RemoteSession(hold, calls)
 
     @asynccontextmanager
-    async def session(self, kind: int, *records: bytes) -> AsyncIterator[RemoteSession]:
+    async def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AsyncIterator[RemoteSession]:
         """Delete on success; on an exception give back by the kind's policy and raise it again."""
-        session = await self.new(kind, *records)
+        session = await self.new(kind, *records, trace=trace)
         try:
             yield session
         except BaseException as error:

@@ -41,6 +41,9 @@ from truba.types import Cause, Phase
 
 _ACTIVE, _STORED, _REPEATING, _PARKED = Phase.ACTIVE, Phase.STORED, Phase.REPEATING, Phase.PARKED
 
+TRACE_BYTES_MAX = 512
+"""A traceparent has 55; what vendors put into a tracestate is theirs to keep short."""
+
 DETAIL_CHARS_MAX = 256
 """What an owner says when it gives a session back is kept in every copy of the log: a line, not a report."""
 
@@ -88,6 +91,10 @@ class Machine:
             raise UnknownKind(f"no kind {kind_number} is configured; nothing was stored")
         if records:
             self._check_size(kind, records, 0, 0)
+        if len(trace) > TRACE_BYTES_MAX:
+            raise TooBig(
+                f"a trace context of {len(trace)} bytes; at most {TRACE_BYTES_MAX} are kept; nothing was stored"
+            )
         return Created(kind_number, at_ms, owner, grace_ms, tag, records, trace)
 
     def append(self, number: int, epoch: int, records: list[bytes]) -> Appended:

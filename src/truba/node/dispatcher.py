@@ -230,6 +230,7 @@ class _Push:
             round(kind.handler_timeout_s * 1000),
             head.cause,
             node.machine.records(hold.number),
+            head.trace,
         )
         receiver = hold.owner.receiver
         hold.pushed = receiver is not None and receiver.repeat(handover)

@@ -299,8 +299,11 @@ class Node:
                 f"session {head.id} is {head.phase} at epoch {head.epoch} and not yours; nothing was stored"
             ) from None
 
-    def new(self, owner: Owner, kind: int, records: list[bytes], tag: int = -1) -> Hold:
-        """Open a session; a tag that this owner already uses for an open one answers that one."""
+    def new(self, owner: Owner, kind: int, records: list[bytes], tag: int = -1, trace: bytes = b"") -> Hold:
+        """Open a session; a tag that this owner already uses for an open one answers that one.
+
+        `trace`: a trace context, kept with the session and given to its handlers; nobody looks into it.
+        """
         if not self.accepting:
             raise Unavailable("the pipe is starting or stopping and takes no new sessions; nothing was stored")
         if not -1 <= tag < 2**63:
@@ -311,7 +314,7 @@ class Node:
             return known
         if self.log.space != "plenty":
             self._refuse_growth()
-        event = self.machine.create(kind, self.clock.now_ms(), records, owner.digest, owner.grace_ms, tag)
+        event = self.machine.create(kind, self.clock.now_ms(), records, owner.digest, owner.grace_ms, tag, trace)
         seq = self._stage(event, sum(map(len, records)))
         hold = Hold(Index(self.machine.term, seq), kind, 0, owner, tag)
         owner.take_up(hold)

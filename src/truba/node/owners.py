@@ -33,6 +33,7 @@ class Handover:
     deadline_ms: int  # how long the handler may go without a sign of life
     cause: Cause
     records: list[bytes]
+    trace: bytes  # context that the session's client gave at New; empty: none
 
 
 class Receiver(Protocol):

@@ -351,6 +351,8 @@ class Connection(asyncio.Protocol):
         if transport is None or self._closing:
             return False
         hold = handover.hold
+        if handover.trace:
+            transport.write(replies.push([b"traced", hold.id_text, hold.epoch, handover.trace]))
         transport.write(
             replies.push(
                 [

@@ -36,11 +36,11 @@ def _hold(connection: Connection, id_text: bytes, verb: str) -> Hold:
 
 
 def new(connection: Connection, args: list[bytes]) -> bytes:
-    wanted, tag, records = grammar.parse_new(args)
+    wanted, tag, records, trace = grammar.parse_new(args)
     kind = wanted if type(wanted) is int else _kind(connection, wanted)
     if connection.principal is not None:
         connection.permit("NEW", kind)
-    hold = connection.node.new(connection.owner, kind, records, tag)
+    hold = connection.node.new(connection.owner, kind, records, tag, trace)
     return replies.bulk(hold.id_text)
 
 
