@@ -313,7 +313,8 @@ class Node:
             hold.check()
         if self.log.space != "plenty":
             self._refuse_growth()
-        self._stage(self.machine.append(hold.number, hold.epoch, records), sum(map(len, records)))
+        size = len(records[0]) if len(records) == 1 else sum(map(len, records))
+        self._stage(self.machine.append(hold.number, hold.epoch, records), size)
         self._leases.renew(hold, self._steady_ms())
 
     def replace(self, hold: Hold, record: bytes) -> None:
