@@ -346,6 +346,19 @@ class Node:
         self._give_back(hold, cause, reason)
         self._end(hold, "closed")
 
+    def put_off(self, hold: Hold, delay_ms: int, reason: str) -> None:
+        """A handler that cannot work now names its own time; no attempt is used up. The kind's jitter comes on top, so
+        that what was put off together does not come back together."""
+        if hold.ended:
+            hold.check()
+        due_ms = self.clock.now_ms() + delay_ms
+        due_ms += round(self.clock.chance() * self.kinds[hold.kind].jitter_s * 1000)
+        event = self.machine.put_off(hold.number, hold.epoch, due_ms, reason)
+        self._stage(event)
+        self.tell("hand-over put off", session=str(hold.id), kind=hold.kind, delay_ms=delay_ms, detail=event.detail)
+        self._end(hold, "closed")
+        self._due(due_ms)
+
     def touch(self, hold: Hold) -> None:
         """A sign of life; nothing is logged."""
         if hold.ended:
