@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ def check(config_path: Path, as_json: bool) -> None:
     """Judge a configuration without starting anything, and try what it names.
 
     Looks at every key of the file, at the data directory (usable, not held by a running pipe, undamaged), imports the
-    objects that the file names, and connects to each handler to hear which kinds it serves. Exit code 1: a problem.
+    objects that the file names, and connects to each handler to hear which kinds it serves; a webhook is sent a signed
+    ping, which it answers with 2xx. Exit code 1: a problem.
 
     \b
     Examples:
@@ -193,7 +195,7 @@ async def _handlers(config: Config) -> AsyncIterator[Finding]:
     """Each address once, all at the same time."""
     from truba.address import address
     from truba.cli.probe import kinds_served
-    from truba.config import Address, read_secret
+    from truba.config import Address, read_secret, read_webhook
     from truba.transports.local import load_object
 
     async def try_one(route: str, wanted: dict[int, str]) -> Finding:
@@ -211,6 +213,10 @@ async def _handlers(config: Config) -> AsyncIterator[Finding]:
                     served = await kinds_served(*where, read_secret(file) if file else b"")
                     if missing := [f"{number} {name}" for number, name in wanted.items() if number not in served]:
                         raise ConfigError(f"it answers, but does not serve {', '.join(missing)}; it serves {served}")
+                case "https" | "http" if route in config.webhooks:
+                    from truba.transports.webhook import ping
+
+                    await ping(read_webhook(route, config.webhooks[route]), wanted, time.time())
                 case _:
                     return Finding("handler", f"{who}: not tried, its transport is your own")
         except ConfigError as error:
