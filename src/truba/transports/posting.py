@@ -7,6 +7,7 @@ Redirects are not followed, proxies of the environment and cookies are not used,
 from __future__ import annotations
 
 import io
+import os
 import ssl
 from types import TracebackType
 
@@ -153,7 +154,8 @@ def _told(error: Exception) -> str:
         case aiohttp.ClientConnectorCertificateError():
             return f"its certificate is not trusted: {error.certificate_error}"
         case aiohttp.ClientConnectorError():
-            return str(error.os_error.strerror or error.os_error)
+            number = error.os_error.errno or 0  # asyncio's own words say less: "Connect call failed"
+            return os.strerror(number) if number > 0 else str(error.os_error.strerror or error.os_error)
         case aiohttp.ConnectionTimeoutError():
             return "no connection in time"
         case aiohttp.ServerDisconnectedError():
