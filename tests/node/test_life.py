@@ -533,6 +533,6 @@ def test_a_hand_over_that_is_put_off_costs_no_attempt_and_comes_no_earlier(jump:
             await world.pass_time(29.9)
             assert len(world.route(7).given) == round_number
             await world.pass_time(2.1)
-        assert [event for event, _ in world.told] == ["hand-over put off"] * 3
+        assert [event for event, _ in world.told] == ["hand-over failed"] * 3
 
     jump(main())
