@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 import trustme
+from click.testing import CliRunner
 
 import truba
 from tests.client.inprocess import until
@@ -29,7 +31,9 @@ from tests.transports.receiver import (
     reset,
     webhook,
 )
+from truba.cli.main import main
 from truba.transports import webhook as transport
+from truba.transports.posting import NotDelivered
 from truba.transports.webhook import ANSWER_BYTES_SPARE, ping, post_parked
 from truba.types import Cause, Phase
 from truba.webhook import Parked, Ping, Webhook, verify
@@ -447,7 +451,7 @@ async def test_the_certificate_is_verified(
 async def test_without_a_file_the_systems_authorities_decide(tmp_path: Path, authority: trustme.CA) -> None:
     async with receiving(tls=server_context(authority.issue_cert("127.0.0.1"))) as receiver:
         where = Webhook(f"https://127.0.0.1:{receiver.port}/", SECRET)
-        with pytest.raises(truba.ConfigError, match="cannot be reached: its certificate is not trusted"):
+        with pytest.raises(NotDelivered, match="cannot be reached: its certificate is not trusted"):
             await ping(where, [7], datetime.now(UTC).timestamp())
         assert not receiver.posts
 
@@ -461,10 +465,10 @@ async def test_tls_to_a_port_without_it_and_the_reverse(tmp_path: Path, authorit
     async with receiving() as receiver:
         receiver.on_connect.append(bad_request)
         where = Webhook(f"https://127.0.0.1:{receiver.port}/", SECRET)
-        with pytest.raises(truba.ConfigError, match="cannot be reached"):
+        with pytest.raises(NotDelivered, match="cannot be reached: it does not speak TLS as it should: WRONG_VERSION"):
             await ping(where, [7], now_s)
     async with receiving(tls=server_context(authority.issue_cert("127.0.0.1"))) as receiver:
-        with pytest.raises(truba.ConfigError, match=r"broke|HTTP"):
+        with pytest.raises(NotDelivered, match=r"broke|HTTP"):
             await ping(webhook(receiver), [7], now_s)
 
 
@@ -483,16 +487,31 @@ async def test_ping_and_parked() -> None:
         await ping(webhook(receiver), [8, 7], now_s)
         parked = Parked("3-117", 7, "transfer", "failed", "25 attempts")
         await post_parked(webhook(receiver), parked, "3-117@25-parked", now_s)
-        with pytest.raises(truba.ConfigError, match=r"answered 401; is the secret right\?"):
+        with pytest.raises(NotDelivered, match=r"answered 401; is the secret right\?"):
             await ping(webhook(receiver), [7], now_s)
-        with pytest.raises(truba.ConfigError, match="answered 404"):
+        with pytest.raises(NotDelivered, match="answered 404"):
             await ping(webhook(receiver), [7], now_s)
     first, second = receiver.posts[:2]
     assert verify(first.headers, first.body, SECRET) == Ping([7, 8])
     assert verify(second.headers, second.body, SECRET) == parked
     assert second.headers["webhook-id"] == "3-117@25-parked"
-    with pytest.raises(truba.ConfigError, match="cannot be reached: Connection refused"):
+    with pytest.raises(NotDelivered, match="cannot be reached: Connection refused"):
         await ping(webhook(receiver), [7], now_s)
+
+
+async def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("truba.transports.webhook", "truba.transports.posting"):
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(truba.ConfigError, match=r"webhooks need aiohttp; pip install 'truba\[webhook\]'"):
+        await truba.open(tmp_path, kinds=[kind(Webhook("https://host/", SECRET))])
+    (tmp_path / "whsec").write_text(SECRET)
+    (tmp_path / "truba.toml").write_text(
+        '[kinds.a]\nnumber = 7\nhandler = "https://host/"\nwebhook = { secret_file = "whsec" }\n'
+    )
+    result = await asyncio.to_thread(CliRunner().invoke, main, ["check", "--config", str(tmp_path / "truba.toml")])
+    assert result.exit_code == 1
+    assert "webhooks need aiohttp; pip install 'truba[webhook]'" in result.stdout
 
 
 async def test_a_plain_address_names_what_is_missing(tmp_path: Path) -> None:

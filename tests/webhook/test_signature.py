@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import time
 
+import msgspec
 import pytest
 
 from truba.webhook import NotGenuine, Ping, Unfinished, Webhook, verify
-from truba.webhook.bodies import encode
+from truba.webhook.bodies import PART_BYTES, encode, encode_parts
 from truba.webhook.signature import is_signed, read_key, sign
 
 OLD = "whsec_" + base64.b64encode(b"o" * 32).decode()
@@ -41,6 +42,17 @@ def test_what_was_sent_is_what_is_verified(format_: str) -> None:
     body = encode(SESSION, format_)  # type: ignore[arg-type]
     headers = posted(body, NEW, at_s=time.time(), content_type=f"application/{format_}")
     assert verify(headers, body, NEW) == SESSION
+
+
+@pytest.mark.parametrize("format_", ["json", "msgpack"])
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 65_535, 65_536])
+def test_parts_make_the_whole(format_: str, count: int) -> None:
+    body = msgspec.structs.replace(SESSION, records=[bytes([at % 256]) * (at % 40) for at in range(count)])
+    parts = encode_parts(body, format_)  # type: ignore[arg-type]
+    assert b"".join(parts) == encode(body, format_)  # type: ignore[arg-type]
+    assert max(map(len, parts)) < 2 * PART_BYTES
+    keys = [b"k" * 32]
+    assert sign(keys, "1-2@1", 5, *parts) == sign(keys, "1-2@1", 5, b"".join(parts))
 
 
 def test_two_keys_at_either_end() -> None:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from truba.errors import ConfigError, DataError, DataLocked
 
 if TYPE_CHECKING:
     from truba.config import Config
+    from truba.webhook import Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,19 @@ async def _stream(config: Config) -> list[Finding]:
     return [Finding("stream", f"{what}: stream {config.cluster.stream} is as it must be")]
 
 
+async def _ping(webhook: Webhook, kinds: Collection[int]) -> None:
+    """ConfigError says why nobody answers it."""
+    try:
+        from truba.transports.posting import NotDelivered
+        from truba.transports.webhook import ping
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"webhooks need {error.name}; pip install 'truba[webhook]'") from error
+    try:
+        await ping(webhook, kinds, time.time())
+    except NotDelivered as error:
+        raise ConfigError(str(error)) from error
+
+
 async def _handlers(config: Config) -> AsyncIterator[Finding]:
     """Each address once, all at the same time."""
     from truba.address import address
@@ -214,9 +228,7 @@ async def _handlers(config: Config) -> AsyncIterator[Finding]:
                     if missing := [f"{number} {name}" for number, name in wanted.items() if number not in served]:
                         raise ConfigError(f"it answers, but does not serve {', '.join(missing)}; it serves {served}")
                 case "https" | "http" if route in config.webhooks:
-                    from truba.transports.webhook import ping
-
-                    await ping(read_webhook(route, config.webhooks[route]), wanted, time.time())
+                    await _ping(read_webhook(route, config.webhooks[route]), wanted)
                 case _:
                     return Finding("handler", f"{who}: not tried, its transport is your own")
         except ConfigError as error:

@@ -6,15 +6,16 @@ Redirects are not followed, proxies of the environment and cookies are not used,
 
 from __future__ import annotations
 
-import io
+import asyncio
 import os
 import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 
 import aiohttp
 from yarl import URL
 
-from truba.errors import ConfigError
+from truba.errors import ConfigError, TrubaError
 from truba.webhook import Webhook
 from truba.webhook.bodies import CONTENT_TYPES, excerpt
 from truba.webhook.signature import sign
@@ -41,8 +42,12 @@ class Broken(Exception):
     """The connection broke, or what came was no HTTP: whether the POST was seen is unknown."""
 
 
-class Refusable(Exception):
-    """An answer came, and is out of bounds."""
+class TooLarge(Exception):
+    """An answer came, and is over its bound."""
+
+
+class NotDelivered(TrubaError):
+    """Nobody has answered 2xx."""
 
 
 class Poster:
@@ -73,40 +78,32 @@ class Poster:
             read_bufsize=64 * 1024,
         )
 
-    async def post(self, message_id: str, timestamp_s: int, body: bytes) -> Reply:
-        """The answer, its body read up to its bound. Unreached, Broken, Refusable. Cancel it to give it up."""
-        return await self.send(body, self.headers(message_id, timestamp_s, body))
-
-    def headers(self, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
-        """What proves who sent it. Takes a quarter of a second for 64 MiB."""
+    def headers(self, message_id: str, timestamp_s: int, body: Sequence[bytes]) -> dict[str, str]:
+        """What says and proves what a body, in parts, is. Takes 2 ms for a megabyte, in any thread."""
         return {
             "Content-Type": CONTENT_TYPES[self._webhook.format],
+            "Content-Length": str(sum(map(len, body))),
             "webhook-id": message_id,
             "webhook-timestamp": str(timestamp_s),
-            "webhook-signature": sign(self._webhook.keys, message_id, timestamp_s, body),
+            "webhook-signature": sign(self._webhook.keys, message_id, timestamp_s, *body),
         }
 
-    async def send(self, body: bytes, headers: dict[str, str]) -> Reply:
-        """As `post`, with the headers made already."""
+    async def post(self, body: Sequence[bytes], headers: Mapping[str, str]) -> Reply:
+        """The answer, its body read up to its bound. Unreached, Broken, TooLarge. Cancel it to give it up."""
         try:
             async with self._session.post(
-                # A file, because it is sent in pieces, between which the loop goes on.
                 self._url,
-                data=io.BytesIO(body),
+                data=_each(body),
                 headers=headers,
                 allow_redirects=False,
             ) as response:
-                # Closed, not released: what is left unread is never read, and the connection is not used again.
                 found = {name.lower(): value for name, value in response.headers.items()}
-                if not 200 <= response.status < 300:
-                    said, ended = await _read(response.content, REASON_BYTES_MAX)
-                else:
-                    said, ended = await _read(response.content, self._answer_bytes_max)
-                    if not ended:
-                        response.close()
-                        raise Refusable(f"answered {response.status} with more than {self._answer_bytes_max} bytes")
+                well = 200 <= response.status < 300
+                said, ended = await _read(response.content, self._answer_bytes_max if well else REASON_BYTES_MAX)
                 if not ended:
-                    response.close()
+                    response.close()  # what is left is never read, and the connection is not used again
+                    if well:
+                        raise TooLarge(f"answered {response.status} with more than {self._answer_bytes_max} bytes")
                 return Reply(response.status, found, said)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Unreached(_told(error)) from error
@@ -125,6 +122,12 @@ class Poster:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+
+async def _each(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+        await asyncio.sleep(0)  # a fast network takes one part after the other, and nobody else has a turn
 
 
 async def _read(content: aiohttp.StreamReader, bytes_max: int) -> tuple[bytes, bool]:
@@ -153,6 +156,8 @@ def _told(error: Exception) -> str:
     match error:
         case aiohttp.ClientConnectorCertificateError():
             return f"its certificate is not trusted: {error.certificate_error}"
+        case aiohttp.ClientSSLError():
+            return f"it does not speak TLS as it should: {getattr(error.os_error, 'reason', None) or error.os_error}"
         case aiohttp.ClientConnectorError():
             number = error.os_error.errno or 0  # asyncio's own words say less: "Connect call failed"
             return os.strerror(number) if number > 0 else str(error.os_error.strerror or error.os_error)

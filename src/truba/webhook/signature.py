@@ -36,9 +36,9 @@ def read_key(secret: str) -> bytes:
     return key
 
 
-def sign(keys: Iterable[bytes], message_id: str, timestamp_s: int, body: bytes) -> str:
-    """The header `webhook-signature`."""
-    return " ".join("v1," + b64encode(_digest(key, message_id, str(timestamp_s), body)).decode() for key in keys)
+def sign(keys: Iterable[bytes], message_id: str, timestamp_s: int, *body: bytes) -> str:
+    """The header `webhook-signature` of a body, which may be in parts."""
+    return " ".join("v1," + b64encode(_digest(key, message_id, str(timestamp_s), *body)).decode() for key in keys)
 
 
 def is_signed(keys: Sequence[bytes], message_id: str, timestamp: str, body: bytes, header: str) -> bool:
@@ -53,7 +53,8 @@ def is_signed(keys: Sequence[bytes], message_id: str, timestamp: str, body: byte
     return sum(hmac.compare_digest(one, other) for one in given for other in wanted) > 0
 
 
-def _digest(key: bytes, message_id: str, timestamp: str, body: bytes) -> bytes:
+def _digest(key: bytes, message_id: str, timestamp: str, *body: bytes) -> bytes:
     made = hmac.new(key, f"{message_id}.{timestamp}.".encode(), "sha256")
-    made.update(body)
+    for part in body:
+        made.update(part)
     return made.digest()
