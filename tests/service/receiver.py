@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ class Post(NamedTuple):
 
 
 class Receiver(ThreadingHTTPServer):
-    """`posts` has each POST once it was read; its answer is the next status put into `answers`."""
+    """`posts` has each POST once it was read; its answer is what `always` says, or the next of `answers`."""
 
     daemon_threads = True
 
@@ -26,6 +27,14 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.posts: queue.Queue[Post] = queue.Queue()
         self.answers: queue.Queue[tuple[int, bytes]] = queue.Queue()
+        self.errors: list[BaseException | None] = []
+        self.always: tuple[int, bytes] | None = None
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A connection of a pipe that was killed is no error; anything else is."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError):
+            self.errors.append(error)
 
     def next(self) -> Post:
         return self.posts.get(timeout=PATIENCE_S)
@@ -40,9 +49,13 @@ class _Handler(BaseHTTPRequestHandler):
     server: Receiver
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True  # the pipe was killed while it sent
+            return
         self.server.posts.put(Post(dict(self.headers), body))
-        status, said = self.server.answers.get()
+        status, said = self.server.always or self.server.answers.get()
         try:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -66,3 +79,4 @@ def receiving() -> Iterator[Receiver]:
         finally:
             receiver.shutdown()
             thread.join()
+        assert not receiver.errors

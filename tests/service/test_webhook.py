@@ -60,6 +60,43 @@ def test_killed_between_post_and_answer(pipes: Servers, receiver: Receiver) -> N
     assert server.terminate() == 0
 
 
+def test_killed_again_and_again_no_id_is_used_twice_and_all_are_finished(pipes: Servers, receiver: Receiver) -> None:
+    """Answers are under way, and not durable, whenever the pipe dies."""
+    (pipes.directory / "whsec").write_text(OLD)
+    receiver.always = (204, b"")
+    server = pipes.start(table(receiver, concurrency=8))
+    wanted: set[str] = set()
+    epochs: dict[str, list[int]] = {}
+
+    def take() -> None:
+        found = taken(receiver, OLD)
+        assert found.records == [MARK]
+        epochs.setdefault(found.session, []).append(found.epoch)
+
+    for round_number in range(4):
+        with redis.Redis(*server.address) as client:
+            made = [client.execute_command("NEW", 7, MARK).decode() for _ in range(40)]
+            wanted.update(made)
+            with client.pipeline(transaction=False) as batch:
+                for each in made:
+                    batch.execute_command("STORE", each, 0)
+                batch.execute()
+        for _ in range(10):
+            take()
+        if round_number < 3:
+            server.kill()
+            server = pipes.start_again(server.config)
+    with redis.Redis(*server.address) as client:
+        while client.execute_command("LS")[1]:
+            pass
+    assert server.terminate() == 0
+    while not receiver.posts.empty():
+        take()
+    assert set(epochs) == wanted
+    for seen in epochs.values():
+        assert len(set(seen)) == len(seen)
+
+
 def test_a_key_is_changed_without_a_gap(pipes: Servers, receiver: Receiver) -> None:
     """The file gets the new key beside the old one; receivers follow when they like; then the old one goes."""
     for written, taken_by in [(OLD, [OLD]), (f"{NEW}\n{OLD}\n", [OLD]), (f"{NEW}\n{OLD}\n", [NEW]), (NEW, [NEW])]:
