@@ -348,6 +348,54 @@ async def test_g3_an_answer_in_the_very_turn_in_which_the_session_is_taken(tmp_p
     assert "webhook's answer dropped" in [event for event, _ in told.lines]
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_was_said_to_one_post_is_no_answer_to_the_next(tmp_path: Path, together: bool) -> None:
+    """A receiver that answers twice, at once or after a while, on a connection that is kept."""
+
+    async def twice(post: Post) -> None:
+        if together:
+            post.writer.write(NO_CONTENT + NO_CONTENT)
+        else:
+            post.writer.write(NO_CONTENT)
+            await until(lambda: not pipe.node.machine.counts)
+            post.writer.write(NO_CONTENT)
+        await post.writer.drain()
+        await asyncio.sleep(0.02)
+
+    async with receiving(twice, http(500, b"not done")) as receiver, piped(tmp_path, kind(webhook(receiver))) as both:
+        pipe, told = both
+        await (await pipe.new(7, b"a")).store(0)
+        await until(lambda: not pipe.node.machine.counts and not receiver.at_once)
+        await (await pipe.new(7, b"b")).store(0)
+        await until(lambda: not pipe.node.machine.counts)
+        assert told.details() == ["answered 500: not done"]
+    assert [post.unfinished.records for post in receiver.posts] == [[b"a"], [b"b"], [b"b"]]
+
+
+@pytest.mark.parametrize("how", ["reads nothing", "byte by byte", "interim answers", "upgrades"])
+async def test_whoever_draws_it_out_is_late(tmp_path: Path, how: str) -> None:
+    async def draw_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if how == "reads nothing":
+            await asyncio.sleep(5)
+            return
+        await reader.readuntil(b"\r\n\r\n")
+        if how == "upgrades":
+            writer.write(b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+        else:
+            writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n" if how == "byte by byte" else b"")
+        while not writer.is_closing():
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" if how == "interim answers" else b" ")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with receiving() as receiver, piped(tmp_path, kind(webhook(receiver), handler_timeout_s=0.3)) as (pipe, _):
+        receiver.on_connect.append(draw_out)
+        await (await pipe.new(7, *[b"a" * (1 << 20)] * 8)).store(0)
+        await until(lambda: not pipe.node.machine.counts)
+        last = receiver.posts[-1].unfinished
+        assert (last.attempt, last.cause) == (2, Cause.FAILED if how == "upgrades" else Cause.LATE)
+
+
 async def test_as_many_at_once_as_the_kinds_concurrency_on_connections_that_are_kept(tmp_path: Path) -> None:
     async def a_while(post: Post) -> None:
         await asyncio.sleep(0.01)

@@ -10,6 +10,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 import aiohttp
@@ -50,6 +51,19 @@ class NotDelivered(TrubaError):
     """Nobody has answered 2xx."""
 
 
+class _NotFresh(aiohttp.ClientError):
+    """Something was said on an idle connection; nothing has been sent on it since."""
+
+
+class _Request(aiohttp.ClientRequest):
+    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        # A receiver that answers a POST twice would otherwise have the second answer taken for that to the next
+        # session. aiohttp looks at this when a connection goes idle, not when it is taken up again.
+        if conn.protocol is None or conn.protocol.should_close:
+            raise _NotFresh
+        return await super().send(conn)
+
+
 class Poster:
     """One address. Make it on the loop; `tls` comes from `tls_context`."""
 
@@ -76,6 +90,7 @@ class Poster:
             trust_env=False,
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", "Accept": "application/json, */*;q=0.1"},
             read_bufsize=64 * 1024,
+            request_class=_Request,
         )
 
     def headers(self, message_id: str, timestamp_s: int, body: Sequence[bytes]) -> dict[str, str]:
@@ -90,6 +105,11 @@ class Poster:
 
     async def post(self, body: Sequence[bytes], headers: Mapping[str, str]) -> Reply:
         """The answer, its body read up to its bound. Unreached, Broken, TooLarge. Cancel it to give it up."""
+        while True:
+            with suppress(_NotFresh):  # that connection is closed now: try the next, or a new one
+                return await self._post(body, headers)
+
+    async def _post(self, body: Sequence[bytes], headers: Mapping[str, str]) -> Reply:
         try:
             async with self._session.post(
                 self._url,
@@ -105,6 +125,8 @@ class Poster:
                     if well:
                         raise TooLarge(f"answered {response.status} with more than {self._answer_bytes_max} bytes")
                 return Reply(response.status, found, said)
+        except _NotFresh:
+            raise
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Unreached(_told(error)) from error
         except aiohttp.ClientResponseError as error:
