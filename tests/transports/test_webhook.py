@@ -55,7 +55,7 @@ async def test_what_is_posted(tmp_path: Path) -> None:
     assert post.head == "POST /unfinished HTTP/1.1"
     assert post.headers["Content-Type"] == "application/json"
     said = post.unfinished
-    assert (said.session, said.epoch, said.kind, said.kind_name) == ("1-2", 1, 7, "kind-7")
+    assert (said.session, said.epoch, said.kind, said.name) == ("1-2", 1, 7, "kind-7")
     assert (said.attempt, said.cause, said.records) == (1, Cause.STORED, [b"a\x00\xff", b""])
     assert 0 < said.deadline_ms <= 9000
     assert post.headers["webhook-id"] == "1-2@1"
@@ -533,7 +533,7 @@ async def test_ping_and_parked() -> None:
     now_s = datetime.now(UTC).timestamp()
     async with receiving(NO_CONTENT, http(200, b"OK", content_type="text/plain"), http(401), http(404)) as receiver:
         await ping(webhook(receiver), [8, 7], now_s)
-        parked = Parked("3-117", 7, "transfer", "failed", "25 attempts")
+        parked = Parked("3-117", 7, "transfer", "failed", "25 attempts", 25)
         await post_parked(webhook(receiver), parked, "3-117@25-parked", now_s)
         with pytest.raises(NotDelivered, match=r"answered 401; is the secret right\?"):
             await ping(webhook(receiver), [7], now_s)

@@ -142,7 +142,7 @@ class WebhookRoute:
             session=str(hold.id),
             epoch=hold.epoch,
             kind=hold.kind,
-            kind_name=node.kinds[hold.kind].name,
+            name=node.kinds[hold.kind].name,
             attempt=handover.attempt,
             cause=handover.cause.value,
             deadline_ms=max(handover.deadline_ms - passed_ms, 0),

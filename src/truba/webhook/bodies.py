@@ -30,7 +30,8 @@ class Unfinished(msgspec.Struct, frozen=True, tag_field="type", tag="session.unf
     epoch: int
     """Number of the hand-over: the fencing number to give to other systems."""
     kind: int
-    kind_name: str
+    name: str
+    """The kind's."""
     attempt: int
     """Which hand-over that reached a handler this is, from 1."""
     cause: str
@@ -45,9 +46,11 @@ class Parked(msgspec.Struct, frozen=True, tag_field="type", tag="session.parked"
 
     session: str
     kind: int
-    kind_name: str
+    name: str
     cause: str
     detail: str
+    """Which limit was reached, and what the last handler said."""
+    attempts: int
 
 
 class Ping(msgspec.Struct, frozen=True, tag_field="type", tag="ping"):
