@@ -106,6 +106,7 @@ async def test_an_answer_that_writes_and_stores(tmp_path: Path) -> None:
             "its record was refused: a record of 120 bytes",
         ),
         (http(200, b"a", "Content-Encoding: gzip"), "which was not asked for"),
+        (b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello", "answered 101"),
     ],
 )
 async def test_an_answer_that_fails(tmp_path: Path, answer: bytes, why: str) -> None:
@@ -262,7 +263,7 @@ async def test_who_never_takes_the_connection_is_unreachable_before_it_is_late(t
         try:
             where = Webhook(f"http://127.0.0.1:{address[1]}/", SECRET)
             slow = truba.Backoff(60, 1, 60)
-            async with piped(tmp_path, kind(where, handler_timeout_s=0.4, backoff=slow)) as (pipe, told):
+            async with piped(tmp_path, kind(where, handler_timeout_s=3, backoff=slow)) as (pipe, told):
                 session = await pipe.new(7, b"a")
                 await session.store(0)
                 await until(lambda: bool(told.details()))
@@ -305,18 +306,26 @@ async def test_not_now_without_a_time_follows_the_backoff(tmp_path: Path) -> Non
 
 async def test_g3_a_late_answer_is_dropped(tmp_path: Path) -> None:
     """Two attempts are under way at their receivers at once; what the first one says must not count."""
-    second_came = asyncio.Event()
+    second_came, late_answered = asyncio.Event(), asyncio.Event()
 
     async def late(post: Post) -> None:
+        owner = pipe.node.dispatcher.lanes[7].route.seat(7)
+        assert owner is not None
+        (hold,) = owner.holds.values()
+        pipe.node.give_back(hold, Cause.LATE)  # as if its time were over
         await second_came.wait()
         post.writer.write(http(200, b'{"replace": "bGF0ZQ==", "store": 1000}'))
+        late_answered.set()
 
     async def second(post: Post) -> None:
         second_came.set()
+        await late_answered.wait()
         await asyncio.sleep(0.05)  # the late answer is on its way
         post.writer.write(http(200, b'{"append": ["Yg=="], "store": 0}'))
 
-    receiver, told = await run(tmp_path, late, second, handler_timeout_s=0.3)
+    async with receiving(late, second) as receiver, piped(tmp_path, kind(webhook(receiver))) as (pipe, told):
+        await (await pipe.new(7, b"a")).store(0)
+        await until(lambda: not pipe.node.machine.counts)
     said = [post.unfinished for post in receiver.posts]
     assert [(one.epoch, one.cause) for one in said] == [(1, Cause.STORED), (2, Cause.LATE), (3, Cause.STORED)]
     assert [one.records for one in said] == [[b"a"], [b"a"], [b"a", b"b"]]
@@ -372,28 +381,26 @@ async def test_what_was_said_to_one_post_is_no_answer_to_the_next(tmp_path: Path
     assert [post.unfinished.records for post in receiver.posts] == [[b"a"], [b"b"], [b"b"]]
 
 
-@pytest.mark.parametrize("how", ["reads nothing", "byte by byte", "interim answers", "upgrades"])
+@pytest.mark.parametrize("how", ["reads nothing", "byte by byte", "interim answers"])
 async def test_whoever_draws_it_out_is_late(tmp_path: Path, how: str) -> None:
     async def draw_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if how == "reads nothing":
             await asyncio.sleep(5)
             return
         await reader.readuntil(b"\r\n\r\n")
-        if how == "upgrades":
-            writer.write(b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
-        else:
-            writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n" if how == "byte by byte" else b"")
+        if how == "byte by byte":
+            writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n")
         while not writer.is_closing():
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" if how == "interim answers" else b" ")
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async with receiving() as receiver, piped(tmp_path, kind(webhook(receiver), handler_timeout_s=0.3)) as (pipe, _):
+    async with receiving() as receiver, piped(tmp_path, kind(webhook(receiver), handler_timeout_s=0.5)) as (pipe, _):
         receiver.on_connect.append(draw_out)
-        await (await pipe.new(7, *[b"a" * (1 << 20)] * 8)).store(0)
+        await (await pipe.new(7, b"a" * (1 << 20))).store(0)
         await until(lambda: not pipe.node.machine.counts)
-        last = receiver.posts[-1].unfinished
-        assert (last.attempt, last.cause) == (2, Cause.FAILED if how == "upgrades" else Cause.LATE)
+    # On a busy machine the next ones may be late too.
+    assert {post.unfinished.cause for post in receiver.posts} == {Cause.LATE}
 
 
 async def test_as_many_at_once_as_the_kinds_concurrency_on_connections_that_are_kept(tmp_path: Path) -> None:
