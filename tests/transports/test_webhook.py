@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 import sys
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ import trustme
 from click.testing import CliRunner
 
 import truba
-from tests.client.inprocess import until
+from tests.client.inprocess import served, until
 from tests.transports.receiver import (
     NO_CONTENT,
     SECRET,
@@ -459,6 +460,45 @@ async def test_closing_gives_up_what_is_under_way(tmp_path: Path) -> None:
             await until(lambda: not pipe.node.machine.counts)
     first, second = (post.unfinished for post in receiver.posts)
     assert (first.session, first.epoch, second.session, second.epoch) == ("1-2", 1, "1-2", 2)
+
+
+async def test_a_route_serves_one_node_after_the_other(tmp_path: Path) -> None:
+    """As in a cluster, where a node ceases to lead, and leads again."""
+    async with receiving() as receiver:
+        policy = kind(webhook(receiver))
+        async with served(policy, routes={7: transport.WebhookRoute(webhook(receiver), [policy])}) as pipe:
+            for _ in range(3):
+                async with truba.connect(pipe.url) as client:
+                    await (await client.new(7, b"a")).store(0)
+                    await until(lambda: not pipe.node.machine.counts)
+                await pipe.stop()
+                await pipe.start()
+    assert [post.unfinished.session for post in receiver.posts] == ["1-2", "2-7", "3-12"]
+
+
+async def test_an_answer_to_a_node_whose_log_has_failed(tmp_path: Path) -> None:
+    """Nothing can be logged any more: the next start posts the session again, and nobody is told of a defect."""
+    troubles: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: troubles.append(context))
+
+    async def fail_first(post: Post) -> None:
+        pipe.node.give_up(truba.LogPoisoned("the disk is gone"))
+        post.writer.write(NO_CONTENT)
+        await asyncio.sleep(0.05)
+
+    async with receiving(fail_first) as receiver:
+        policy = kind(webhook(receiver))
+        async with served(policy, routes={7: transport.WebhookRoute(webhook(receiver), [policy])}) as pipe:
+            async with truba.connect(pipe.url) as client:
+                await (await client.new(7, b"a")).store(0)
+                await until(lambda: bool(receiver.posts) and not receiver.at_once)
+            await pipe.kill()
+            await next(iter(pipe.node.dispatcher.lanes.values())).route.stop()
+            await pipe.start()
+            await until(lambda: not pipe.node.machine.counts)
+    gc.collect()
+    assert [post.unfinished.epoch for post in receiver.posts] == [1, 2]
+    assert troubles == []
 
 
 # -- TLS

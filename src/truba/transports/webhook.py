@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, assert_never
 
-from truba.errors import OperationError
+from truba.errors import OperationError, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.node.owners import Handover, Hold, Owner
 from truba.transports.posting import Broken, NotDelivered, Poster, TooLarge, Unreached, tls_context
@@ -124,6 +124,8 @@ class WebhookRoute:
                 self._drop(hold, "the session was taken away before it")
             else:
                 self._carry_out(node, hold, verdict, cause)
+        except (UnknownOutcome, Unavailable) as error:
+            self._drop(hold, str(error))  # the pipe has stopped; at the next start the session is posted again
         except Exception as error:  # a defect: told as one, and the session does not wait for its timeout
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"posting session {hold.id} failed", "exception": error}
