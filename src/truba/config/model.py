@@ -30,16 +30,22 @@ from truba.config.table import (
     TimeAboveZero,
     reader,
     refusal,
+    text,
 )
 from truba.config.units import size_bytes, size_text
 from truba.kinds import KIND_MAX, Backoff, Kind
+from truba.webhook.settings import Format, wrong_url
 
 MIB = 2**20
 ROUTES = {
     "local": "local:package.module:function",
     "truba": "truba://host:port",
+    "https": "https://host/path",
 }
 """Schemes of handler routes that need no entry in [transports], each with how it is written."""
+
+WEBHOOKS = ("https", "http")
+"""Schemes of routes that are posted to, unless [transports] says otherwise."""
 
 
 def _address_or_none(value: object) -> Address | None:
@@ -55,6 +61,11 @@ def _route(value: object) -> str:
                     return f"truba://{address(rest[2:].rstrip('/'))}"
             except ValueError:
                 pass
+        case "https" | "http":
+            assert isinstance(value, str)  # it has a scheme
+            if wrong := wrong_url(value):
+                raise ValueError(f"{value!r} is not the route of a webhook: {wrong}", 'it as "https://host/path"')
+            return value
         case "local":
             if MODULE_OBJECT.fullmatch(rest):
                 return f"local:{rest}"
@@ -115,12 +126,23 @@ class BackoffTable(Table):
     cap: Time = _BACKOFF["cap_s"]
 
 
+class WebhookTable(Table):
+    """How to post to a kind's handler; see `truba.webhook.Webhook`."""
+
+    secret_file: FilePath | None = None
+    secret_env: Annotated[str | None, reader(text("the name of a variable", r"[A-Za-z_][A-Za-z0-9_]*"))] = None
+    format: Format = "json"
+    ca_file: FilePath | None = None
+    insecure: bool = False
+
+
 class KindTable(Table):
     """`[kinds.NAME]`; the defaults are those of `truba.Kind`."""
 
     number: Annotated[int, Field(ge=0, le=KIND_MAX)]
     handler: Annotated[str, reader(_route)]
     handler_secret_file: FilePath | None = None
+    webhook: WebhookTable | None = None
     recovery_delay: Time = _KIND["recovery_delay_s"]
     jitter: Time = _KIND["jitter_s"]
     backoff: BackoffTable = BackoffTable()
@@ -180,3 +202,12 @@ class Config(Table):
     def handler_secret_files(self) -> dict[str, Path]:
         """Route, as in `Kind.handler` -> file of the secret that the pipe shows to the handler; see `read_secret`."""
         return {t.handler: t.handler_secret_file for t in self.kind_tables.values() if t.handler_secret_file}
+
+    @property
+    def webhooks(self) -> dict[str, WebhookTable]:
+        """Route -> how to post to it, of the kinds whose handler is a webhook; see `read_webhook`."""
+        return {
+            table.handler: table.webhook or WebhookTable()
+            for table in self.kind_tables.values()
+            if (scheme := table.handler.partition(":")[0]) in WEBHOOKS and scheme not in self.transports
+        }
