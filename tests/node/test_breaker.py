@@ -82,6 +82,13 @@ def test_closed_again_it_begins_with_one_at_once() -> None:
     assert played.breaker.wait_ms(2_000, 0) == 1_000  # the wait begins anew
 
 
+def test_open_too_no_more_are_out_than_the_kind_allows() -> None:
+    played = Played()
+    played.fails(1, 2, 3, at_ms=0)
+    assert played.breaker.wait_ms(1_000, 8) is None
+    assert played.breaker.wait_ms(1_000, 7) == 0
+
+
 def test_any_session_that_ends_well_closes_it() -> None:
     played = Played()
     played.fails(1, 2, 3, at_ms=0)
@@ -137,7 +144,7 @@ def test_it_agrees_with_a_second_implementation(seed: int) -> None:
     causes = [*BAD, Cause.RESTART]
     for _ in range(1_000):
         now_ms += dice.choice((0, 0, 1, 100, 5_000))
-        wait_ms = None if len(gate.out) >= policy.concurrency else breaker.wait_ms(now_ms, len(gate.out))
+        wait_ms = breaker.wait_ms(now_ms, len(gate.out))
         assert (wait_ms is None) != gate.may_hand_over
         assert wait_ms is None or now_ms + wait_ms <= max(gate.free_ms + 1, now_ms)
         number = dice.randrange(1, 100)

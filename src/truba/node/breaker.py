@@ -73,7 +73,7 @@ class CircuitBreaker:
         """How long nothing may be handed over while `out` sessions are out; None: until one of those has ended."""
         if self._stage is Stage.CLOSED:
             return 0 if out < self._room else None
-        if self._stage is Stage.OPEN:
+        if self._stage is Stage.OPEN and out < self._concurrency:
             return max(0, self._until_ms - now_ms)
         return None
 

@@ -61,7 +61,7 @@ class KindLane:
 
     def wait_ms(self, steady_ms: int) -> int | None:
         """How long nothing is handed over, whatever is due; None: until something happens that wakes the dispatcher."""
-        if self._paused or self.out >= self.kind.concurrency:
+        if self._paused:
             return None
         wait_ms = self._breaker.wait_ms(steady_ms, self.out)
         if wait_ms is not None and self._bucket is not None:
