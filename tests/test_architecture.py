@@ -19,7 +19,8 @@ PURE = (
     "truba.types", "truba.errors", "truba.kinds", "truba.machine", "truba.codec", "truba.protocols", "truba.ports",
     "truba.log.frame", "truba.log.recovery", "truba.log.pace", "truba.store.keys", "truba.client.resume",
     "truba.client.requests", "truba.cluster.entry", "truba.cluster.rule", "truba.cluster.words",
-    "truba.node.breaker", "truba.node.rate", "truba.torture.checker", "truba.torture.history", "truba.torture.sessions", "truba.torture.story",
+    "truba.node.breaker", "truba.node.rate",
+    "truba.torture.checker", "truba.torture.history", "truba.torture.sessions", "truba.torture.story",
 )  # fmt: skip
 """They work on values: nothing that they import can touch a disk, a network, a clock or a die."""
 
