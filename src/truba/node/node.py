@@ -203,7 +203,7 @@ class Node:
         if owner.digest and self._present.get(owner.digest) is owner:
             del self._present[owner.digest]
         owner.receiver = None
-        if self.failed.done():
+        if self.sequencer.over:
             return  # nothing can be logged any more; the next start finds these sessions without an owner
         if owner.holds and owner.digest and owner.grace_ms:
             now_ms = self._steady_ms()
@@ -266,10 +266,12 @@ class Node:
 
     def _lose(self, owner: Owner, cause: Cause) -> None:
         """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many."""
+        if self.sequencer.over:
+            return
         for hold in list(islice(owner.holds.values(), LOST_AT_ONCE)):
             self.owner_losses += 1
             self.give_back(hold, cause)
-        if owner.holds and not self.sequencer.failed:
+        if owner.holds:
             self._loop.call_soon(self._lose, owner, cause)
 
     # -- operations ------------------------------------------------------------------------------------------
@@ -481,6 +483,9 @@ class Node:
             self.give_up(error)
 
     def _expire(self) -> None:
+        if (failure := self.log.failure) is not None:
+            self.give_up(failure)  # nobody was appending who could have been told
+            return
         steady_ms = self._steady_ms()
         for hold in list(self._leases.expired(steady_ms)):
             self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
