@@ -19,6 +19,7 @@ PURE = (
     "truba.types", "truba.errors", "truba.kinds", "truba.machine", "truba.codec", "truba.protocols", "truba.ports",
     "truba.log.frame", "truba.log.recovery", "truba.log.pace", "truba.store.keys", "truba.client.resume",
     "truba.client.requests", "truba.cluster.entry", "truba.cluster.rule", "truba.cluster.words",
+    "truba.node.breaker", "truba.node.rate",
     "truba.torture.checker", "truba.torture.history", "truba.torture.sessions", "truba.torture.story",
     "truba.webhook.bodies", "truba.webhook.settings", "truba.webhook.signature", "truba.webhook.verdict",
 )  # fmt: skip

@@ -82,6 +82,8 @@ def test_everything_said_is_taken(write: Path) -> None:
         record_max = "1KiB"
         session_max = "2KiB"
         records_max = 3
+        rate = "30/m"
+        breaker = { failures = 5, open_for = "2s", cap = "1m" }
         """,
     )
     node, (first, second) = config.node, config.kinds
@@ -109,6 +111,8 @@ def test_everything_said_is_taken(write: Path) -> None:
         1024,
         2048,
         3,
+        0.5,
+        kinds.Breaker(5, 2.0, 60.0),
     )
 
 
@@ -139,6 +143,10 @@ def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch
         (KIND + "backoff = {factor = 0.5}", "4: kinds.transfer.backoff.factor: 0.5 is too small; write 1 or more"),
         (KIND + "backoff = {factor = nan}", "4: kinds.transfer.backoff.factor: nan"),
         (KIND + "backoff = {factor = inf}", "4: kinds.transfer.backoff.factor: inf is not a number"),
+        (KIND + "breaker = {faliures = 1}", '4: kinds.transfer.breaker.faliures: unknown key; write "failures"'),
+        (KIND + "breaker = {failures = -1}", "4: kinds.transfer.breaker.failures: -1 is too small; write 0 or more"),
+        (KIND + "rate = 100", "4: kinds.transfer.rate: 100 is not a rate; write a rate such as"),
+        (KIND + 'rate = "0/s"', "4: kinds.transfer.rate: '0/s' is not a rate"),
         (KIND + "backoff = 3", "4: kinds.transfer.backoff: 3 is not a table"),
         (
             KIND + 'record_max = "65MiB"',

@@ -24,6 +24,7 @@ from truba.config.table import (
     LogSize,
     NodeName,
     ObjectPath,
+    Rate,
     Size,
     Table,
     Time,
@@ -33,7 +34,7 @@ from truba.config.table import (
     text,
 )
 from truba.config.units import size_bytes, size_text
-from truba.kinds import KIND_MAX, Backoff, Kind
+from truba.kinds import KIND_MAX, Backoff, Breaker, Kind
 from truba.webhook.settings import Format, wrong_url
 
 MIB = 2**20
@@ -118,12 +119,19 @@ class Node(Table):
 
 _KIND: dict[str, Any] = {field.name: field.default for field in fields(Kind)}
 _BACKOFF: dict[str, Any] = {field.name: field.default for field in fields(Backoff)}
+_BREAKER: dict[str, Any] = {field.name: field.default for field in fields(Breaker)}
 
 
 class BackoffTable(Table):
     base: Time = _BACKOFF["base_s"]
     factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _BACKOFF["factor"]
     cap: Time = _BACKOFF["cap_s"]
+
+
+class BreakerTable(Table):
+    failures: Annotated[int, Field(ge=0)] = _BREAKER["failures"]
+    open_for: Time = _BREAKER["open_for_s"]
+    cap: Time = _BREAKER["cap_s"]
 
 
 class WebhookTable(Table):
@@ -151,6 +159,8 @@ class KindTable(Table):
     handler_timeout: TimeAboveZero = _KIND["handler_timeout_s"]
     idle_timeout: TimeAboveZero = _KIND["idle_timeout_s"]
     concurrency: Count = _KIND["concurrency"]
+    rate: Rate | None = _KIND["rate_per_s"]
+    breaker: BreakerTable = BreakerTable()
     record_max: Size = _KIND["record_bytes_max"]
     session_max: Size = _KIND["session_bytes_max"]
     records_max: Count = _KIND["session_records_max"]
@@ -180,6 +190,8 @@ class KindTable(Table):
             record_bytes_max=self.record_max,
             session_bytes_max=self.session_max,
             session_records_max=self.records_max,
+            rate_per_s=self.rate,
+            breaker=Breaker(self.breaker.failures, self.breaker.open_for, self.breaker.cap),
         )
 
 

@@ -347,7 +347,7 @@ class Node:
         if hold.ended:
             hold.check()
         self._give_back(hold, cause, reason, delay_ms)
-        self._end(hold, "closed")
+        self._end(hold, "closed", cause, reason)
 
     def put_off(self, hold: Hold, delay_ms: int, reason: str) -> None:
         """A handler that cannot work at all now names its own time; no attempt is used up. The kind's jitter comes on
@@ -368,7 +368,7 @@ class Node:
             cause = Cause.UNREACHABLE  # whatever ended it: no handler has seen it
         self._give_back(hold, cause, "")
         owner = hold.owner
-        self._end(hold, "taken")
+        self._end(hold, "taken", cause)
         if owner.receiver is not None and cause is not Cause.UNREACHABLE:
             owner.receiver.lost(hold, cause)
 
@@ -394,12 +394,12 @@ class Node:
         if type(event) is Stored:
             self._due(event.due_ms)
 
-    def _end(self, hold: Hold, how: str) -> None:
+    def _end(self, hold: Hold, how: str, cause: Cause | None = None, detail: str = "") -> None:
         self._leases.end(hold)
         owner = hold.owner
         owner.let_go(hold, "closed" if how == "closed" else "taken")
         if hold.lane is not None:
-            hold.lane.left(hold)
+            hold.lane.left(hold, cause, detail)
             hold.lane = None
         if owner.receiver is not None:
             owner.receiver.released(hold)
@@ -483,9 +483,9 @@ class Node:
         for candidate in (self._leases.next_ms(), self._away.next_ms()):
             if candidate is not None:
                 next_ms = min(next_ms, candidate)
-        due_ms = self.dispatcher.next_due_ms()
-        if due_ms is not None:
-            next_ms = min(next_ms, steady_ms + due_ms - self.clock.now_ms())
+        wait_ms = self.dispatcher.wait_ms(self.clock.now_ms(), steady_ms)
+        if wait_ms is not None:
+            next_ms = min(next_ms, steady_ms + wait_ms)
         self._alarm.at(next_ms)
 
     def _tick(self) -> None:
