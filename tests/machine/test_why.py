@@ -66,6 +66,9 @@ def test_due_later_says_when() -> None:
 HELD_BACK = [
     (LANE, "comes at once"),
     (replace(LANE, out=64), "as many as its concurrency"),
+    (replace(LANE, out=3, room=3), "as many as may be out so soon after trouble"),
+    (replace(LANE, rate_per_s=5), "5 a second are handed over"),
+    (replace(LANE, probing=True), "one session has been handed to it, and decides"),
     (replace(LANE, reachable=False, state="unreachable: refused"), "The handler takes none now: unreachable: refused"),
     (replace(LANE, open_until_ms=NOW_MS + 20_000, trouble="late"), "(late) and left alone; one session is tried in 20"),
     (replace(LANE, open_until_ms=NOW_MS - 1), "left alone; one session is tried at once"),

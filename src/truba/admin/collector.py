@@ -68,7 +68,9 @@ class NodeCollector(Collector):
         yield _plain("truba_kind_paused", [(labels, view.paused) for labels, view in views])
         yield _plain("truba_handlers_busy", [(labels, view.out) for labels, view in views])
         yield _plain("truba_handler_reachable", [(labels, view.reachable) for labels, view in views])
-        yield _plain("truba_breaker_open", [(labels, view.open_until_ms is not None) for labels, view in views])
+        yield _plain(
+            "truba_breaker_open", [(labels, view.probing or view.open_until_ms is not None) for labels, view in views]
+        )
         yield _plain("truba_deliveries_total", [(labels, lane.meter.deliveries) for labels, lane in lanes])
         yield _plain(
             "truba_delivery_outcomes_total",

@@ -111,7 +111,7 @@ class Handler(Document):
     reachable: bool
     out: int
     concurrency: int
-    breaker: Breaker | None
+    breaker: Breaker
 
 
 class Rate(Document):
@@ -297,12 +297,19 @@ def kind(node: Node, number: int, pulse: Pulse) -> dict[str, Any]:
 
 def handler(lane: KindLane) -> dict[str, Any]:
     """As `Handler`."""
-    view = lane.view
+    view, breaker = lane.view, lane.breaker
     return {
         "route": view.handler,
         "state": view.state,
         "reachable": view.reachable,
         "out": view.out,
         "concurrency": view.concurrency,
-        "breaker": None,
+        "breaker": {
+            "stage": breaker.stage.value,
+            "since_ms": breaker.since_ms,
+            "until_ms": breaker.until_ms,
+            "failures": breaker.failures,
+            "cause": breaker.cause.value if breaker.cause else "",
+            "detail": breaker.detail,
+        },
     }

@@ -3,8 +3,8 @@
 from truba.address import Address
 from truba.config.admin import Admin, AdminToken
 from truba.config.cluster import Cluster, ClusterNode
-from truba.config.load import load, read_secret
-from truba.config.model import Config, Frontend, KindTable, Node
+from truba.config.load import load, read_secret, read_webhook
+from truba.config.model import Config, Frontend, KindTable, Node, WebhookTable
 from truba.config.problems import ConfigProblems, Problem
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "KindTable",
     "Node",
     "Problem",
+    "WebhookTable",
     "load",
     "read_secret",
+    "read_webhook",
 ]

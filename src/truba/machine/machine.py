@@ -131,7 +131,7 @@ class Machine:
         if head is None or head.epoch != epoch:
             self._refuse(number)
         kind = self.kinds[head.kind]
-        detail = detail[:DETAIL_CHARS_MAX].encode("utf-8", "replace").decode()
+        detail = _line(detail)
         if head.phase is _ACTIVE:
             if head.next == head.first:
                 return Deleted(number)  # nothing to recover from
@@ -143,6 +143,13 @@ class Machine:
                 return Parked(number, cause, _joined(exhausted, detail), now_ms)
             delay_s = kind.backoff.delay_s(attempts if reached else head.deliveries, chance)
         return Stored(number, now_ms + round(delay_s * 1000), cause, detail, now_ms)
+
+    def put_off(self, number: int, epoch: int, due_ms: int, now_ms: int, detail: str = "") -> Stored:
+        """The handler says "not now": due again at `due_ms`, and no attempt is used up. Age parks it, if anything."""
+        head = self.owned.get(number)
+        if head is None or head.epoch != epoch:
+            self._refuse(number)
+        return Stored(number, due_ms, Cause.UNREACHABLE, _line(detail), now_ms)
 
     # -- decide: wishes of the dispatcher and of operators -----------------------------------------------------
 
@@ -410,6 +417,10 @@ def _exhausted(kind: Kind, head: Head, attempts: int, now_ms: int) -> str:
     if kind.max_age_s and age_ms > kind.max_age_s * 1000:
         return f"{age_ms / 1000:.0f} s old, max_age is {kind.max_age_s:.0f} s"
     return ""
+
+
+def _line(detail: str) -> str:
+    return detail[:DETAIL_CHARS_MAX].encode("utf-8", "replace").decode()
 
 
 def _joined(first: str, second: str) -> str:

@@ -27,6 +27,9 @@ class LaneView:
     concurrency: int
     paused: bool
     reachable: bool = True  # a seat is free, or one was a moment ago
+    room: int | None = None  # sessions that may be out at once just now, if fewer than the concurrency
+    rate_per_s: float | None = None  # hand-overs a second, at most
+    probing: bool = False  # one session is out, and decides whether the handler works again
     open_until_ms: int | None = None  # the handler is left alone until then
     trouble: str = ""  # why it is
 
@@ -120,15 +123,20 @@ def _held_back(head: Head, lane: LaneView, now_ms: int) -> Iterator[str]:
             f"The handler is in trouble{trouble} and left alone; one session is tried"
             f" {_when(max(lane.open_until_ms, now_ms), now_ms)}."
         )
+    elif lane.probing:
+        yield "The handler was in trouble; one session has been handed to it, and decides whether it is left alone."
     elif not lane.reachable:
         yield f"The handler takes none now: {lane.state}. It is tried again by itself; that uses up no attempt."
     elif not waits:
         return
-    elif lane.out >= lane.concurrency:
+    elif lane.out >= min(lane.concurrency, lane.concurrency if lane.room is None else lane.room):
+        few = "may be out so soon after trouble" if lane.out < lane.concurrency else "its concurrency allows"
         yield (
-            f"It waits for its turn: handlers work on {lane.out} sessions of this kind, as many as its concurrency"
-            " allows; those that were due earlier go first."
+            f"It waits for its turn: handlers work on {lane.out} sessions of this kind, as many as {few}; those that"
+            " were due earlier go first."
         )
+    elif lane.rate_per_s is not None:
+        yield f"It waits for its turn: {lane.rate_per_s:g} a second are handed over, those first that were due earlier."
     else:
         yield "It waits for its turn, which comes at once, after those that were due earlier."
 

@@ -71,14 +71,14 @@ function card(kind, job) {
 function health(kind) {
   const { handler } = kind;
   if (kind.paused) return badge("paused", "warn");
-  if (handler.breaker && handler.breaker.stage !== "closed") return badge("in trouble, left alone", "bad");
+  if (handler.breaker.stage !== "closed") return badge("in trouble, left alone", "bad");
   if (!handler.reachable) return badge("handler takes nothing", "bad");
   if (handler.out >= handler.concurrency) return badge("handler has all it may", "warn");
   return badge("handler well", "good");
 }
 
 function trouble(breaker) {
-  if (!breaker || (!breaker.failures && breaker.stage === "closed")) return [];
+  if (!breaker.failures && breaker.stage === "closed") return [];
   const until = breaker.until_ms ? `, tried again in ${span(Math.max(0, (breaker.until_ms - Date.now()) / 1000))}` : "";
   return [["breaker", `${breaker.stage}: ${breaker.failures} failed in a row (${breaker.cause || "?"} ${breaker.detail})${until}`]];
 }
