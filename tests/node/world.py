@@ -20,6 +20,7 @@ class PlayedRoute:
     """A handler service played by the test: takes what it is given while it is `up`, and does nothing by itself."""
 
     up: bool = True
+    stopped: bool = False
     reachable: bool = True
     seats: int = 1_000_000
     given: list[Handover] = field(default_factory=list)
@@ -39,6 +40,7 @@ class PlayedRoute:
         return "up" if self.up else "down"
 
     async def stop(self) -> None:
+        self.stopped = True
         self.node.detach(self.owner)
 
     def repeat(self, handover: Handover) -> bool:

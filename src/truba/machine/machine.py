@@ -343,6 +343,10 @@ class Machine:
             queue = self._queues[kind] = DueQueue(kind, self.layers)
         return queue
 
+    def population(self, kind: int) -> int:
+        """How many sessions of a kind there are."""
+        return sum(self.counts[kind, phase] for phase in Phase)
+
     def get(self, number: int) -> Head | None:
         """A session as it is now, not to be changed; None when there is none."""
         return self.layers.get(number)

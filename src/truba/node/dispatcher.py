@@ -32,20 +32,35 @@ ROUND = 128
 
 
 class KindLane:
-    """One kind: its route, how many of its sessions are out, and what holds back the next one."""
+    """One kind: its route, which of its sessions are out, and what holds back the next one."""
 
-    __slots__ = ("_breaker", "_bucket", "_dispatcher", "_node", "kind", "meter", "out", "route", "to")
+    __slots__ = ("_breaker", "_bucket", "_dispatcher", "_node", "holds", "kind", "meter", "route", "to")
 
     def __init__(self, kind: Kind, route: Route, dispatcher: Dispatcher, node: Node) -> None:
         self.kind = kind
         self.route = route
         self.to = handler_text(kind)  # what a session's history says
-        self.out = 0
+        self.holds: dict[Hold, Route] = {}  # what is out, and which way it went
         self.meter = LaneMeter()
         self._dispatcher = dispatcher
         self._node = node
         self._breaker = CircuitBreaker(kind.breaker, kind.concurrency, node.clock.steady_ms())
         self._bucket = None if kind.rate_per_s is None else TokenBucket(kind.rate_per_s)
+
+    @property
+    def out(self) -> int:
+        """Sessions that handlers hold now."""
+        return len(self.holds)
+
+    def change(self, kind: Kind, route: Route) -> None:
+        """Another policy, perhaps another handler, whose past does not count. What is out stays where it is."""
+        before, self.kind = self.kind, kind
+        if route is not self.route or (kind.breaker, kind.concurrency) != (before.breaker, before.concurrency):
+            self._breaker = CircuitBreaker(kind.breaker, kind.concurrency, self._node.clock.steady_ms())
+        if kind.rate_per_s != before.rate_per_s:
+            self._bucket = None if kind.rate_per_s is None else TokenBucket(kind.rate_per_s)
+        self.route = route
+        self.to = handler_text(kind)
 
     @property
     def view(self) -> LaneView:
@@ -92,7 +107,7 @@ class KindLane:
 
     def left(self, hold: Hold, cause: Cause | None, detail: str) -> None:
         """A hold of this lane has ended: there is room for another."""
-        self.out -= 1
+        del self.holds[hold]
         self.meter.outcomes[self._dispatcher.outcome(hold.number)] += 1
         self.meter.held_ms.add(self._dispatcher.steady_ms() - hold.since_ms)
         clock = self._node.clock
@@ -100,6 +115,10 @@ class KindLane:
         if stage is not None:
             self._tell(stage)
         self._dispatcher.left()
+
+    def moved(self, hold: Hold, to: Hold) -> None:
+        """The same hand-over, on another connection."""
+        self.holds[to] = self.holds.pop(hold)
 
     def _tell(self, stage: Stage) -> None:
         status = self.breaker
@@ -136,6 +155,8 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self.lanes = {number: KindLane(node.kinds[number], route, self, node) for number, route in routes.items()}
         self._routes: Iterable[Route] = tuple(dict.fromkeys(routes.values()))
+        self._leaving: dict[Route, asyncio.Task[None]] = {}  # no longer configured, and still in use
+        self._back = asyncio.Event()  # something of what went a way that is no longer configured, perhaps
         self._scheduled = False
         self._running = False
         self._started = False
@@ -166,8 +187,41 @@ class Dispatcher:
         """Sessions that handlers hold now."""
         return sum(lane.out for lane in self.lanes.values())
 
+    def reconfigure(self, kinds: Mapping[int, Kind], routes: Mapping[int, Route]) -> None:
+        """Go on with these. A route that is no longer used is let go of when all that went that way is back, or has
+        been away for the longest handler_timeout there was."""
+        timeout_s = max((lane.kind.handler_timeout_s for lane in self.lanes.values()), default=0.0)
+        for number in self.lanes.keys() - kinds.keys():
+            del self.lanes[number]
+        for number, kind in kinds.items():
+            if (lane := self.lanes.get(number)) is not None:
+                lane.change(kind, routes[number])
+            else:
+                self.lanes[number] = KindLane(kind, routes[number], self, self._node)
+        before, self._routes = self._routes, tuple(dict.fromkeys(routes.values()))
+        for route in before:
+            if route not in self._routes and self._started:
+                self._leaving[route] = self._loop.create_task(self._let_go(route, timeout_s))
+        for route in self._routes:
+            if route not in before and self._started:
+                route.start(self._node, self.wake)
+        self.wake()
+
+    async def _let_go(self, route: Route, timeout_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while any(way is route for lane in self.lanes.values() for way in lane.holds.values()):
+                    self._back.clear()
+                    await self._back.wait()
+        try:
+            await route.stop()
+        except Exception as error:  # nobody waits for this task
+            self._node.tell("handler not let go of cleanly", state=route.state(), error=repr(error))
+        del self._leaving[route]
+
     def left(self) -> None:
         """A lane has room again."""
+        self._back.set()
         if self._running:
             self.wake()
         elif not self.out:
@@ -176,7 +230,9 @@ class Dispatcher:
     async def stop(self) -> None:
         self.pause()
         if self._started:  # else the node was deposed, or failed, before it had any
-            await asyncio.gather(*(route.stop() for route in self._routes))
+            for task in self._leaving.values():
+                task.cancel()
+            await asyncio.gather(*(route.stop() for route in (*self._routes, *self._leaving)))
 
     def wake(self) -> None:
         if not self._scheduled and self._running:
@@ -249,7 +305,7 @@ class Dispatcher:
         if lane is not None:
             hold.lane = lane
             hold.since_ms = self.steady_ms()
-            lane.out += 1
+            lane.holds[hold] = lane.route
 
 
 class _Push:

@@ -1,0 +1,152 @@
+"""Other kinds and other handlers for a node that goes on: all or nothing, and nobody is disturbed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+
+import pytest
+
+from tests.node.test_life import TOKEN, kind
+from tests.node.world import PlayedRoute, World
+from truba.errors import Busy, UnknownKind
+from truba.testing.jump import JumpClock
+from truba.types import Cause, Phase
+
+Jump = Callable[[Coroutine[object, object, None]], None]
+
+
+def test_a_kind_with_sessions_cannot_go_and_nothing_changes(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(7), kind(8), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        hold = node.new(owner, 8, [b"a"])
+        other = replace(node.kinds[7], max_attempts=99)
+        with pytest.raises(Busy, match="has 1 sessions: .* nothing was changed"):
+            node.reconfigure([other], {7: world.route(7)})
+        assert set(node.kinds) == {7, 8}
+        assert node.kinds[7].max_attempts != 99
+        node.delete(hold)
+        node.reconfigure([other], {7: world.route(7)})
+        with pytest.raises(UnknownKind):
+            node.new(owner, 8, [])
+        assert node.kinds[7].max_attempts == 99
+        assert set(node.dispatcher.lanes) == {7}
+        await world.pass_time(1)
+        assert (world.route(8).stopped, world.route(7).stopped) == (True, False)
+
+    jump(main())
+
+
+def test_a_new_kind_takes_sessions_and_hands_them_over(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(7), clock=clock)
+        node = await world.start()
+        route = PlayedRoute()
+        node.reconfigure([*node.kinds.values(), kind(9)], {7: world.route(7), 9: route})
+        node.store(node.new(node.attach(), 9, [b"a"]), 1000)
+        await world.pass_time(2)
+        assert [handover.records for handover in route.given] == [[b"a"]]
+        await node.stop()
+        assert route.stopped
+
+    jump(main())
+
+
+def test_what_is_out_stays_with_the_old_handler_and_what_follows_goes_to_the_new(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(7, handler_timeout_s=60), clock=clock)
+        node = await world.start()
+        client = node.attach()
+        node.store(node.new(client, 7, [b"first"]), 0)
+        await world.pass_time(0.1)
+        old, new = world.route(7), PlayedRoute()
+        [first] = old.given
+        node.reconfigure(list(node.kinds.values()), {7: new})
+        node.store(node.new(client, 7, [b"second"]), 0)
+        await world.pass_time(30)
+        assert [handover.records for handover in new.given] == [[b"second"]]
+        assert (len(old.given), old.stopped, node.dispatcher.out) == (1, False, 2)
+        node.append(first.hold, [b"still mine"])
+        node.delete(first.hold)
+        await world.pass_time(0.1)
+        assert old.stopped
+        assert not old.taken_away
+
+    jump(main())
+
+
+def test_a_handler_that_keeps_what_it_has_is_left_in_the_end(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(7, handler_timeout_s=60), clock=clock)
+        node = await world.start()
+        node.store(node.new(node.attach(), 7, [b"a"]), 0)
+        await world.pass_time(0.1)
+        old, new = world.route(7), PlayedRoute()
+        node.reconfigure(list(node.kinds.values()), {7: new})
+        for _ in range(5):
+            await world.pass_time(15)
+            if not old.stopped:  # signs of life, and nothing else
+                node.touch(old.given[0].hold)
+        assert old.stopped
+        await world.pass_time(50)
+        assert [handover.records for handover in new.given] == [[b"a"]]
+
+    jump(main())
+
+
+def test_a_connection_that_comes_back_does_not_hold_the_old_route(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(7, handler_timeout_s=600), clock=clock)
+        node = await world.start()
+        old, new = world.route(7), PlayedRoute()
+        node.name_owner(old.owner, TOKEN, 60_000)
+        node.store(node.new(node.attach(), 7, [b"a"]), 0)
+        await world.pass_time(0.1)
+        node.reconfigure(list(node.kinds.values()), {7: new})
+        again = node.attach()
+        assert len(node.name_owner(again, TOKEN, 60_000)) == 1
+        [hold] = again.holds.values()
+        assert node.dispatcher.out == 1
+        node.delete(hold)
+        await world.pass_time(0.1)
+        assert node.dispatcher.out == 0
+        assert old.stopped
+
+    jump(main())
+
+
+def test_a_route_that_stays_is_not_touched_and_a_policy_counts_at_once(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(7, concurrency=1), clock=clock)
+        node = await world.start()
+        client = node.attach()
+        for at in range(5):
+            node.store(node.new(client, 7, [b"%d" % at]), 0)
+        await world.pass_time(0.1)
+        route = world.route(7)
+        assert len(route.given) == 1
+        node.reconfigure([replace(node.kinds[7], concurrency=3)], {7: route})
+        await world.pass_time(0.1)
+        assert (len(route.given), route.stopped) == (3, False)
+        node.fail(route.given[0].hold, "no", Cause.FAILED)
+        assert node.machine.counts[7, Phase.REPEATING] == 2
+
+    jump(main())
+
+
+def test_stopping_while_an_old_route_is_still_in_use_ends_it_too(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(7), clock=clock)
+        node = await world.start()
+        node.store(node.new(node.attach(), 7, [b"a"]), 0)
+        await world.pass_time(0.1)
+        old, new = world.route(7), PlayedRoute()
+        node.reconfigure(list(node.kinds.values()), {7: new})
+        await asyncio.sleep(0)
+        await node.stop()
+        assert (old.stopped, new.stopped) == (True, True)
+
+    jump(main())
