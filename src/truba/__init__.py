@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from truba.client.handlers import serve_handlers
     from truba.client.remote import connect
     from truba.embedded import open  # noqa: A004 - truba.open is the name of the contract
+    from truba.tls import Tls
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,7 @@ _LAZY = {
     "open": "truba.embedded",
     "connect": "truba.client.remote",
     "serve_handlers": "truba.client.handlers",
+    "Tls": "truba.tls",
 }
 
 __all__ = [
@@ -82,6 +84,7 @@ __all__ = [
     "Pipe",
     "RepeatData",
     "Session",
+    "Tls",
     "TooBig",
     "TrubaError",
     "Unavailable",

@@ -17,6 +17,7 @@ from truba.store.rocks import RocksStore
 from truba.transports.local import LocalRoute, local_transport
 
 if TYPE_CHECKING:
+    from truba.tls import Contexts
     from truba.wire.connection import WireSettings
 
 
@@ -76,18 +77,25 @@ def check_kinds(kinds: Sequence[Kind]) -> None:
 
 
 def default_transports(
-    secrets: Mapping[str, str] | None = None, settings: WireSettings | None = None
+    secrets: Mapping[str, str] | None = None,
+    settings: WireSettings | None = None,
+    contexts: Mapping[str, Contexts] | None = None,
 ) -> dict[str, Transport]:
-    """The shipped transports. `secrets`: what to prove to the handler service of each `truba://` address."""
+    """The shipped transports. `secrets`: what to prove to the handler service of each `truba://` or `trubas://`
+    address; `contexts`: TLS of each `trubas://` one, the system's authorities where there is none."""
 
     def dialled(address: str, kinds: Collection[Kind]) -> Route:
         # Imported when a route asks for it: an embedded pipe with handlers of its own starts twice as fast without.
+        from truba.tls import Contexts, Tls
         from truba.transports.dial import DialRoute
         from truba.wire.connection import WireSettings
 
-        return DialRoute(address, (secrets or {}).get(address, ""), settings or WireSettings())
+        tls = (contexts or {}).get(address)
+        if tls is None and address.startswith("trubas:"):
+            tls = Contexts(Tls(), server_side=False)
+        return DialRoute(address, (secrets or {}).get(address, ""), settings or WireSettings(), tls)
 
-    return {"local": local_transport, "truba": dialled}
+    return {"local": local_transport, "truba": dialled, "trubas": dialled}
 
 
 def build(

@@ -6,14 +6,15 @@ import asyncio
 import signal
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import structlog
 
 from truba import __version__
+from truba.address import without_user
 from truba.auth import SharedPassword
 from truba.compose import Parts, build, default_transports
-from truba.config import Config, read_secret
+from truba.config import Config, plain_places
+from truba.config.security import ALL_KINDS
 from truba.errors import UnknownOutcome
 from truba.frontends.listening import Listen, Listening, bind
 from truba.frontends.resp import RespFrontend
@@ -22,7 +23,10 @@ from truba.ports.auth import Authenticator
 from truba.ports.frontend import Frontend
 from truba.ports.transport import Transport
 from truba.protocols import resp
+from truba.rights import expand
+from truba.tls import Contexts
 from truba.transports.local import load_object
+from truba.users import User, Users
 from truba.wire.connection import WireSettings
 
 log = structlog.get_logger("truba.service")
@@ -40,6 +44,8 @@ async def serve(config: Config) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     try:
+        for place, where in plain_places(config):
+            log.warning("plain text beyond this machine", key=".".join(map(str, place)), where=without_user(where))
         settings = _settings(config)
         own: list[Frontend] = [load_object(table.factory)(table.options) for table in config.node.frontends]
         if config.cluster is not None:
@@ -149,8 +155,10 @@ def _settings(config: Config) -> WireSettings:
     authenticator: Authenticator | None = None
     if config.node.authenticator is not None:
         authenticator = load_object(config.node.authenticator)
-    elif config.node.password_file is not None:
-        authenticator = SharedPassword(read_secret(config.node.password_file).decode())
+    elif config.users:
+        authenticator = _users(config)
+    elif (password := config.node.secret("password")) is not None:
+        authenticator = SharedPassword(password.text())
     return WireSettings(
         parser=resp.Limits(request_bytes_max=config.node.request_bytes_max),
         output_bytes_max=config.node.output_bytes_max,
@@ -163,14 +171,29 @@ def _listen(config: Config) -> Listen:
         tcp=None if config.node.listen is None else str(config.node.listen),
         unix=config.node.unix,
         connections_max=config.node.connections_max,
+        tls=None if config.node.tls is None else Contexts(config.node.tls.files, server_side=True),
     )
 
 
+def _users(config: Config) -> Users:
+    numbers = {name: table.number for name, table in config.kind_tables.items()}
+    users: list[User] = []
+    for name, table in config.users.items():
+        rights: dict[str, set[int] | None] = {}
+        for right in table.rights:
+            everywhere = ALL_KINDS in right.kinds
+            for verb in expand(right.verbs):
+                before = rights.setdefault(verb, set())
+                if everywhere:
+                    rights[verb] = None
+                elif before is not None:
+                    before.update(numbers[kind] for kind in right.kinds)
+        users.append(User(name, rights, password_hash=table.read_hash(), certificate=table.certificate))
+    return Users(users)
+
+
 def _transports(config: Config, settings: WireSettings) -> Mapping[str, Transport]:
-    secrets = {route: _text(path) for route, path in config.handler_secret_files.items()}
+    secrets = {route: secret.text() for route, secret in config.handler_secrets.items()}
+    contexts = {route: Contexts(tls, server_side=False) for route, tls in config.handler_tls.items()}
     own: dict[str, Transport] = {scheme: load_object(path) for scheme, path in config.transports.items()}
-    return default_transports(secrets, settings) | own
-
-
-def _text(path: Path) -> str:
-    return read_secret(path).decode()
+    return default_transports(secrets, settings, contexts) | own

@@ -91,7 +91,7 @@ def test_everything_said_is_taken(write: Path) -> None:
     assert node.password_file is not None
     assert read_secret(node.password_file) == b"open sesame"
     assert config.transports == {"amqp": "mine.amqp:make"}
-    assert config.handler_secret_files == {"truba://[::1]:7434": write.parent / "secret"}
+    assert config.handler_secrets == {"truba://[::1]:7434": (write.parent / "secret", None)}
     assert second.handler == "amqp://queue"
     assert first == kinds.Kind(
         0,

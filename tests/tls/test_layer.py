@@ -275,7 +275,7 @@ async def test_who_says_nothing_is_hung_up(authority: Authority, monkeypatch: py
 
 async def test_bytes_that_were_changed_on_the_way_end_the_connection(authority: Authority) -> None:
     async with port(server(without_ca(authority.issue("127.0.0.1")))) as here:
-        transport, end = await connect(End, *here.where, client(authority.believed))
+        transport, _end = await connect(End, *here.where, client(authority.believed))
         there = await here.guest()
         raw = transport.get_extra_info("socket").fileno()
         os.write(raw, b"\x17\x03\x03\x00\x20" + bytes(32))

@@ -33,7 +33,7 @@ from truba.cluster.words import (
     is_plain,
 )
 from truba.errors import DataDamaged, OperationError, Unavailable, UnknownOutcome
-from truba.tls import Contexts, HandshakeFailed, connect
+from truba.tls import Contexts, HandshakeFailed, open_streams
 from truba.types import Position
 from truba.wire.connection import keep_alive
 
@@ -52,14 +52,6 @@ CONTENTS_BYTES_MAX = EXTRA_BYTES_MAX + FILES_MAX * (NAME_BYTES_MAX + 128)
 
 Progress = Callable[[int, int], object]
 """Bytes so far, bytes in all."""
-
-
-async def _open(where: Address, tls: Contexts | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """As `asyncio.open_connection`. OSError."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(loop=loop)
-    transport, protocol = await connect(lambda: asyncio.StreamReaderProtocol(reader, loop=loop), *where, tls)
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 def _quiet(done_bytes: int, total_bytes: int) -> None:
@@ -82,7 +74,7 @@ class Peer:
         """A connection that has shown the secret. Unavailable, NoAuth. `timeout_s`: of this, and of short questions."""
         try:
             async with asyncio.timeout(timeout_s):
-                reader, writer = await _open(where, tls)
+                reader, writer = await open_streams(*where, tls)
         except TimeoutError as error:
             raise Unavailable(f"{where} does not answer within {timeout_s:g} s") from error
         except OSError as error:

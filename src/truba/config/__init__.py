@@ -2,9 +2,11 @@
 
 from truba.address import Address
 from truba.config.cluster import Cluster, ClusterNode
-from truba.config.load import load, read_secret
+from truba.config.judge import plain_places
+from truba.config.load import load
 from truba.config.model import Config, Frontend, KindTable, Node
 from truba.config.problems import ConfigProblems, Problem
+from truba.config.secret import Secret, read_secret
 
 __all__ = [
     "Address",
@@ -16,6 +18,8 @@ __all__ = [
     "KindTable",
     "Node",
     "Problem",
+    "Secret",
     "load",
+    "plain_places",
     "read_secret",
 ]

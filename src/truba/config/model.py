@@ -17,9 +17,12 @@ from pydantic import Field, model_validator
 
 from truba.address import Address, address
 from truba.config.cluster import Cluster
+from truba.config.secret import Secret
+from truba.config.security import RouteTls, ServerTls, User
 from truba.config.table import (
     MODULE_OBJECT,
     Count,
+    EnvName,
     FilePath,
     LogSize,
     NodeName,
@@ -30,14 +33,17 @@ from truba.config.table import (
     TimeAboveZero,
     reader,
     refusal,
+    shown,
 )
 from truba.config.units import size_bytes, size_text
 from truba.kinds import KIND_MAX, Backoff, Kind
+from truba.tls import Tls
 
 MIB = 2**20
 ROUTES = {
     "local": "local:package.module:function",
     "truba": "truba://host:port",
+    "trubas": "trubas://host:port",
 }
 """Schemes of handler routes that need no entry in [transports], each with how it is written."""
 
@@ -49,10 +55,10 @@ def _address_or_none(value: object) -> Address | None:
 def _route(value: object) -> str:
     scheme, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     match scheme:
-        case "truba":
+        case "truba" | "trubas":
             try:
                 if rest.startswith("//") and address(rest[2:].rstrip("/")).port:
-                    return f"truba://{address(rest[2:].rstrip('/'))}"
+                    return f"{scheme}://{address(rest[2:].rstrip('/'))}"
             except ValueError:
                 pass
         case "local":
@@ -60,7 +66,7 @@ def _route(value: object) -> str:
                 return f"local:{rest}"
         case _ if colon and rest:
             return f"{scheme}:{rest}"
-    raise ValueError(f"{value!r} is not the route of a handler", " or ".join(f'"{ROUTES[s]}"' for s in ROUTES))
+    raise ValueError(f"{shown(value)} is not the route of a handler", " or ".join(f'"{ROUTES[s]}"' for s in ROUTES))
 
 
 class Frontend(Table):
@@ -77,7 +83,11 @@ class Node(Table):
     listen: Annotated[Address | None, reader(_address_or_none)] = Address("127.0.0.1", 7433)
     """None (written ""): no TCP port; then `unix` must be given."""
     unix: FilePath | None = None
+    tls: ServerTls | None = None
+    """None: the TCP port speaks plain text."""
+    insecure: bool = False
     password_file: FilePath | None = None
+    password_env: EnvName | None = None
     name: NodeName = "truba"
     grace_max: Time = 300.0
     checkpoint: LogSize = 64 * MIB
@@ -100,8 +110,9 @@ class Node(Table):
 
     @model_validator(mode="after")
     def _one_authentication(self) -> Node:
-        if self.authenticator and self.password_file:
-            raise refusal("there is a password_file too", "keep one of the two", "authenticator")
+        if self.authenticator and (password := self.secret("password")):
+            key = "password_env" if password.env else "password_file"
+            raise refusal(f"there is a {key} too", "keep one of the two", "authenticator")
         return self
 
 
@@ -121,6 +132,8 @@ class KindTable(Table):
     number: Annotated[int, Field(ge=0, le=KIND_MAX)]
     handler: Annotated[str, reader(_route)]
     handler_secret_file: FilePath | None = None
+    handler_secret_env: EnvName | None = None
+    tls: RouteTls | None = None
     recovery_delay: Time = _KIND["recovery_delay_s"]
     jitter: Time = _KIND["jitter_s"]
     backoff: BackoffTable = BackoffTable()
@@ -169,6 +182,8 @@ class Config(Table):
     """None: a single node."""
     transports: dict[str, ObjectPath] = Field(default={})
     """Scheme of a route -> `truba.ports.transport.Transport`."""
+    users: dict[str, User] = Field(default={})
+    """None: who may do what is not asked, or another authenticator says it."""
     kind_tables: dict[str, KindTable] = Field(alias="kinds", min_length=1)
 
     @cached_property
@@ -177,6 +192,16 @@ class Config(Table):
         return tuple(sorted((table.kind(name) for name, table in self.kind_tables.items()), key=lambda k: k.number))
 
     @property
-    def handler_secret_files(self) -> dict[str, Path]:
-        """Route, as in `Kind.handler` -> file of the secret that the pipe shows to the handler; see `read_secret`."""
-        return {t.handler: t.handler_secret_file for t in self.kind_tables.values() if t.handler_secret_file}
+    def handler_secrets(self) -> dict[str, Secret]:
+        """Route, as in `Kind.handler` -> where the secret is that the pipe shows to the handler."""
+        found = {table.handler: table.secret("handler_secret") for table in self.kind_tables.values()}
+        return {route: secret for route, secret in found.items() if secret is not None}
+
+    @property
+    def handler_tls(self) -> dict[str, Tls]:
+        """`trubas://` route -> its files."""
+        return {
+            table.handler: (table.tls or RouteTls()).files
+            for table in self.kind_tables.values()
+            if table.handler.startswith("trubas:")
+        }

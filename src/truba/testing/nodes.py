@@ -79,9 +79,10 @@ class Nodes:
         table = "\n".join(
             f'{name} = {{ clients = "{self.clients[name]}", peers = "{self.peers[name]}" }}' for name in self.names
         )
+        insecure = "insecure = true\n" if hosts else ""
         for name in self.names:
             self.config(name).write_text(
-                f'[node]\nname = "{name}"\ndata = "{name}"\nlisten = "{self.clients[name]}"\n{node}\n\n'
+                f'[node]\nname = "{name}"\ndata = "{name}"\nlisten = "{self.clients[name]}"\n{insecure}{node}\n\n'
                 f"[cluster]\nservers = {json.dumps(list(servers.urls))}\n"
                 f'stream = "{servers.config.stream}"\nreplicas = {len(servers.names)}\n'
                 'user = "truba"\npassword_file = "nats.secret"\n'

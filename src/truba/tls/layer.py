@@ -327,6 +327,16 @@ async def connect(
     return layer.transport, cast(P, layer.inside)
 
 
+async def open_streams(
+    host: str, port: int, contexts: Contexts | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """As `asyncio.open_connection`, and as `connect`. OSError."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(loop=loop)
+    transport, protocol = await connect(lambda: asyncio.StreamReaderProtocol(reader, loop=loop), host, port, contexts)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
 def peer_names(transport: asyncio.BaseTransport) -> frozenset[str]:
     """Names in the other side's certificate, which was verified: its common name, and the alternative ones."""
     certificate: Mapping[str, Any] | None = transport.get_extra_info("peercert")

@@ -120,8 +120,8 @@ class DialRoute:
             await self._lost.wait()
             if isinstance(connection.error, HandshakeFailed):  # in TLS 1.3 a refused side hears of it only now
                 return str(connection.error)
-            tls = ", and does it speak TLS (trubas://)?" if self._tls is None else "?"
-            return f"the handler service closed the connection before it said KINDS; is the secret right{tls}"
+            tls = " Does it speak TLS (trubas://)?" if self._tls is None else ""
+            return f"the handler service closed the connection before it said KINDS; is the secret right?{tls}"
         self._state = f"connected, kinds {', '.join(map(str, sorted(connection.kinds)))}, credit {connection.credit}"
         log.info("handler connected", handler=self.address, kinds=sorted(connection.kinds), credit=connection.credit)
         await self._lost.wait()

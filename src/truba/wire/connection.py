@@ -21,6 +21,7 @@ from truba.node.owners import Handover, Hold, Owner
 from truba.ports.auth import Authenticator, CertificateAuthenticator, Principal
 from truba.protocols import replies
 from truba.protocols.resp import FramingLost, Limits, RequestParser, StrictParser
+from truba.rights import missing
 from truba.tls import peer_names
 from truba.types import Cause
 
@@ -363,7 +364,8 @@ class Connection(asyncio.Protocol):
         principal = self.principal
         if principal is not None and not principal.allows(verb, kind):
             what = verb if kind is None else f"{verb} on kind {kind}"
-            raise NoPerm(f"user {principal.name!r} may not {what}; nothing was stored")
+            name = None if kind is None else self.node.kinds[kind].name if kind in self.node.kinds else str(kind)
+            raise NoPerm(f"user {principal.name!r} may not {what}: {missing(verb, name)}; nothing was stored")
 
     # -- endings ------------------------------------------------------------------------------------------
 
