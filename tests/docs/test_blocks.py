@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import trustme
 from click.testing import CliRunner
 
 import truba
@@ -84,7 +85,7 @@ def test_python(block: Block, tmp_path: Path, request: pytest.FixtureRequest) ->
 
 
 @pytest.mark.parametrize("block", named("toml"))
-def test_toml(block: Block, tmp_path: Path) -> None:
+def test_toml(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = block.text
     if "[kinds." not in text:  # an excerpt
         text += '\n[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:7434"\n'
@@ -93,6 +94,13 @@ def test_toml(block: Block, tmp_path: Path) -> None:
         path = tmp_path / secret
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("hush\n")
+    issued = trustme.CA().issue_cert("10.0.0.1", "pipe.example")
+    for file in set(re.findall(r'(?:ca|certificate|key|client_ca) = "([^"]+\.\w+)"', block.text)):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        issued.private_key_and_cert_chain_pem.write_to_path(path)
+    for variable in re.findall(r'_env = "(.*?)"', block.text):
+        monkeypatch.setenv(variable, "hush")
     assert config.load(tmp_path / "truba.toml").kinds
 
 
@@ -104,7 +112,7 @@ def test_commands(block: Block) -> None:
             case ["make", target, *_]:
                 assert target in targets
             case ["truba", name, *arguments]:
-                inner = arguments[:1] if name in ("cluster", "log") else []
+                inner = arguments[:1] if name in ("cluster", "log", "user") else []
                 usage = CliRunner().invoke(main, [name, *inner, "--help"])
                 assert usage.exit_code == 0
                 for option in (argument for argument in arguments if argument.startswith("--")):
