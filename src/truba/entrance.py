@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from truba.strangers import KNOWN_WITHIN_S, STRANGERS_MAX, Strangers
+from truba.strangers import Strangers
 from truba.tls import Contexts, HandshakeFailed, Secured
 
 
@@ -44,8 +44,8 @@ class Entrance(Generic[G]):
         tls: Contexts | None = None,
         guarded: bool = False,
         plain_answer: bytes = b"",
-        strangers_max: int = STRANGERS_MAX,
-        known_within_s: float = KNOWN_WITHIN_S,
+        strangers_max: int | None = None,
+        known_within_s: float | None = None,
     ) -> None:
         self.opened = False
         self.guests: set[G] = set()

@@ -21,11 +21,11 @@ class Strangers(Generic[G]):
     """`drop` is called with one that has to go, and why; it is no stranger any more then."""
 
     def __init__(
-        self, drop: Callable[[G, str], object], *, strangers_max: int = STRANGERS_MAX, within_s: float = KNOWN_WITHIN_S
+        self, drop: Callable[[G, str], object], *, strangers_max: int | None = None, within_s: float | None = None
     ) -> None:
         self._drop = drop
-        self._strangers_max = strangers_max
-        self._within_s = within_s
+        self._strangers_max = STRANGERS_MAX if strangers_max is None else strangers_max
+        self._within_s = KNOWN_WITHIN_S if within_s is None else within_s
         self._alarms: dict[G, asyncio.TimerHandle] = {}  # in order of arrival
 
     def __len__(self) -> int:
