@@ -15,6 +15,7 @@ from truba.errors import ConfigError
 if TYPE_CHECKING:
     from truba import sync
     from truba.session import RepeatData
+    from truba.webhook import Webhook
 
 AsyncHandler = Callable[["RepeatData"], Awaitable[Any]]
 Handler = AsyncHandler | Callable[["sync.RepeatData"], Any]
@@ -53,8 +54,8 @@ class Kind:
 
     number: int
     name: str
-    handler: Handler | str
-    """A coroutine function, or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
+    handler: Handler | Webhook | str
+    """A function, a webhook, or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
     recovery_delay_s: float = 5.0
     """From the loss of an owner to the hand-over: time for the old owner's last effects to settle."""
     jitter_s: float = 2.0

@@ -13,7 +13,7 @@ from truba import __version__
 from truba.address import without_user
 from truba.auth import SharedPassword
 from truba.compose import Parts, build, default_transports
-from truba.config import Config, plain_places
+from truba.config import Config, plain_places, read_webhook
 from truba.config.security import ALL_KINDS
 from truba.errors import UnknownOutcome
 from truba.frontends.listening import Listen, Listening, bind
@@ -196,4 +196,5 @@ def _transports(config: Config, settings: WireSettings) -> Mapping[str, Transpor
     secrets = {route: secret.text() for route, secret in config.handler_secrets.items()}
     contexts = {route: Contexts(tls, server_side=False) for route, tls in config.handler_tls.items()}
     own: dict[str, Transport] = {scheme: load_object(path) for scheme, path in config.transports.items()}
-    return default_transports(secrets, settings, contexts) | own
+    webhooks = {route: read_webhook(route, table) for route, table in config.webhooks.items()}
+    return default_transports(secrets, settings, contexts, webhooks) | own

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from truba.config import Cluster, ClusterNode, Frontend, KindTable, Node, load
+from truba.config import Cluster, ClusterNode, Frontend, KindTable, Node, WebhookTable, load
 from truba.config.security import ClusterTls, Right, RouteTls, ServerTls, User
 from truba.config.table import Table
 
@@ -39,6 +39,7 @@ def documented(title: str) -> dict[str, str]:
         ("[kinds.NAME.tls]", RouteTls),
         ("[users.NAME]", User),
         ("[[users.NAME.rights]]", Right),
+        ("[kinds.NAME.webhook]", WebhookTable),
     ],
 )
 def test_the_tables_have_every_key_and_its_default(title: str, model: type[Table]) -> None:

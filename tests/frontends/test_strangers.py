@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -90,12 +90,13 @@ async def test_a_flood_in_one_turn_of_the_loop_is_let_go_too(monkeypatch: pytest
     """Connections that the loop has taken, and whose transport it has not made yet."""
     monkeypatch.setattr("truba.strangers.STRANGERS_MAX", 3)
     async with guarded() as here:
+
         async def come() -> asyncio.StreamWriter:
             return (await asyncio.open_connection(*here.address))[1]
 
         writers = await asyncio.gather(*(come() for _ in range(60)))
         async with asyncio.timeout(20):
-            while len(here.resp.connections) > 3:
+            while len(here.resp.connections) > 3:  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.01)
         for writer in writers:
             writer.transport.abort()
@@ -199,7 +200,7 @@ async def test_who_does_not_read_his_answers_is_cut_and_who_reads_slowly_is_not(
                 slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
                 await asyncio.sleep(0.005)
         (left,) = here.resp.connections
-        assert left.peer == "%s:%d" % slow.writer.get_extra_info("sockname")[:2]
+        assert left.peer == "{}:{}".format(*slow.writer.get_extra_info("sockname"))
         slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
         for _ in range(40):
             assert isinstance(await slow.answer(), list)
@@ -237,8 +238,6 @@ async def test_a_handler_service_has_places_for_few_strangers(monkeypatch: pytes
 
 
 async def _end(reader: asyncio.StreamReader) -> bool:
-    try:
+    with suppress(ConnectionError):
         await reader.read()
-    except ConnectionError:
-        pass
     return True

@@ -10,6 +10,7 @@ import pytest
 from tests.node.test_life import TOKEN, kind
 from tests.node.world import World
 from truba.errors import BadRequest, DataDamaged, DataUnwritable, Fenced
+from truba.node.node import LOST_AT_ONCE
 from truba.node.session import LocalSession
 from truba.ports.store import Head
 from truba.testing.jump import JumpClock
@@ -106,6 +107,41 @@ def test_damage_found_on_the_way_to_a_handler_stops_the_node(jump: Jump, clock: 
         assert not world.route(7).given
         with pytest.raises(Exception, match="the log has failed"):
             await bystander.append(b"b")
+
+    jump(main())
+
+
+def test_a_log_that_failed_while_nobody_wrote_ends_the_node(jump: Jump, clock: JumpClock) -> None:
+    """Else an idle pipe stays up, takes connections, and can hand over nothing for ever."""
+
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        world.log.fail(OSError(5, "Input/output error"))
+        await world.pass_time(1.5)
+        assert "Input/output error" in str(node.failed.result())
+
+    jump(main())
+
+
+def test_a_connection_lost_after_the_end_changes_nothing(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        few, many = node.attach(), node.attach()
+        node.new(few, 7, [b"a"])
+        for _ in range(2 * LOST_AT_ONCE):
+            node.new(many, 7, [b"a"])
+        await world.durable()
+        troubles: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: troubles.append(context))
+        node.detach(many)  # the second half would follow in a later turn
+        node.sequencer.close()
+        node.detach(few)
+        await world.durable()
+        await node.stop()
+        assert not troubles
+        assert len(few.holds) == 1
 
     jump(main())
 

@@ -223,6 +223,8 @@ class Checker:
         for session, epoch in believed:
             known = self._session(session)
             hold = known.holds[epoch]
+            if hold.since_s >= asked_s:
+                continue  # a late answer, of a pipe that was killed before this hold began
             late = at_s - hold.alive_s >= hold.grace_s
             if epoch and (late or any(call.verb in ENDS and call.outcome in NO_ANSWER for call in hold.calls)):
                 continue  # over, perhaps: then it is listed for another hand-over, of which nobody heard

@@ -63,6 +63,10 @@ class SlowLog:
     def size_bytes(self) -> int:
         return self._log.size_bytes
 
+    @property
+    def failure(self) -> BaseException | None:
+        return self._log.failure
+
     def append(self, batch: LogBatch, done: Done) -> None:
         world = self._life.world
         world.truth.appended(batch)

@@ -142,6 +142,10 @@ class ReplicatedLog:
         """The number of the last message known to be stored."""
         return self._sure.stream_seq
 
+    @property
+    def failure(self) -> BaseException | None:
+        return self._failure
+
     def append(self, batch: LogBatch, done: Done) -> None:
         self._usable()
         head = self._head

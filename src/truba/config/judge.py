@@ -12,15 +12,16 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
-from truba.address import is_local, parse_handler
+from truba.address import is_local, parse_handler, without_user
 from truba.config.cluster import REQUEST_BYTES_MAX, SECRET_BYTES_MAX
 from truba.config.locate import Lines
 from truba.config.locate import Path as Place
-from truba.config.model import ROUTES, Config, KindTable
+from truba.config.model import ROUTES, WEBHOOKS, Config, KindTable, WebhookTable
 from truba.config.secret import Secret
 from truba.config.security import ALL_KINDS
 from truba.config.table import NAME, Table
 from truba.config.units import size_text
+from truba.config.webhooks import read_webhook
 from truba.errors import ConfigError
 from truba.tls import Tls
 from truba.tls.files import make_context
@@ -30,7 +31,7 @@ Found = tuple[Place, str, str]
 
 def whole(config: Config) -> Iterator[Found]:
     """All of the following but `across`, which can be asked of a file that is not well formed too."""
-    for judge in (unreadable, certificates, users, routes, unencrypted, clustered, unsendable):
+    for judge in (unreadable, certificates, users, routes, unencrypted, clustered, unsendable, webhooks):
         yield from judge(config)
 
 
@@ -45,7 +46,7 @@ def across(document: Mapping[str, Any], lines: Lines) -> Iterator[Found]:
         what, instead = "secret_file is missing", "a file with the same secret on every node"
         yield ("cluster",), what, f'write secret_file = "cluster.secret", {instead}'
     transports = document.get("transports")
-    schemes = {*ROUTES, *(transports if isinstance(transports, dict) else {})}
+    schemes = {*ROUTES, *WEBHOOKS, *(transports if isinstance(transports, dict) else {})}
     holders: dict[int, str] = {}
     for name, table in tables.items():
         place = ("kinds", name)
@@ -229,3 +230,32 @@ def unsendable(config: Config) -> Iterator[Found]:
         if table.record_max > most:
             what = f"a record of {size_text(table.record_max)} does not fit in a request of {size_text(most)}"
             yield ("kinds", name, "record_max"), what, "lower it, or raise request_bytes_max of [node]"
+
+
+def webhooks(config: Config) -> Iterator[Found]:
+    """Kinds whose sessions are posted: whether everything for it is there, and the same where the address is."""
+    first: dict[str, tuple[str, WebhookTable | None]] = {}
+    for name, table in config.kind_tables.items():
+        place = ("kinds", name)
+        posting = config.webhooks.get(table.handler)
+        if posting is None:
+            if table.webhook is not None:
+                yield (*place, "webhook"), f"{without_user(table.handler)} is not posted to", "remove this table"
+            continue
+        if (shown := table.secret("handler_secret")) is not None:
+            what = "a webhook is shown no secret: what is posted is signed"
+            key = "handler_secret_env" if shown.env else "handler_secret_file"
+            yield (*place, key), what, 'write webhook = { secret_file = "..." }'
+        other, webhook = first.setdefault(table.handler, (name, table.webhook))
+        if webhook != table.webhook:
+            yield place, f"kind {other} has the same handler with another webhook table", "give both kinds the same one"
+            continue
+        try:
+            read_webhook(table.handler, table.webhook or WebhookTable())
+            if table.webhook is not None and (path := table.webhook.ca_file) is not None:
+                with path.open("rb") as file:
+                    file.read(1)
+        except ConfigError as bad:
+            yield (*place, "webhook") if table.webhook else place, str(bad), ""
+        except OSError as bad:
+            yield (*place, "webhook", "ca_file"), f"{path} cannot be read: {bad.strerror}", ""

@@ -19,7 +19,7 @@ from truba.config import judge
 from truba.config.cluster import Cluster, ClusterNode
 from truba.config.locate import Lines
 from truba.config.locate import Path as Place
-from truba.config.model import ROUTES, Config, Frontend, KindTable, Node
+from truba.config.model import ROUTES, Config, Frontend, KindTable, Node, WebhookTable
 from truba.config.problems import ConfigProblems, Problem
 from truba.config.security import ClusterTls, Right, RouteTls, ServerTls, User
 from truba.config.table import Table, shown
@@ -209,6 +209,8 @@ def _keys_of(place: Place) -> Iterator[str]:
     match place:
         case ("kinds", _, "backoff"):
             model = type(KindTable.model_fields["backoff"].default)
+        case ("kinds", _, "webhook"):
+            model = WebhookTable
         case ("kinds", _, "tls"):
             model = RouteTls
         case ("kinds", _):

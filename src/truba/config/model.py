@@ -38,14 +38,19 @@ from truba.config.table import (
 from truba.config.units import size_bytes, size_text
 from truba.kinds import KIND_MAX, Backoff, Kind
 from truba.tls import Tls
+from truba.webhook.settings import Format, wrong_url
 
 MIB = 2**20
 ROUTES = {
     "local": "local:package.module:function",
     "truba": "truba://host:port",
     "trubas": "trubas://host:port",
+    "https": "https://host/path",
 }
 """Schemes of handler routes that need no entry in [transports], each with how it is written."""
+
+WEBHOOKS = ("https", "http")
+"""Schemes of routes that are posted to, unless [transports] says otherwise."""
 
 
 def _address_or_none(value: object) -> Address | None:
@@ -61,6 +66,11 @@ def _route(value: object) -> str:
                     return f"{scheme}://{address(rest[2:].rstrip('/'))}"
             except ValueError:
                 pass
+        case "https" | "http":
+            assert isinstance(value, str)  # it has a scheme
+            if wrong := wrong_url(value):
+                raise ValueError(f"{shown(value)} is not the route of a webhook: {wrong}", 'it as "https://host/path"')
+            return value
         case "local":
             if MODULE_OBJECT.fullmatch(rest):
                 return f"local:{rest}"
@@ -126,6 +136,16 @@ class BackoffTable(Table):
     cap: Time = _BACKOFF["cap_s"]
 
 
+class WebhookTable(Table):
+    """How to post to a kind's handler; see `truba.webhook.Webhook`."""
+
+    secret_file: FilePath | None = None
+    secret_env: EnvName | None = None
+    format: Format = "json"
+    ca_file: FilePath | None = None
+    insecure: bool = False
+
+
 class KindTable(Table):
     """`[kinds.NAME]`; the defaults are those of `truba.Kind`."""
 
@@ -134,6 +154,7 @@ class KindTable(Table):
     handler_secret_file: FilePath | None = None
     handler_secret_env: EnvName | None = None
     tls: RouteTls | None = None
+    webhook: WebhookTable | None = None
     recovery_delay: Time = _KIND["recovery_delay_s"]
     jitter: Time = _KIND["jitter_s"]
     backoff: BackoffTable = BackoffTable()
@@ -204,4 +225,13 @@ class Config(Table):
             table.handler: (table.tls or RouteTls()).files
             for table in self.kind_tables.values()
             if table.handler.startswith("trubas:")
+        }
+
+    @property
+    def webhooks(self) -> dict[str, WebhookTable]:
+        """Route -> how to post to it, of the kinds whose handler is a webhook; see `read_webhook`."""
+        return {
+            table.handler: table.webhook or WebhookTable()
+            for table in self.kind_tables.values()
+            if (scheme := table.handler.partition(":")[0]) in WEBHOOKS and scheme not in self.transports
         }

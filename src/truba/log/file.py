@@ -164,6 +164,10 @@ class FileLog:
         """Of all kept frames, headers and padding included; a sealed segment counts whole."""
         return sum(segment.frames_bytes for segment in self._kept[:-1]) + self._offset - HEADER_BYTES
 
+    @property
+    def failure(self) -> BaseException | None:
+        return self._failure
+
     def append(self, batch: LogBatch, done: Done) -> None:
         tail = self._tail
         if (

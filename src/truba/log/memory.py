@@ -58,6 +58,10 @@ class MemoryLog:
     def size_bytes(self) -> int:
         return sum(len(batch.body) for batch, _ in self.shelf.batches)
 
+    @property
+    def failure(self) -> BaseException | None:
+        return self._failure
+
     def append(self, batch: LogBatch, done: Done) -> None:
         self._usable()
         tail = self.tail

@@ -17,7 +17,7 @@ from typing import Protocol
 from truba.clock import Clock, SystemClock
 from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable, UnknownOutcome
 from truba.kinds import Kind
-from truba.machine.events import Opened, Parked, Stored
+from truba.machine.events import Deleted, Opened, Parked, Stored
 from truba.machine.machine import Machine
 from truba.node.alarm import Alarm
 from truba.node.checkpoint import Checkpointer
@@ -203,7 +203,7 @@ class Node:
         if owner.digest and self._present.get(owner.digest) is owner:
             del self._present[owner.digest]
         owner.receiver = None
-        if self.failed.done():
+        if self.sequencer.over:
             return  # nothing can be logged any more; the next start finds these sessions without an owner
         if owner.holds and owner.digest and owner.grace_ms:
             now_ms = self._steady_ms()
@@ -266,10 +266,12 @@ class Node:
 
     def _lose(self, owner: Owner, cause: Cause) -> None:
         """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many."""
+        if self.sequencer.over:
+            return
         for hold in list(islice(owner.holds.values(), LOST_AT_ONCE)):
             self.owner_losses += 1
             self.give_back(hold, cause)
-        if owner.holds and not self.sequencer.failed:
+        if owner.holds:
             self._loop.call_soon(self._lose, owner, cause)
 
     # -- operations ------------------------------------------------------------------------------------------
@@ -311,7 +313,8 @@ class Node:
             hold.check()
         if self.log.space != "plenty":
             self._refuse_growth()
-        self._stage(self.machine.append(hold.number, hold.epoch, records), sum(map(len, records)))
+        size = len(records[0]) if len(records) == 1 else sum(map(len, records))
+        self._stage(self.machine.append(hold.number, hold.epoch, records), size)
         self._leases.renew(hold, self._steady_ms())
 
     def replace(self, hold: Hold, record: bytes) -> None:
@@ -339,12 +342,17 @@ class Node:
         self._end(hold, "closed")
         self._due(due_ms)
 
-    def fail(self, hold: Hold, reason: str = "", cause: Cause = Cause.FAILED) -> None:
-        """The owner gives the session back; the kind's policy says when it is handed over."""
+    def fail(self, hold: Hold, reason: str = "", cause: Cause = Cause.FAILED, delay_ms: int | None = None) -> None:
+        """The owner gives the session back; the kind's policy, or `put_off`, says when it is handed over."""
         if hold.ended:
             hold.check()
-        self._give_back(hold, cause, reason)
+        self._give_back(hold, cause, reason, delay_ms)
         self._end(hold, "closed")
+
+    def put_off(self, hold: Hold, delay_ms: int, reason: str) -> None:
+        """A handler that cannot work at all now names its own time; no attempt is used up. The kind's jitter comes on
+        top, so that what was put off together does not come back together."""
+        self.fail(hold, reason, Cause.UNREACHABLE, delay_ms)
 
     def touch(self, hold: Hold) -> None:
         """A sign of life; nothing is logged."""
@@ -364,8 +372,14 @@ class Node:
         if owner.receiver is not None and cause is not Cause.UNREACHABLE:
             owner.receiver.lost(hold, cause)
 
-    def _give_back(self, hold: Hold, cause: Cause, reason: str) -> None:
-        event = self.machine.give_back(hold.number, hold.epoch, cause, self.clock.now_ms(), self.clock.chance(), reason)
+    def _give_back(self, hold: Hold, cause: Cause, reason: str, delay_ms: int | None = None) -> None:
+        now_ms, chance = self.clock.now_ms(), self.clock.chance()
+        event: Stored | Parked | Deleted
+        if delay_ms is None:
+            event = self.machine.give_back(hold.number, hold.epoch, cause, now_ms, chance, reason)
+        else:
+            due_ms = now_ms + delay_ms + round(chance * self.kinds[hold.kind].jitter_s * 1000)
+            event = self.machine.put_off(hold.number, hold.epoch, due_ms, reason)
         self._stage(event)
         if hold.epoch:
             parked = type(event) is Parked
@@ -481,6 +495,9 @@ class Node:
             self.give_up(error)
 
     def _expire(self) -> None:
+        if (failure := self.log.failure) is not None:
+            self.give_up(failure)  # nobody was appending who could have been told
+            return
         steady_ms = self._steady_ms()
         for hold in list(self._leases.expired(steady_ms)):
             self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)

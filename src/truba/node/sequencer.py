@@ -116,6 +116,11 @@ class Sequencer:
             return self._full[-1]
         return self._under_way[-1] if self._under_way else None
 
+    @property
+    def over(self) -> bool:
+        """Closed or failed: nothing more is taken."""
+        return self._closed or self.failed
+
     def stage(self, event: Event, size: int = 0) -> int:
         """Apply the event and put it into the gathering batch; its seq. `size`: bytes of payload."""
         if self.failed:

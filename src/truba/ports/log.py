@@ -63,6 +63,10 @@ class Log(Protocol):
     def size_bytes(self) -> int:
         """Bytes of batches that a restart from an empty state would read."""
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What has poisoned the log, also when nobody was appending: nothing that was not acknowledged is sure."""
+
     def append(self, batch: LogBatch, done: Done) -> None:
         """Start to make `batch` durable. `done` may be called before this returns (committed inline), or later.
 

@@ -23,6 +23,7 @@ from rocksdict import Checkpoint, Rdict, RdictIter, ReadOptions, Snapshot, Write
 from truba.errors import DataDamaged, DataForeign, DataUnwritable
 from truba.ports.store import DueKey, Head, Put, Remove, Staged, Summary
 from truba.store import keys
+from truba.store.manifest import judge_manifest
 from truba.store.mark import read_mark, write_mark
 from truba.store.rocks_setup import (
     MEMORY_BYTES,
@@ -313,6 +314,7 @@ def _walk(rows: RdictIter, start: bytes, end: bytes, limit: int) -> list[tuple[b
 
 def _inspect(directory: Path, memory_bytes: int) -> Summary:
     """The summary in the database, read without changing anything."""
+    judge_manifest(directory)
     with open_database(directory, memory_bytes, read_only=True) as database:
         try:
             value: bytes | None = database.get(keys.META)

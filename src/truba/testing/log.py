@@ -275,6 +275,7 @@ class LogSuite:
             log.trim(1)
         with pytest.raises(LogPoisoned):
             list(log.read(0))
+        assert log.failure is not None
         log.close()
         log = await opened(opener)
         assert log.tail.seq in (2, 3)
