@@ -288,10 +288,13 @@ def test_two_kinds_share_a_webhook_only_as_a_whole(write: Path, monkeypatch: pyt
         (WEBHOOK + 'webhook = { secret_file = "bad" }', "4: kinds.transfer.webhook: handler 'https://host/path': a"),
         (
             WEBHOOK + 'webhook = { secret_env = "TRUBA_NOT_SET" }',
-            "4: kinds.transfer.webhook: the variable TRUBA_NOT_SET",
+            "4: kinds.transfer.webhook: the environment variable TRUBA_NOT_SET",
         ),
-        (WEBHOOK + 'webhook = { secret_env = "a b" }', "4: kinds.transfer.webhook.secret_env: 'a b' will not do"),
-        (WEBHOOK + 'webhook = { secret_file = "good", secret_env = "A" }', "4: kinds.transfer.webhook: there are both"),
+        (WEBHOOK + 'webhook = { secret_env = "a b" }', "4: kinds.transfer.webhook.secret_env: this is no name"),
+        (
+            WEBHOOK + 'webhook = { secret_file = "good", secret_env = "A" }',
+            "4: kinds.transfer.webhook.secret_env: there",
+        ),
         (WEBHOOK + 'webhook = { secret_file = "good", ca_file = "x" }', "4: kinds.transfer.webhook.ca_file: "),
         (
             WEBHOOK + 'webhook = { secret_file = "good", formt = "json" }',
@@ -313,7 +316,7 @@ def test_two_kinds_share_a_webhook_only_as_a_whole(write: Path, monkeypatch: pyt
             KIND + 'webhook = { secret_file = "good" }',
             "4: kinds.transfer.webhook: truba://127.0.0.1:7434 is not posted to",
         ),
-        (WEBHOOK.replace("host/path", "ann:pw@host"), "3: kinds.transfer.handler: 'https://ann:pw@host' is not the"),
+        (WEBHOOK.replace("host/path", "ann:pw@host"), "3: kinds.transfer.handler: 'https://...@host' is not the"),
         (WEBHOOK.replace("host/path", ""), "3: kinds.transfer.handler: 'https://' is not the route of a webhook"),
     ],
 )

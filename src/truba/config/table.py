@@ -61,6 +61,15 @@ def _path(value: object) -> Path:
     raise ValueError(f"{value!r} is not a path", 'a path in quotes, such as "data"')
 
 
+def _variable(value: object) -> str:
+    """What is written there by mistake may be the secret itself: no error shows it."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        return value
+    raise ValueError(
+        "this is no name of a variable", 'the name of a variable of the environment, such as "TRUBA_SECRET"'
+    )
+
+
 Size = Annotated[int, reader(size_bytes, 1, size_text)]
 LogSize = Annotated[int, reader(size_bytes, 64 * 1024, size_text)]
 Time = Annotated[float, reader(seconds)]
@@ -71,7 +80,7 @@ NodeName = Annotated[str, reader(text('a name of letters, digits, "-", "_" and "
 ObjectPath = Annotated[str, reader(text('"package.module:object"', MODULE_OBJECT.pattern))]
 
 
-EnvName = Annotated[str, reader(text("the name of a variable of the environment", r"[A-Za-z_][A-Za-z0-9_]*"))]
+EnvName = Annotated[str, reader(_variable)]
 
 
 class Table(BaseModel):
