@@ -7,6 +7,7 @@ dispatcher hands sessions. Everything else is the same on both. What each verb m
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from truba.types import Cause
 log = structlog.get_logger("truba.wire")
 
 BEFORE_AUTH = frozenset({b"AUTH", b"HELLO", b"LEADER", b"QUIT"})
+
+_QUOTED = re.compile(r"""'.*'|".*\"""")
 
 FAREWELL_S = 5.0
 """How long a peer may take to read its last answers."""
@@ -407,7 +410,8 @@ class Connection(asyncio.Protocol):
         log.warning(what, peer=self.peer, error=repr(error))
 
     def _give_up(self, error: OperationError) -> None:
-        log.warning("connection given up", peer=self.peer, error=str(error))
+        unquoted = _QUOTED.sub("...", str(error))  # what it said may be a piece of a record
+        log.warning("connection given up", peer=self.peer, error=unquoted)
         self.send(replies.error(error.code, str(error)))
         self.close()
 
