@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -282,4 +283,19 @@ async def test_bytes_that_were_changed_on_the_way_end_the_connection(authority: 
         await asyncio.wait_for(there.lost.wait(), PATIENCE_S)
         assert isinstance(there.error, HandshakeFailed)
         assert there.heard == b""
+        transport.abort()
+
+
+async def test_an_end_without_farewell_is_a_broken_connection(authority: Authority) -> None:
+    """Anybody on the way can send that; what was said before it may be half of a whole."""
+    async with port(server(without_ca(authority.issue("127.0.0.1")))) as here:
+        transport, _ = await connect(End, *here.where, client(authority.believed))
+        there = await here.guest()
+        there.stays = True
+        transport.write(b"half")
+        await there.until(4)
+        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as raw:
+            raw.shutdown(socket.SHUT_WR)
+        await asyncio.wait_for(there.lost.wait(), PATIENCE_S)
+        assert not there.at_end
         transport.abort()
