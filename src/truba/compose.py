@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from truba.errors import ConfigError, DataDamaged
+from truba.hooks.command import CommandHook
+from truba.hooks.function import FunctionHook
 from truba.install import settle
 from truba.kinds import Kind
 from truba.log.file import FileLog
 from truba.node.node import Limits, Node, Tell
+from truba.ports.parked import HookMaker, ParkedHook
 from truba.ports.transport import Route, Transport
 from truba.store.rocks import RocksStore
 from truba.transports.local import LocalRoute, local_transport
@@ -68,6 +71,26 @@ def make_routes(kinds: Sequence[Kind], transports: Mapping[str, Transport]) -> d
         route = transport(address, group)
         routes.update((kind.number, route) for kind in group)
     return routes
+
+
+def make_hooks(kinds: Sequence[Kind], makers: Mapping[str, HookMaker] | None = None) -> dict[int, ParkedHook]:
+    """Who is told of parked sessions, by kind. `makers`: of hooks that are addresses, by scheme."""
+    hooks: dict[int, ParkedHook] = {}
+    for kind in kinds:
+        hook = kind.on_parked
+        if callable(hook):
+            hooks[kind.number] = FunctionHook(hook)
+        elif isinstance(hook, str):
+            scheme = hook.partition(":")[0]
+            maker = (makers or {}).get(scheme)
+            if maker is None:
+                raise ConfigError(
+                    f"kind {kind.name!r}: on_parked {hook!r} is neither a command (a list) nor known here"
+                )
+            hooks[kind.number] = maker(hook, kind)
+        elif hook is not None:
+            hooks[kind.number] = CommandHook(hook)
+    return hooks
 
 
 def check_kinds(kinds: Sequence[Kind]) -> None:
@@ -132,13 +155,14 @@ def build(
     """Open log and store under `data` and put a node on them. Must run on the loop. ConfigError, DataError."""
     check_kinds(kinds)
     routes = make_routes(kinds, default_transports() if transports is None else transports)
+    hooks = make_hooks(kinds)
     settle(data)
     _refuse_half(data)
     log = FileLog.open(data / "log", segment_bytes=segment_bytes, reserve_bytes=reserve_bytes)
     try:
         store = RocksStore.open(data / "store")
         try:
-            node = Node(log, store, kinds, routes, name=name, limits=limits, tell=tell)
+            node = Node(log, store, kinds, routes, name=name, limits=limits, tell=tell, hooks=hooks)
         except BaseException:
             store.close()
             raise

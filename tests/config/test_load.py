@@ -83,6 +83,7 @@ def test_everything_said_is_taken(write: Path) -> None:
         session_max = "2KiB"
         records_max = 3
         rate = "30/m"
+        on_parked = ["/usr/bin/page", "--team", "money"]
         breaker = { failures = 5, open_for = "2s", cap = "1m" }
         """,
     )
@@ -113,6 +114,7 @@ def test_everything_said_is_taken(write: Path) -> None:
         3,
         0.5,
         kinds.Breaker(5, 2.0, 60.0),
+        ("/usr/bin/page", "--team", "money"),
     )
 
 
@@ -145,6 +147,10 @@ def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch
         (KIND + "backoff = {factor = inf}", "4: kinds.transfer.backoff.factor: inf is not a number"),
         (KIND + "breaker = {faliures = 1}", '4: kinds.transfer.breaker.faliures: unknown key; write "failures"'),
         (KIND + "breaker = {failures = -1}", "4: kinds.transfer.breaker.failures: -1 is too small; write 0 or more"),
+        (KIND + "on_parked = 'page'", """4: kinds.transfer.on_parked: 'page' is not a command; write its"""),
+        (KIND + "on_parked = ['page']", """4: kinds.transfer.on_parked: ['page'] is not a command; write its"""),
+        (KIND + "on_parked = []", "4: kinds.transfer.on_parked: [] is not a command"),
+        (KIND + "on_parked = ['/bin/page', 3]", "4: kinds.transfer.on_parked: ['/bin/page', 3] is not a command"),
         (KIND + "rate = 100", "4: kinds.transfer.rate: 100 is not a rate; write a rate such as"),
         (KIND + 'rate = "0/s"', "4: kinds.transfer.rate: '0/s' is not a rate"),
         (KIND + "backoff = 3", "4: kinds.transfer.backoff: 3 is not a table"),

@@ -77,6 +77,7 @@ async def _look(config: Config, path: Path) -> list[Finding]:
     kinds = ", ".join(f"{kind.number} {kind.name}" for kind in config.kinds)
     findings = [Finding("configuration", f"{path} (kinds: {kinds})"), _data(config)]
     findings += _objects(config)
+    findings += _hooks(config)
     findings += _cluster(config)
     findings += await _stream(config)
     findings += [finding async for finding in _handlers(config)]
@@ -134,6 +135,16 @@ def _objects(config: Config) -> Iterator[Finding]:
             yield Finding(what, path, str(error))
         else:
             yield Finding(what, path)
+
+
+def _hooks(config: Config) -> Iterator[Finding]:
+    for kind in config.kinds:
+        if kind.on_parked is not None:
+            assert isinstance(kind.on_parked, tuple)  # a file can name only commands
+            program = Path(kind.on_parked[0])
+            runs = program.is_file() and os.access(program, os.X_OK)
+            problem = "" if runs else "there is no program that this user may run"
+            yield Finding("parked hook", f"{program} ({kind.name})", problem)
 
 
 def _cluster(config: Config) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from truba.clustered.host import MemberHost
 from truba.clustered.storage import NodeStorage, has_log
 from truba.clustered.stream import jetstream_settings
 from truba.codec.chain import Chain
-from truba.compose import check_kinds, make_routes
+from truba.compose import check_kinds, make_hooks, make_routes
 from truba.config import Config, read_secret
 from truba.config.cluster import REQUEST_BYTES_MAX
 from truba.errors import LogRegression
@@ -87,6 +87,7 @@ async def serve_member(
             tell=log.warning,
             machine=machine,
             checkpointer=checkpointer,
+            hooks=make_hooks(config.kinds),
         )
 
     async def tails() -> dict[str, int]:

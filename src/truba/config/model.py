@@ -75,6 +75,15 @@ def _route(value: object) -> str:
     raise ValueError(f"{value!r} is not the route of a handler", " or ".join(f'"{ROUTES[s]}"' for s in ROUTES))
 
 
+def _command(value: object) -> tuple[str, ...]:
+    words = value if isinstance(value, list) else []
+    if words and all(isinstance(word, str) and "\0" not in word for word in words) and words[0].startswith("/"):
+        return tuple(words)
+    raise ValueError(
+        f"{value!r} is not a command", 'its whole path and its arguments: ["/path/to/command", "argument"]'
+    )
+
+
 class Frontend(Table):
     """A client protocol of the user's own."""
 
@@ -161,6 +170,7 @@ class KindTable(Table):
     concurrency: Count = _KIND["concurrency"]
     rate: Rate | None = _KIND["rate_per_s"]
     breaker: BreakerTable = BreakerTable()
+    on_parked: Annotated[tuple[str, ...] | None, reader(_command)] = _KIND["on_parked"]
     record_max: Size = _KIND["record_bytes_max"]
     session_max: Size = _KIND["session_bytes_max"]
     records_max: Count = _KIND["session_records_max"]
@@ -191,6 +201,7 @@ class KindTable(Table):
             session_bytes_max=self.session_max,
             session_records_max=self.records_max,
             rate_per_s=self.rate,
+            on_parked=self.on_parked,
             breaker=Breaker(self.breaker.failures, self.breaker.open_for, self.breaker.cap),
         )
 
