@@ -98,9 +98,9 @@ class Kind:
     rate_per_s: float | None = None
     """Hand-overs a second, one second's worth of them at once; None: no limit."""
     breaker: Breaker = field(default_factory=Breaker)
-    on_parked: OnParked | Sequence[str] | str | None = None
-    """Told of each session that is parked: a function, a command with its arguments, or an address of a scheme that is
-    plugged in."""
+    on_parked: OnParked | Webhook | Sequence[str] | str | None = None
+    """Told of each session that is parked: a function, a webhook, a command with its arguments, or an address of a
+    scheme that is plugged in."""
 
     def __post_init__(self) -> None:
         def refuse(what: str) -> ConfigError:
@@ -123,7 +123,8 @@ class Kind:
             raise refuse("rate_per_s must be above zero and finite, or None")
         hook = self.on_parked
         words = hook if isinstance(hook, str | list | tuple) else ()
-        if not (hook is None or callable(hook)) and not (
+        posted = hasattr(hook, "url")  # a Webhook: its module is imported by those who post
+        if not (hook is None or callable(hook) or posted) and not (
             words and words[0] and all(type(word) is str for word in words)
         ):
             raise refuse("on_parked must be a function, or a command with its arguments: a list of texts")

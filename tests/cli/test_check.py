@@ -223,10 +223,10 @@ def test_a_webhook_is_sent_a_signed_ping(tmp_path: Path) -> None:
     secret = "whsec_" + "A" * 43 + "="
     (tmp_path / "whsec").write_text(secret)
     with receiver(204) as (port, posts):
-        result = check(tmp_path, posted_kind(port), "--json")
-    assert findings(result) == {"configuration": "", "data": "", "handler": ""}
-    ((headers, body),) = posts
-    assert verify(headers, body, secret) == Ping([7])
+        text = posted_kind(port) + f'on_parked = "http://127.0.0.1:{port}/parked"\n'
+        result = check(tmp_path, text, "--json")
+    assert findings(result) == {"configuration": "", "data": "", "handler": "", "parked hook": ""}
+    assert [verify(headers, body, secret) for headers, body in posts] == [Ping([7])] * 2
     with receiver(401) as (port, posts):
         result = check(tmp_path, posted_kind(port), "--json")
     assert findings(result)["handler"] == "answered 401; is the secret right?"
