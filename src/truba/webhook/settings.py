@@ -52,7 +52,7 @@ class Webhook:
                 " or insecure = true if the network is private"
             )
         if self.format not in ("json", "msgpack"):
-            raise ConfigError(f'handler {self.url!r}: format is "json" or "msgpack", not {self.format!r}')
+            raise ConfigError(f'webhook {self.url!r}: format is "json" or "msgpack", not {self.format!r}')
         if not 1 <= len(self.secrets) <= SECRETS_MAX:
             raise ConfigError(f"webhook {self.url!r}: give one secret, or two while they are changed")
         try:
