@@ -38,7 +38,8 @@ from truba.errors import (
     UnknownKind,
     UnknownOutcome,
 )
-from truba.kinds import Backoff, Handler, Kind
+from truba.kinds import Backoff, Breaker, Handler, Kind
+from truba.ports.parked import ParkedSession
 from truba.session import Pipe, RepeatData, Session
 from truba.types import Cause, Index, Phase
 
@@ -59,6 +60,7 @@ _LAZY = {
 __all__ = [
     "Backoff",
     "BadRequest",
+    "Breaker",
     "Busy",
     "Cause",
     "Closed",
@@ -79,6 +81,7 @@ __all__ = [
     "NoSession",
     "NotLeader",
     "OperationError",
+    "ParkedSession",
     "Phase",
     "Pipe",
     "RepeatData",
