@@ -19,6 +19,7 @@ PURE = (
     "truba.types", "truba.errors", "truba.kinds", "truba.machine", "truba.codec", "truba.protocols", "truba.ports",
     "truba.log.frame", "truba.log.recovery", "truba.log.pace", "truba.store.keys", "truba.client.resume",
     "truba.client.requests", "truba.cluster.entry", "truba.cluster.rule", "truba.cluster.words",
+    "truba.node.breaker", "truba.node.rate",
     "truba.torture.checker", "truba.torture.history", "truba.torture.sessions", "truba.torture.story",
     "truba.webhook.bodies", "truba.webhook.settings", "truba.webhook.signature", "truba.webhook.verdict",
 )  # fmt: skip
@@ -30,7 +31,7 @@ IO_MODULES = {
     "logging",
 }  # fmt: skip
 
-ADAPTERS = ("truba.log", "truba.store", "truba.streams", "truba.frontends", "truba.transports")
+ADAPTERS = ("truba.log", "truba.store", "truba.streams", "truba.frontends", "truba.transports", "truba.hooks")
 ROOTS = (
     "truba.compose", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli",
     "truba.testing", "truba.bench", "truba.demo", "truba.torture",
@@ -47,6 +48,7 @@ READS_CLOCKS = {
     "truba.log.disk",  # how long a sync takes
     "truba.clustered.serve",  # how long the start took, and the id of a new cluster
     "truba.service",  # how long the start took
+    "truba.transports.notes",  # when a note was sent
     "truba.webhook.receive",  # a receiver's: how old a POST is
 }
 

@@ -38,7 +38,8 @@ from truba.errors import (
     UnknownKind,
     UnknownOutcome,
 )
-from truba.kinds import Backoff, Handler, Kind
+from truba.kinds import Backoff, Breaker, Handler, Kind
+from truba.ports.parked import ParkedSession
 from truba.session import Pipe, RepeatData, Session
 from truba.types import Cause, Index, Phase
 
@@ -61,6 +62,7 @@ _LAZY = {
 __all__ = [
     "Backoff",
     "BadRequest",
+    "Breaker",
     "Busy",
     "Cause",
     "Closed",
@@ -81,6 +83,7 @@ __all__ = [
     "NoSession",
     "NotLeader",
     "OperationError",
+    "ParkedSession",
     "Phase",
     "Pipe",
     "RepeatData",

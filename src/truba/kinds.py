@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from truba.errors import ConfigError
 
 if TYPE_CHECKING:
     from truba import sync
+    from truba.ports.parked import ParkedSession
     from truba.session import RepeatData
     from truba.webhook import Webhook
 
@@ -23,6 +24,9 @@ Handler = AsyncHandler | Callable[["sync.RepeatData"], Any]
 
 A coroutine function, or a plain one, which runs in a thread with the plain twin of the repeat.
 """
+
+OnParked = Callable[["ParkedSession"], Any]
+"""Hears of a session that was parked: a coroutine function, or a plain one, which runs in a thread."""
 
 KIND_MAX = 2**32 - 1
 
@@ -46,6 +50,23 @@ class Backoff:
         except OverflowError:
             ceiling_s = self.cap_s
         return chance * ceiling_s
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When a kind's handler is left alone (see `truba.node.breaker`): after that many sessions in a row ended badly.
+
+    For a random time up to `open_for_s`, twice that after each session that is tried in vain, `cap_s` at most.
+    """
+
+    failures: int = 10
+    """0: never."""
+    open_for_s: float = 1.0
+    cap_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.failures < 0 or not (0 <= self.open_for_s < math.inf and 0 <= self.cap_s < math.inf):
+            raise ConfigError(f"breaker needs failures >= 0, open_for >= 0, cap >= 0: {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +95,12 @@ class Kind:
     record_bytes_max: int = 1 << 20
     session_bytes_max: int = 64 << 20
     session_records_max: int = 65_536
+    rate_per_s: float | None = None
+    """Hand-overs a second, one second's worth of them at once; None: no limit."""
+    breaker: Breaker = field(default_factory=Breaker)
+    on_parked: OnParked | Webhook | Sequence[str] | str | None = None
+    """Told of each session that is parked: a function, a webhook, a command with its arguments, or an address of a
+    scheme that is plugged in."""
 
     def __post_init__(self) -> None:
         def refuse(what: str) -> ConfigError:
@@ -92,6 +119,15 @@ class Kind:
         for what in ("handler_timeout_s", "idle_timeout_s", "concurrency"):
             if getattr(self, what) <= 0:
                 raise refuse(f"{what} must be above zero")
+        if self.rate_per_s is not None and not 0 < self.rate_per_s < math.inf:
+            raise refuse("rate_per_s must be above zero and finite, or None")
+        hook = self.on_parked
+        words = hook if isinstance(hook, str | list | tuple) else ()
+        posted = hasattr(hook, "url")  # a Webhook: its module is imported by those who post
+        if not (hook is None or callable(hook) or posted) and not (
+            words and words[0] and all(type(word) is str for word in words)
+        ):
+            raise refuse("on_parked must be a function, or a command with its arguments: a list of texts")
         for what in ("record_bytes_max", "session_bytes_max", "session_records_max"):
             if getattr(self, what) < 1:
                 raise refuse(f"{what} must be at least 1")

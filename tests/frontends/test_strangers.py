@@ -136,6 +136,27 @@ async def test_what_follows_the_password_is_read_as_of_who_is_known(authenticato
             assert await client.ended()
 
 
+async def test_what_comes_while_the_verdict_is_late_keeps_its_order() -> None:
+    """Bytes that a loop has read before the pause."""
+    gate = asyncio.Event()
+
+    class Gated(Slow):
+        async def authenticate(self, user: str, password: str, peer: str) -> Everything | None:
+            await gate.wait()
+            return Everything(user)
+
+    async with guarded(Gated()) as here, Talk(here.address) as client:
+        client.send(b"LEADER")
+        assert await client.answer() is None
+        (connection,) = here.resp.connections
+        for said in (encoded(b"AUTH", b"x") + encoded(b"ECHO", b"1"), encoded(b"ECHO", b"2") + b"*2\r\n$4\r\nEC"):
+            connection.data_received(said)
+        connection.data_received(b"HO\r\n$1\r\n3\r\n")
+        gate.set()
+        assert [await client.answer() for _ in range(4)] == [b"OK", b"1", b"2", b"3"]
+        assert await client.ask(b"ECHO", b"4") == b"4"
+
+
 @pytest.mark.parametrize("authenticator", [SharedPassword("sesame"), Slow()], ids=["at once", "later"])
 async def test_the_wrong_password_changes_nothing(authenticator: Authenticator) -> None:
     async with guarded(authenticator) as here, Talk(here.address) as client:

@@ -164,8 +164,8 @@ BREAKS = {
             "a dead kind holds up the others",
             (
                 "truba.node.dispatcher:Dispatcher._hand_over",
-                "lanes = [lane for lane in lanes if self._advance(lane, now_ms)]",
-                "lanes = lanes if all(self._advance(lane, now_ms) for lane in lanes) else []",
+                "lanes = [lane for lane in lanes if self._advance(lane, now_ms, steady_ms)]",
+                "lanes = lanes if all(self._advance(lane, now_ms, steady_ms) for lane in lanes) else []",
             ),
         ),
         _break(

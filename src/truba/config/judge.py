@@ -238,20 +238,23 @@ def webhooks(config: Config) -> Iterator[Found]:
     for name, table in config.kind_tables.items():
         place = ("kinds", name)
         posting = config.webhooks.get(table.handler)
-        if posting is None:
+        parked_url = table.on_parked if isinstance(table.on_parked, str) else None
+        if posting is None and parked_url is None:
             if table.webhook is not None:
                 yield (*place, "webhook"), f"{without_user(table.handler)} is not posted to", "remove this table"
             continue
-        if (shown := table.secret("handler_secret")) is not None:
+        if posting is not None and (shown := table.secret("handler_secret")) is not None:
             what = "a webhook is shown no secret: what is posted is signed"
             key = "handler_secret_env" if shown.env else "handler_secret_file"
             yield (*place, key), what, 'write webhook = { secret_file = "..." }'
         other, webhook = first.setdefault(table.handler, (name, table.webhook))
-        if webhook != table.webhook:
+        if posting is not None and webhook != table.webhook:
             yield place, f"kind {other} has the same handler with another webhook table", "give both kinds the same one"
             continue
         try:
-            read_webhook(table.handler, table.webhook or WebhookTable())
+            for url in (table.handler if posting is not None else None, parked_url):
+                if url is not None:
+                    read_webhook(url, table.webhook or WebhookTable())
             if table.webhook is not None and (path := table.webhook.ca_file) is not None:
                 with path.open("rb") as file:
                     file.read(1)

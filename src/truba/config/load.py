@@ -207,8 +207,8 @@ def _keys_of(place: Place) -> Iterator[str]:
     """Keys that the table at `place` may have."""
     model: type[BaseModel] = Config
     match place:
-        case ("kinds", _, "backoff"):
-            model = type(KindTable.model_fields["backoff"].default)
+        case ("kinds", _, "backoff" | "breaker" as key):
+            model = type(KindTable.model_fields[key].default)
         case ("kinds", _, "webhook"):
             model = WebhookTable
         case ("kinds", _, "tls"):

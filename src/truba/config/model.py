@@ -27,6 +27,7 @@ from truba.config.table import (
     LogSize,
     NodeName,
     ObjectPath,
+    Rate,
     Size,
     Table,
     Time,
@@ -36,7 +37,7 @@ from truba.config.table import (
     shown,
 )
 from truba.config.units import size_bytes, size_text
-from truba.kinds import KIND_MAX, Backoff, Kind
+from truba.kinds import KIND_MAX, Backoff, Breaker, Kind
 from truba.tls import Tls
 from truba.webhook.settings import Format, wrong_url
 
@@ -77,6 +78,18 @@ def _route(value: object) -> str:
         case _ if colon and rest:
             return f"{scheme}:{rest}"
     raise ValueError(f"{shown(value)} is not the route of a handler", " or ".join(f'"{ROUTES[s]}"' for s in ROUTES))
+
+
+def _hook(value: object) -> tuple[str, ...] | str:
+    if isinstance(value, str) and value.partition(":")[0] in WEBHOOKS:
+        return _route(value)
+    words = value if isinstance(value, list) else []
+    if words and all(isinstance(word, str) and "\0" not in word for word in words) and words[0].startswith("/"):
+        return tuple(words)
+    raise ValueError(
+        f"{value!r} is not a command",
+        'its whole path and its arguments: ["/path/to/command", "argument"], or "https://host/path"',
+    )
 
 
 class Frontend(Table):
@@ -128,12 +141,19 @@ class Node(Table):
 
 _KIND: dict[str, Any] = {field.name: field.default for field in fields(Kind)}
 _BACKOFF: dict[str, Any] = {field.name: field.default for field in fields(Backoff)}
+_BREAKER: dict[str, Any] = {field.name: field.default for field in fields(Breaker)}
 
 
 class BackoffTable(Table):
     base: Time = _BACKOFF["base_s"]
     factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _BACKOFF["factor"]
     cap: Time = _BACKOFF["cap_s"]
+
+
+class BreakerTable(Table):
+    failures: Annotated[int, Field(ge=0)] = _BREAKER["failures"]
+    open_for: Time = _BREAKER["open_for_s"]
+    cap: Time = _BREAKER["cap_s"]
 
 
 class WebhookTable(Table):
@@ -163,6 +183,9 @@ class KindTable(Table):
     handler_timeout: TimeAboveZero = _KIND["handler_timeout_s"]
     idle_timeout: TimeAboveZero = _KIND["idle_timeout_s"]
     concurrency: Count = _KIND["concurrency"]
+    rate: Rate | None = _KIND["rate_per_s"]
+    breaker: BreakerTable = BreakerTable()
+    on_parked: Annotated[tuple[str, ...] | str | None, reader(_hook)] = _KIND["on_parked"]
     record_max: Size = _KIND["record_bytes_max"]
     session_max: Size = _KIND["session_bytes_max"]
     records_max: Count = _KIND["session_records_max"]
@@ -192,6 +215,9 @@ class KindTable(Table):
             record_bytes_max=self.record_max,
             session_bytes_max=self.session_max,
             session_records_max=self.records_max,
+            rate_per_s=self.rate,
+            on_parked=self.on_parked,
+            breaker=Breaker(self.breaker.failures, self.breaker.open_for, self.breaker.cap),
         )
 
 
@@ -234,4 +260,13 @@ class Config(Table):
             table.handler: table.webhook or WebhookTable()
             for table in self.kind_tables.values()
             if (scheme := table.handler.partition(":")[0]) in WEBHOOKS and scheme not in self.transports
+        }
+
+    @property
+    def parked_webhooks(self) -> dict[str, tuple[str, WebhookTable]]:
+        """Kind's name -> where it is posted that a session was parked, and how."""
+        return {
+            name: (table.on_parked, table.webhook or WebhookTable())
+            for name, table in self.kind_tables.items()
+            if isinstance(table.on_parked, str)
         }
