@@ -178,7 +178,7 @@ def test_type_checkers_know(tmp_path: Path) -> None:
     (tmp_path / "example.py").write_text(TYPES)
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(root / ".mypy_cache"), str(tmp_path / "example.py")],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", root / ".mypy_cache", tmp_path / "example.py"],
         cwd=root / "src", capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     lines = TYPES.splitlines()
