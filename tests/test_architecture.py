@@ -31,7 +31,15 @@ IO_MODULES = {
     "logging",
 }  # fmt: skip
 
-ADAPTERS = ("truba.log", "truba.store", "truba.streams", "truba.frontends", "truba.transports", "truba.hooks")
+ADAPTERS = (
+    "truba.log",
+    "truba.store",
+    "truba.streams",
+    "truba.frontends",
+    "truba.transports",
+    "truba.hooks",
+    "truba.records",
+)
 ROOTS = (
     "truba.compose", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli",
     "truba.testing", "truba.bench", "truba.demo", "truba.torture",

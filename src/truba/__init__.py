@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from truba.errors import (
+    BadRecord,
     BadRequest,
     Busy,
     Closed,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from truba.client.handlers import serve_handlers
     from truba.client.remote import connect
     from truba.embedded import open  # noqa: A004 - truba.open is the name of the contract
+    from truba.typed import TypedRepeat, TypedSession, handles
 
 __version__ = "0.1.0"
 
@@ -55,10 +57,14 @@ _LAZY = {
     "open": "truba.embedded",
     "connect": "truba.client.remote",
     "serve_handlers": "truba.client.handlers",
+    "TypedRepeat": "truba.typed",
+    "TypedSession": "truba.typed",
+    "handles": "truba.typed",
 }
 
 __all__ = [
     "Backoff",
+    "BadRecord",
     "BadRequest",
     "Breaker",
     "Busy",
@@ -88,10 +94,13 @@ __all__ = [
     "Session",
     "TooBig",
     "TrubaError",
+    "TypedRepeat",
+    "TypedSession",
     "Unavailable",
     "UnknownKind",
     "UnknownOutcome",
     "connect",
+    "handles",
     "open",
     "serve_handlers",
     "sync",
