@@ -20,7 +20,7 @@ from truba.kinds import Kind
 from truba.machine.events import Opened, Parked, Stored
 from truba.machine.machine import Machine
 from truba.node.alarm import Alarm
-from truba.node.checkpoint import Checkpointer
+from truba.node.checkpoint import SESSIONS, Checkpointer
 from truba.node.dispatcher import Dispatcher
 from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
 from truba.node.recovery import recover
@@ -56,6 +56,7 @@ class Limits:
 
     grace_max_s: float = 300.0
     checkpoint_bytes: int = 64 << 20
+    checkpoint_sessions: int = SESSIONS
 
 
 class Node:
@@ -89,7 +90,7 @@ class Node:
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.sequencer = Sequencer(log, self.machine, self._ended)
         self.checkpointer = checkpointer or Checkpointer(
-            self.machine, log, store, self.limits.checkpoint_bytes, self.give_up
+            self.machine, log, store, self.limits.checkpoint_bytes, self.give_up, self.limits.checkpoint_sessions
         )
         self.checkpointer.on_failure = self.give_up
         self.sequencer.on_seal = self.checkpointer.sealed
@@ -487,9 +488,10 @@ class Node:
             self.give_up(failure)  # nobody was appending who could have been told
             return
         steady_ms = self._steady_ms()
-        for hold in list(self._leases.expired(steady_ms)):
+        # What is left over after so many rings the alarm again at once (`rearm`), after everybody else had a turn.
+        for hold in islice(self._leases.expired(steady_ms), LOST_AT_ONCE):
             self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
-        for owner in self._away.expired(steady_ms):
+        for owner in islice(self._away.expired(steady_ms), LOST_AT_ONCE):
             self._lose(owner, owner.away_cause)
         space = self.log.space
         if space != self._space:

@@ -256,13 +256,11 @@ class Away:
         """It came back."""
         self._owners.pop(digest, None)
 
-    def expired(self, now_ms: int) -> list[Owner]:
-        """Owners that did not come back in time; forgotten by this."""
-        gone = []
+    def expired(self, now_ms: int) -> Iterator[Owner]:
+        """Owners that did not come back in time; each is forgotten by this."""
         while (end_ms := self.next_ms()) is not None and end_ms <= now_ms:
             _, digest = heappop(self._ends)
-            gone.append(self._owners.pop(digest)[0])
-        return gone
+            yield self._owners.pop(digest)[0]
 
     def next_ms(self) -> int | None:
         """When the next owner's grace ends."""
