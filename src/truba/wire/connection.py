@@ -116,6 +116,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
+        self._at_end = None  # it leads back here: nobody would free the two of them before the next full collection
         self.transport = None
         self.kinds = frozenset()
         self.node.detach(self.owner)
