@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import sys
-from collections.abc import Callable
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import uvloop
 from truba.errors import TrubaError
 from truba.garbage import collected_rarely
 
-PARTS = ("fill", "look", "deliver", "service", "owners", "active", "lost", "long", "large", "steady")
+ROOT = Path(__file__).parents[2]
 
 
 def progressed(count: int) -> None:
@@ -26,33 +29,47 @@ def progressed(count: int) -> None:
     sys.stdout.flush()
 
 
-async def run(part: str, on_progress: Callable[[int], None], **values: object) -> dict[str, Any]:
-    """Run a part in another process; its result."""
+@asynccontextmanager
+async def started(part: str, **values: object) -> AsyncIterator[Process]:
+    """A part in another process; ended with the block, whatever it does by then."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "bench.scale.child",
         part,
-        msgspec.json.encode({name: str(value) if isinstance(value, Path) else value for name, value in values.items()}),
+        json.dumps(values, default=str),
+        cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=64 << 20,
     )
-    assert process.stdout is not None
     try:
-        async for line in process.stdout:
-            word, _, rest = line.decode().rstrip("\n").partition(" ")
-            if word == "progress":
-                on_progress(int(rest))
-            elif word == "result":
-                found: dict[str, Any] = msgspec.json.decode(rest)
-                await process.wait()
-                return found
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
-    raise TrubaError(f"part {part!r} ended with {process.returncode} and without a result")
+        await process.wait()
+
+
+async def result_of(process: Process, on_progress: Callable[[int], None]) -> dict[str, Any]:
+    """What it says in the end. TrubaError when it ends without."""
+    assert process.stdout is not None
+    async for line in process.stdout:
+        word, _, rest = line.decode().partition(" ")
+        if word == "progress":
+            on_progress(int(rest))
+        elif word == "result":
+            found: dict[str, Any] = json.loads(rest)
+            return found
+    raise TrubaError(f"a part of the measurement ended with {await process.wait()} and without a result")
+
+
+async def run(part: str, on_progress: Callable[[int], None], **values: object) -> dict[str, Any]:
+    """Run a part in another process, to its end; its result."""
+    async with started(part, **values) as process:
+        found = await result_of(process, on_progress)
+        await process.wait()
+        return found
 
 
 def say_result(value: object) -> None:
@@ -64,7 +81,7 @@ def main() -> None:
     part, values = sys.argv[1:]
     module = importlib.import_module(f"bench.scale.parts.{part}")
     with collected_rarely():  # as `truba serve` does
-        uvloop.run(module.measure(**msgspec.json.decode(values)))
+        uvloop.run(module.measure(**json.loads(values)))
 
 
 if __name__ == "__main__":

@@ -125,4 +125,8 @@ def _under(goal: str, found: float, limit: float, unit: str) -> Verdict:
 
 
 def _over(goal: str, found: float, limit: float, unit: str) -> Verdict:
-    return Verdict(f"{goal}: at least {limit:,g}{unit}", f"{found:,.3g}{unit}" if found < 100 else f"{found:,.0f}{unit}", found >= limit)
+    return Verdict(
+        f"{goal}: at least {limit:,g}{unit}",
+        f"{found:,.3g}{unit}" if found < 100 else f"{found:,.0f}{unit}",
+        found >= limit,
+    )

@@ -34,5 +34,10 @@ async def measure(data: str, records: int) -> None:
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
         seconds = time.perf_counter() - began_s
         await one.node.checkpoint()
-        found = Large(RECORD_BYTES, records - left, (records - left) * RECORD_BYTES / 2**20 / seconds, max(peak_mib, memory_mib()) - began_mib)
+        found = Large(
+            RECORD_BYTES,
+            records - left,
+            (records - left) * RECORD_BYTES / 2**20 / seconds,
+            max(peak_mib, memory_mib()) - began_mib,
+        )
     say_result(found)

@@ -10,6 +10,7 @@ from bench.scale.child import say_result
 from bench.scale.pauses import Pauses, moments
 from bench.scale.pipes import pipe, work
 from bench.scale.results import Steady
+from truba.node.sequencer import Batch
 
 KEEP_ONE_IN = 2
 MOMENT_S = 0.1
@@ -20,7 +21,14 @@ async def measure(data: str, seconds: float) -> None:
         node = loaded.node
         await work(loaded, min(2.0, seconds / 4), KEEP_ONE_IN)
         done_before, begun_s = node.checkpointer.done, time.perf_counter()
-        tail_before = node.log.tail.seq
+        log_bytes = 0
+
+        def sealed(batch: Batch, size: int, exact: bool) -> None:
+            nonlocal log_bytes
+            log_bytes += size
+            node.checkpointer.sealed(batch, size, exact)
+
+        node.sequencer.on_seal = sealed
         with Pauses() as pauses:
 
             async def watch() -> None:
@@ -37,7 +45,7 @@ async def measure(data: str, seconds: float) -> None:
             operations_per_s=operations / took_s,
             stored=operations // 4 // KEEP_ONE_IN,
             checkpoints=node.checkpointer.done - done_before,
-            log_bytes=(node.log.tail.seq - tail_before) * 110,
+            log_bytes=log_bytes,
             late=pauses.late,
             moments=tuple(moments(pauses.samples, MOMENT_S)),
         )
