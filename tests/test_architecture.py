@@ -19,7 +19,9 @@ PURE = (
     "truba.types", "truba.errors", "truba.kinds", "truba.machine", "truba.codec", "truba.protocols", "truba.ports",
     "truba.log.frame", "truba.log.recovery", "truba.log.pace", "truba.store.keys", "truba.client.resume",
     "truba.client.requests", "truba.cluster.entry", "truba.cluster.rule", "truba.cluster.words",
+    "truba.node.breaker", "truba.node.rate",
     "truba.torture.checker", "truba.torture.history", "truba.torture.sessions", "truba.torture.story",
+    "truba.webhook.bodies", "truba.webhook.settings", "truba.webhook.signature", "truba.webhook.verdict",
 )  # fmt: skip
 """They work on values: nothing that they import can touch a disk, a network, a clock or a die."""
 
@@ -46,6 +48,7 @@ READS_CLOCKS = {
     "truba.log.disk",  # how long a sync takes
     "truba.clustered.serve",  # how long the start took, and the id of a new cluster
     "truba.service",  # how long the start took
+    "truba.webhook.receive",  # a receiver's: how old a POST is
 }
 
 

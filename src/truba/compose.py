@@ -17,6 +17,7 @@ from truba.store.rocks import RocksStore
 from truba.transports.local import LocalRoute, local_transport
 
 if TYPE_CHECKING:
+    from truba.webhook import Webhook
     from truba.wire.connection import WireSettings
 
 
@@ -47,11 +48,17 @@ def make_routes(kinds: Sequence[Kind], transports: Mapping[str, Transport]) -> d
     """One route for each handler address; kinds with the same address share it."""
     routes: dict[int, Route] = {}
     shared: dict[str, list[Kind]] = {}
+    posted: dict[Webhook, list[Kind]] = {}
     for kind in kinds:
         if callable(kind.handler):
             routes[kind.number] = LocalRoute(kind.handler)
-        else:
+        elif isinstance(kind.handler, str):
             shared.setdefault(kind.handler, []).append(kind)
+        else:
+            posted.setdefault(kind.handler, []).append(kind)
+    for webhook, group in posted.items():
+        route = _posting(webhook, group)
+        routes.update((kind.number, route) for kind in group)
     for address, group in shared.items():
         scheme = address.partition(":")[0]
         transport = transports.get(scheme)
@@ -75,10 +82,22 @@ def check_kinds(kinds: Sequence[Kind]) -> None:
             seen[key] = kind.name
 
 
+def _posting(webhook: Webhook, kinds: Collection[Kind]) -> Route:
+    try:
+        from truba.transports.webhook import WebhookRoute
+    except ModuleNotFoundError as error:  # an extra, and slow to import
+        what = f"handler {webhook.url!r}: webhooks need {error.name}; pip install 'truba[webhook]'"
+        raise ConfigError(what) from error
+    return WebhookRoute(webhook, kinds)
+
+
 def default_transports(
-    secrets: Mapping[str, str] | None = None, settings: WireSettings | None = None
+    secrets: Mapping[str, str] | None = None,
+    settings: WireSettings | None = None,
+    webhooks: Mapping[str, Webhook] | None = None,
 ) -> dict[str, Transport]:
-    """The shipped transports. `secrets`: what to prove to the handler service of each `truba://` address."""
+    """The shipped transports. `secrets`: what to prove to the handler service of each `truba://` address; `webhooks`:
+    how to post to each `https://` one."""
 
     def dialled(address: str, kinds: Collection[Kind]) -> Route:
         # Imported when a route asks for it: an embedded pipe with handlers of its own starts twice as fast without.
@@ -87,7 +106,16 @@ def default_transports(
 
         return DialRoute(address, (secrets or {}).get(address, ""), settings or WireSettings())
 
-    return {"local": local_transport, "truba": dialled}
+    def posted(address: str, kinds: Collection[Kind]) -> Route:
+        webhook = (webhooks or {}).get(address)
+        if webhook is None:
+            raise ConfigError(
+                f"handler {address!r}: there is no secret to sign with; write"
+                f' handler=truba.webhook.Webhook({address!r}, secrets=["whsec_..."])'
+            )
+        return _posting(webhook, kinds)
+
+    return {"local": local_transport, "truba": dialled, "https": posted, "http": posted}
 
 
 def build(

@@ -15,6 +15,7 @@ from truba.errors import ConfigError
 if TYPE_CHECKING:
     from truba import sync
     from truba.session import RepeatData
+    from truba.webhook import Webhook
 
 AsyncHandler = Callable[["RepeatData"], Awaitable[Any]]
 Handler = AsyncHandler | Callable[["sync.RepeatData"], Any]
@@ -48,13 +49,30 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True)
+class Breaker:
+    """When a kind's handler is left alone (see `truba.node.breaker`): after that many sessions in a row ended badly.
+
+    For a random time up to `open_for_s`, twice that after each session that is tried in vain, `cap_s` at most.
+    """
+
+    failures: int = 10
+    """0: never."""
+    open_for_s: float = 1.0
+    cap_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.failures < 0 or not (0 <= self.open_for_s < math.inf and 0 <= self.cap_s < math.inf):
+            raise ConfigError(f"breaker needs failures >= 0, open_for >= 0, cap >= 0: {self}")
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of client: its number and name, who finishes its sessions, and within which limits."""
 
     number: int
     name: str
-    handler: Handler | str
-    """A coroutine function, or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
+    handler: Handler | Webhook | str
+    """A function, a webhook, or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
     recovery_delay_s: float = 5.0
     """From the loss of an owner to the hand-over: time for the old owner's last effects to settle."""
     jitter_s: float = 2.0
@@ -73,6 +91,9 @@ class Kind:
     record_bytes_max: int = 1 << 20
     session_bytes_max: int = 64 << 20
     session_records_max: int = 65_536
+    rate_per_s: float | None = None
+    """Hand-overs a second, one second's worth of them at once; None: no limit."""
+    breaker: Breaker = field(default_factory=Breaker)
 
     def __post_init__(self) -> None:
         def refuse(what: str) -> ConfigError:
@@ -91,6 +112,8 @@ class Kind:
         for what in ("handler_timeout_s", "idle_timeout_s", "concurrency"):
             if getattr(self, what) <= 0:
                 raise refuse(f"{what} must be above zero")
+        if self.rate_per_s is not None and not 0 < self.rate_per_s < math.inf:
+            raise refuse("rate_per_s must be above zero and finite, or None")
         for what in ("record_bytes_max", "session_bytes_max", "session_records_max"):
             if getattr(self, what) < 1:
                 raise refuse(f"{what} must be at least 1")

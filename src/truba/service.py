@@ -13,7 +13,7 @@ import structlog
 from truba import __version__
 from truba.auth import SharedPassword
 from truba.compose import Parts, build, default_transports
-from truba.config import Config, read_secret
+from truba.config import Config, read_secret, read_webhook
 from truba.errors import UnknownOutcome
 from truba.frontends.listening import Listen, Listening, bind
 from truba.frontends.resp import RespFrontend
@@ -175,7 +175,8 @@ def _listen(config: Config) -> Listen:
 def _transports(config: Config, settings: WireSettings) -> Mapping[str, Transport]:
     secrets = {route: _text(path) for route, path in config.handler_secret_files.items()}
     own: dict[str, Transport] = {scheme: load_object(path) for scheme, path in config.transports.items()}
-    return default_transports(secrets, settings) | own
+    webhooks = {route: read_webhook(route, table) for route, table in config.webhooks.items()}
+    return default_transports(secrets, settings, webhooks) | own
 
 
 def _text(path: Path) -> str:

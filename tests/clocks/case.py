@@ -15,7 +15,7 @@ from tests.clocks.watch import SLACK_MS, Watch
 from tests.node.world import PlayedRoute, World, nobody
 from truba.codec.batch import decode_batch
 from truba.errors import Closed, Fenced, NoSession
-from truba.kinds import Backoff, Kind
+from truba.kinds import Backoff, Breaker, Kind
 from truba.log.memory import MemoryLog
 from truba.node.node import Limits
 from truba.node.owners import Handover, Hold, Owner
@@ -91,7 +91,8 @@ class Weather:
         self.dice = random.Random(seed)
         self.clock = JumpClock(seed=seed)
         policy: dict[str, object] = dict(self.dice.choice(KINDS))
-        self.kind = Kind(7, "transfer", nobody, backoff=Backoff(1, 2, 100), **policy)  # type: ignore[arg-type]
+        breaker = Breaker(random.Random(f"breaker {seed}").choice((2, 4, 10)))
+        self.kind = Kind(7, "transfer", nobody, backoff=Backoff(1, 2, 100), breaker=breaker, **policy)  # type: ignore[arg-type]
         self.watch = Watch(self.clock, self.kind)
         limits = Limits(checkpoint_bytes=self.dice.choice((3_000, 1 << 20)))
         self.world = WatchedWorld(self.kind, limits=limits, clock=self.clock)

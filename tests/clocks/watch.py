@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tests.node.gate import Gate
 from truba.kinds import Kind
 from truba.machine.events import (
     Appended,
@@ -60,6 +61,10 @@ class Watch:
     gone: set[int] = field(default_factory=set)
     seq: int = 0
     starting: bool = False  # a node recovers: who cannot come back is given back at once
+    gate: Gate = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gate = Gate(self.kind)
 
     # -- what the log holds ---------------------------------------------------------------------------------------
 
@@ -70,6 +75,7 @@ class Watch:
 
     def _saw(self, event: Event) -> None:
         wall_ms, now_ms = self.clock.now_ms(), self.clock.steady_ms()
+        self.gate.saw(event, now_ms)
         match event:
             case Opened():
                 pass
@@ -176,7 +182,9 @@ class Watch:
             what = f"session {session.number} is overdue, {session.phase}"
             match session.phase:
                 case "stored":
-                    overdue_ms = min(wall_ms - session.due_ms, now_ms - session.stored_ms)
+                    if not self.gate.may_hand_over:
+                        continue
+                    overdue_ms = min(wall_ms - session.due_ms, now_ms - max(session.stored_ms, self.gate.free_ms))
                     assert overdue_ms < SLACK_MS, f"{what} for {overdue_ms} ms"
                 case "active" | "repeating" if session.away_since_ms is not None:
                     overdue_ms = now_ms - session.away_since_ms - session.grace_ms

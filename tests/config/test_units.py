@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from truba.address import Address, address
-from truba.config.units import seconds, size_bytes, size_text, time_text
+from truba.config.units import rate_per_s, seconds, size_bytes, size_text, time_text
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,17 @@ def test_times(text: object, expected: float) -> None:
 def test_what_is_no_time(text: object) -> None:
     with pytest.raises(ValueError, match="time"):
         seconds(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("100/s", 100), ("30/m", 0.5), ("9 / h", 0.0025), ("0.5/s", 0.5)])
+def test_rates(text: str, expected: float) -> None:
+    assert rate_per_s(text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["", "5", "5/x", "0/s", "0.0/h", "-1/s", "s/5", "5/s/s", 5, None, "1e3/s", "1/2s"])
+def test_what_is_no_rate(text: object) -> None:
+    with pytest.raises(ValueError, match="rate"):
+        rate_per_s(text)
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:7433", "[::1]:7433", "host.example:1"])

@@ -5,6 +5,7 @@ The pipe's own node, routes and connections in jumping time, on a network in mem
 * the healthy kind's sessions come in order, each as soon as it is due, whatever the others do;
 * nothing is early, twice at one epoch, changed, or lost; no stale handler writes;
 * attempts are those that the configuration allows: parked is who has had them all, and nobody else;
+* who fails session after session is tried with one at a time, at the pace of the breaker, and not held back longer;
 * one connection to each handler, dialled at the pace of its backoff; what the pipe holds for it is bounded;
 * once a handler is well, all that it was owed comes, and what is parked comes when it is resumed.
 """
@@ -20,9 +21,13 @@ import structlog
 
 from tests.hell.handlers import BAD, Record, Service
 from tests.hell.net import End, Net, NetLoop
+from tests.node.gate import Gates
+from truba.codec.batch import decode_batch
 from truba.kinds import Backoff, Kind
 from truba.log.memory import MemoryLog, Shelf
+from truba.node.breaker import Stage
 from truba.node.node import Node
+from truba.ports.log import Done, LogBatch
 from truba.protocols.resp import Limits
 from truba.store.memory import MemoryStore
 from truba.testing.jump import JumpClock
@@ -55,6 +60,20 @@ class Trouble:
         return f"kind {self.kind.number} ({ill})"
 
 
+class GatedLog(MemoryLog):
+    """Shows the gates what is written, when it is written."""
+
+    def __init__(self, gates: Gates, clock: JumpClock) -> None:
+        super().__init__(Shelf())
+        self._gates = gates
+        self._clock = clock
+
+    def append(self, batch: LogBatch, done: Done) -> None:
+        for event in decode_batch(batch.body):
+            self._gates.saw(event, self._clock.steady_ms())
+        super().append(batch, done)
+
+
 class Hell:
     """The pipe, its handlers and its clients, in one case."""
 
@@ -68,7 +87,8 @@ class Hell:
         self.all = [self.well, *self.ill]
         self.dues: dict[bytes, tuple[int, int]] = {}  # id -> when it is first due, the order of its Store
         self.routes = {one.kind.number: DialRoute(f"truba://h{one.kind.number}:7", "", SETTINGS) for one in self.all}
-        self.log = MemoryLog(Shelf())
+        self.gates = Gates(one.kind for one in self.all)
+        self.log = GatedLog(self.gates, clock)
         self.out_since_ms: dict[tuple[int, int], int] = {}  # number and epoch -> when it was first seen handed over
         self.errors: list[dict[str, Any]] = []
         # About whom, seconds to the next hand-over, the most it may be.
@@ -173,11 +193,22 @@ class Hell:
             dials, connections = self.net.dials[one.place], self.net.peak[one.place]
             assert connections <= 1, f"{one}: {connections} connections at once"
             assert dials <= 2 + run_s / (REDIAL.base_s / 2), f"{one}: dialled {dials} times in {run_s:.0f} s"
+            self._check_breaker(one)
             if one.ill is None:
                 assert dials <= 20 + run_s / (REDIAL.cap_s / 2), f"{one}: dialled {dials} times in {run_s:.0f} s"
         for end in self.net.ends:
             self._check_held(end)
         self._check_late()
+
+    def _check_breaker(self, one: Trouble) -> None:
+        """It is open exactly when it should be, and not for longer than it may. The healthy kind's never is."""
+        gate, status = self.gates.of[one.kind.number], self.node.dispatcher.lanes[one.kind.number].breaker
+        assert (status.stage is not Stage.CLOSED) == gate.held, f"{one}: {status}, {gate}"
+        assert (status.stage is Stage.HALF_OPEN) == (gate.probe is not None), f"{one}: {status}, {gate}"
+        assert one is not self.well or not gate.held, f"{one}: {status}"
+        if status.until_ms is not None:
+            most_ms = gate.free_ms + self.clock.now_ms() - self.clock.steady_ms()
+            assert status.until_ms <= most_ms, f"{one}: {status}, {status.until_ms - most_ms} ms longer than it may be"
 
     def _check_held(self, end: End) -> None:
         largest = 3 * RECORD_BYTES_MAX + 500 + 2_000  # a push of all records, and what handlers add

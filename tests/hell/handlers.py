@@ -59,11 +59,21 @@ class Service(asyncio.Protocol):
         self.answers = Answers()
         self.waiting: list[tuple[bytes, Id, int]] = []  # of requests sent: verb, id, epoch
         self.transport: asyncio.Transport
+        self.connected = False  # accepted is not yet connected: that comes with a later turn of the loop
         self.up = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.greet()
+        self.connected = True
+        if self.up:
+            self.greet()
+        else:
+            self.transport.abort()
+
+    def hang_up(self) -> None:
+        self.up = False
+        if self.connected:
+            self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.up = False

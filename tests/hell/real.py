@@ -47,8 +47,7 @@ class Place:
 
     def hang_up(self) -> None:
         for service in self._services:
-            service.up = False
-            service.transport.abort()
+            service.hang_up()
 
 
 @asynccontextmanager

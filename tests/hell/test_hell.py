@@ -38,6 +38,7 @@ CASES = (*range(30), 65)
 
 ILL = (Resets, Silent, Dripping, Babbling, Boasting, DiesEarly, DiesLate, Deaf, Idle, Failing, Chattering)
 WELL, NOBODYS = 1, 2
+CONCURRENCY = 64  # by default
 SESSIONS = 500  # of each ill kind: six thousand together
 PATIENCE_S = 60.0
 RECORD = bytes(1_000)
@@ -86,6 +87,7 @@ async def test_a_real_pipe_among_handlers_from_hell(pipes: Servers) -> None:
             "handler_timeout": "1s",
             "max_attempts": 0,
             "backoff": {"base": "2s", "cap": "5s"},
+            "breaker": {"cap": "5s"},
         }
         text = kind(WELL, "well", well.url) + kind(NOBODYS, "nobody", nobody, **settings)
         text += "".join(kind(one.record.kind, one.make.__name__, one.url, **settings) for one in ill)
@@ -119,10 +121,12 @@ async def test_a_real_pipe_among_handlers_from_hell(pipes: Servers) -> None:
 
 
 def _tried(ill: list[Place]) -> bool:
-    """Have the bad ones shown what they are? Connections were dialled again, sessions timed out and came back."""
+    """Have the bad ones shown what they are? Connections were dialled again, sessions timed out or came back, and
+    the breaker has tried more of them, one at a time.
+    """
     by_name = {one.make.__name__: one for one in ill}
     again = all(by_name[name].dials >= 4 for name in ("Resets", "DiesEarly"))
-    return again and all(max(by_name[name].record.epochs.values(), default=0) > 1 for name in ("Idle", "Failing"))
+    return again and all(len(by_name[name].record.handed_over) > CONCURRENCY + 2 for name in ("Idle", "Failing"))
 
 
 async def _nothing_is_lost(admin: Admin, numbers: list[int]) -> None:

@@ -41,7 +41,7 @@ BREAKS = {
             "answers before the batch is durable",
             (
                 "truba.wire.connection:Connection.send",
-                "batch = self.node.sequencer.latest",
+                "batch = sequencer.latest",
                 "batch = None",
             ),
         ),
@@ -164,8 +164,8 @@ BREAKS = {
             "a dead kind holds up the others",
             (
                 "truba.node.dispatcher:Dispatcher._hand_over",
-                "lanes = [lane for lane in lanes if self._advance(lane, now_ms)]",
-                "lanes = lanes if all(self._advance(lane, now_ms) for lane in lanes) else []",
+                "lanes = [lane for lane in lanes if self._advance(lane, now_ms, steady_ms)]",
+                "lanes = lanes if all(self._advance(lane, now_ms, steady_ms) for lane in lanes) else []",
             ),
         ),
         _break(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from tests.simulation.clients import Habits
-from truba.kinds import Backoff, Kind
+from truba.kinds import Backoff, Breaker, Kind
 from truba.wire.connection import WireSettings
 
 RECORD_BYTES_MAX = 4_000
@@ -40,7 +40,8 @@ class Plan:
     def __str__(self) -> str:
         kinds = ", ".join(
             f"kind {kind.number} (attempts {kind.max_attempts}, handler_timeout {kind.handler_timeout_s:g} s,"
-            f" idle {kind.idle_timeout_s:g} s, recovery {kind.recovery_delay_s:g} s, concurrency {kind.concurrency})"
+            f" idle {kind.idle_timeout_s:g} s, recovery {kind.recovery_delay_s:g} s, concurrency {kind.concurrency},"
+            f" breaker {kind.breaker.failures})"
             for kind in self.kinds
         )
         clients = ", ".join(f"grace {each.grace_s:g} s" if each.token else "no token" for each in self.clients)
@@ -77,8 +78,14 @@ def make_plan(seed: int) -> Plan:
         (f"handler-{numbers[0]}", numbers, dice.choice((0.1, 0.4, 0.8)), dice.choice((0.0, 0.0, 0.5, 4.0)))
         for numbers in groups
     )
+    breakers = Random(f"breakers {seed}")
     kinds = tuple(
-        _with_route(kind, next(name for name, numbers, _, _ in services if kind.number in numbers)) for kind in kinds
+        replace(
+            kind,
+            handler=f"truba://{next(name for name, numbers, _, _ in services if kind.number in numbers)}:1",
+            breaker=Breaker(breakers.choice((2, 3, 10)), breakers.choice((0.0, 0.5)), breakers.choice((2.0, 30.0))),
+        )
+        for kind in kinds
     )
     faults = tuple(dict.fromkeys(dice.choice(FAULTS) for _ in range(dice.randint(0, 7))))
     tight = "full" in faults
@@ -121,11 +128,6 @@ def _kind(dice: Random, number: int) -> Kind:
         concurrency=dice.choice((1, 2, 8)),
         record_bytes_max=RECORD_BYTES_MAX,
     )
-
-
-def _with_route(kind: Kind, service: str) -> Kind:
-    fields = {name: getattr(kind, name) for name in Kind.__dataclass_fields__}
-    return Kind(**(fields | {"handler": f"truba://{service}:1"}))
 
 
 def _habits(dice: Random, number: int) -> Habits:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tests.node.gate import Gates
 from tests.simulation.checker import Violation
 from truba.codec.batch import decode_batch
 from truba.errors import DataError
@@ -26,7 +27,9 @@ class Truth:
     """Hears of each batch from the log, and keeps the state that follows."""
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
+        kinds = tuple(kinds)
         self.machine = Machine(MemoryStore(), {kind.number: kind for kind in kinds})
+        self._gates = Gates(kinds)
         self._under_way: list[LogBatch] = []
         self.compared = 0
 
@@ -66,6 +69,7 @@ class Truth:
         machine = self.machine
         machine.begin(batch.term)
         for event in decode_batch(batch.body):
+            self._gates.saw(event)  # what the breaker should have held back is an error
             if type(event) is Repeated:
                 self._in_order(event)
             machine.apply(event)

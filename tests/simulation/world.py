@@ -32,7 +32,7 @@ from truba.testing.disk import ProcessGone, SimulatedDisk
 from truba.testing.jump import JumpClock
 
 DRAINED_S = 150.0
-"""After the storm: longer than any grace, timeout, backoff and Store of a plan, one after the other."""
+"""After the storm: longer than any grace, timeout, backoff, breaker and Store of a plan, one after the other."""
 
 HOUR_MS = 3_600_000
 

@@ -24,22 +24,29 @@ from truba.config.table import (
     LogSize,
     NodeName,
     ObjectPath,
+    Rate,
     Size,
     Table,
     Time,
     TimeAboveZero,
     reader,
     refusal,
+    text,
 )
 from truba.config.units import size_bytes, size_text
-from truba.kinds import KIND_MAX, Backoff, Kind
+from truba.kinds import KIND_MAX, Backoff, Breaker, Kind
+from truba.webhook.settings import Format, wrong_url
 
 MIB = 2**20
 ROUTES = {
     "local": "local:package.module:function",
     "truba": "truba://host:port",
+    "https": "https://host/path",
 }
 """Schemes of handler routes that need no entry in [transports], each with how it is written."""
+
+WEBHOOKS = ("https", "http")
+"""Schemes of routes that are posted to, unless [transports] says otherwise."""
 
 
 def _address_or_none(value: object) -> Address | None:
@@ -55,6 +62,11 @@ def _route(value: object) -> str:
                     return f"truba://{address(rest[2:].rstrip('/'))}"
             except ValueError:
                 pass
+        case "https" | "http":
+            assert isinstance(value, str)  # it has a scheme
+            if wrong := wrong_url(value):
+                raise ValueError(f"{value!r} is not the route of a webhook: {wrong}", 'it as "https://host/path"')
+            return value
         case "local":
             if MODULE_OBJECT.fullmatch(rest):
                 return f"local:{rest}"
@@ -107,6 +119,7 @@ class Node(Table):
 
 _KIND: dict[str, Any] = {field.name: field.default for field in fields(Kind)}
 _BACKOFF: dict[str, Any] = {field.name: field.default for field in fields(Backoff)}
+_BREAKER: dict[str, Any] = {field.name: field.default for field in fields(Breaker)}
 
 
 class BackoffTable(Table):
@@ -115,12 +128,29 @@ class BackoffTable(Table):
     cap: Time = _BACKOFF["cap_s"]
 
 
+class BreakerTable(Table):
+    failures: Annotated[int, Field(ge=0)] = _BREAKER["failures"]
+    open_for: Time = _BREAKER["open_for_s"]
+    cap: Time = _BREAKER["cap_s"]
+
+
+class WebhookTable(Table):
+    """How to post to a kind's handler; see `truba.webhook.Webhook`."""
+
+    secret_file: FilePath | None = None
+    secret_env: Annotated[str | None, reader(text("the name of a variable", r"[A-Za-z_][A-Za-z0-9_]*"))] = None
+    format: Format = "json"
+    ca_file: FilePath | None = None
+    insecure: bool = False
+
+
 class KindTable(Table):
     """`[kinds.NAME]`; the defaults are those of `truba.Kind`."""
 
     number: Annotated[int, Field(ge=0, le=KIND_MAX)]
     handler: Annotated[str, reader(_route)]
     handler_secret_file: FilePath | None = None
+    webhook: WebhookTable | None = None
     recovery_delay: Time = _KIND["recovery_delay_s"]
     jitter: Time = _KIND["jitter_s"]
     backoff: BackoffTable = BackoffTable()
@@ -129,6 +159,8 @@ class KindTable(Table):
     handler_timeout: TimeAboveZero = _KIND["handler_timeout_s"]
     idle_timeout: TimeAboveZero = _KIND["idle_timeout_s"]
     concurrency: Count = _KIND["concurrency"]
+    rate: Rate | None = _KIND["rate_per_s"]
+    breaker: BreakerTable = BreakerTable()
     record_max: Size = _KIND["record_bytes_max"]
     session_max: Size = _KIND["session_bytes_max"]
     records_max: Count = _KIND["session_records_max"]
@@ -158,6 +190,8 @@ class KindTable(Table):
             record_bytes_max=self.record_max,
             session_bytes_max=self.session_max,
             session_records_max=self.records_max,
+            rate_per_s=self.rate,
+            breaker=Breaker(self.breaker.failures, self.breaker.open_for, self.breaker.cap),
         )
 
 
@@ -180,3 +214,12 @@ class Config(Table):
     def handler_secret_files(self) -> dict[str, Path]:
         """Route, as in `Kind.handler` -> file of the secret that the pipe shows to the handler; see `read_secret`."""
         return {t.handler: t.handler_secret_file for t in self.kind_tables.values() if t.handler_secret_file}
+
+    @property
+    def webhooks(self) -> dict[str, WebhookTable]:
+        """Route -> how to post to it, of the kinds whose handler is a webhook; see `read_webhook`."""
+        return {
+            table.handler: table.webhook or WebhookTable()
+            for table in self.kind_tables.values()
+            if (scheme := table.handler.partition(":")[0]) in WEBHOOKS and scheme not in self.transports
+        }

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from truba.config.units import seconds, size_bytes, size_text, time_text
+from truba.config.units import rate_per_s, seconds, size_bytes, size_text, time_text
 
 NAME = re.compile(r"[\w.-]+")
 """Of a node."""
@@ -58,6 +58,7 @@ Size = Annotated[int, reader(size_bytes, 1, size_text)]
 LogSize = Annotated[int, reader(size_bytes, 64 * 1024, size_text)]
 Time = Annotated[float, reader(seconds)]
 TimeAboveZero = Annotated[float, reader(seconds, 0.001, time_text)]
+Rate = Annotated[float, reader(rate_per_s)]
 FilePath = Annotated[Path, reader(_path)]
 Count = Annotated[int, Field(ge=1)]
 NodeName = Annotated[str, reader(text('a name of letters, digits, "-", "_" and "."', NAME.pattern))]

@@ -1,4 +1,4 @@
-"""Sizes and times as people write them: "64MiB", "1m30s". Addresses are in `truba.address`.
+"""Sizes, times and rates as people write them: "64MiB", "1m30s", "100/s". Addresses are in `truba.address`.
 
 Pure functions: text to number and back. Refusals are ValueError, with two arguments: what is wrong, what to write.
 """
@@ -17,6 +17,7 @@ _SIZE_UNITS = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
 _TIME = re.compile(r"(?:([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h|d))")
+_RATE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*/\s*(s|m|h)")
 _TIME_UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -48,6 +49,13 @@ def seconds(value: object) -> float:
         if parts and "".join(number + unit for number, unit in parts) == value.strip() and units == descending:
             return sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
     raise ValueError(f"{value!r} is not a time", wanted)
+
+
+def rate_per_s(value: object) -> float:
+    """Times a second of "100/s", "30/m" or "5/h"."""
+    if isinstance(value, str) and (match := _RATE.fullmatch(value.strip())) and float(match[1]) > 0:
+        return float(match[1]) / _TIME_UNITS[match[2]]
+    raise ValueError(f"{value!r} is not a rate", 'a rate such as "100/s", "30/m" or "5/h"')
 
 
 def size_text(size: int) -> str:

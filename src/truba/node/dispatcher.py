@@ -1,6 +1,7 @@
 """The dispatcher: hands due sessions to handlers, each kind in a lane of its own.
 
-    due? a free seat at the handler? fewer than `concurrency` out?  ->  Repeated staged  ->  durable  ->  pushed
+    due? a free seat at the handler? fewer than `concurrency` out? within `rate`? the breaker closed?
+    ->  Repeated staged  ->  durable  ->  pushed
 
 A lane looks only at its own kind, so a dead or slow handler holds up nobody else. It pushes what the node granted and
 decides nothing about a session's fate; that is the node's and the machine's part.
@@ -14,7 +15,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from truba.kinds import Kind
+from truba.machine.machine import DETAIL_CHARS_MAX
+from truba.node.breaker import BreakerStatus, CircuitBreaker, Stage
 from truba.node.owners import Handover, Hold
+from truba.node.rate import TokenBucket
 from truba.ports.transport import Route
 from truba.types import Cause
 
@@ -26,20 +30,74 @@ ROUND = 128
 
 
 class KindLane:
-    """One kind: its route and how many of its sessions are out."""
+    """One kind: its route, how many of its sessions are out, and what holds back the next one."""
 
-    __slots__ = ("_dispatcher", "kind", "out", "route")
+    __slots__ = ("_breaker", "_bucket", "_dispatcher", "_node", "_paused", "kind", "out", "route")
 
-    def __init__(self, kind: Kind, route: Route, dispatcher: Dispatcher) -> None:
+    def __init__(self, kind: Kind, route: Route, dispatcher: Dispatcher, node: Node) -> None:
         self.kind = kind
         self.route = route
         self.out = 0
         self._dispatcher = dispatcher
+        self._node = node
+        self._paused = False
+        self._breaker = CircuitBreaker(kind.breaker, kind.concurrency, node.clock.steady_ms())
+        self._bucket = None if kind.rate_per_s is None else TokenBucket(kind.rate_per_s)
 
-    def left(self, hold: Hold) -> None:
+    @property
+    def breaker(self) -> BreakerStatus:
+        """How the handler does, as it is now."""
+        return self._breaker.status(self._node.clock.steady_ms(), self._node.clock.now_ms())
+
+    @property
+    def paused(self) -> bool:
+        """Nothing of this kind is handed over, until that is set back. This process forgets it when it ends."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        self._paused = paused
+        self._dispatcher.wake()
+
+    def wait_ms(self, steady_ms: int) -> int | None:
+        """How long nothing is handed over, whatever is due; None: until something happens that wakes the dispatcher."""
+        if self._paused:
+            return None
+        wait_ms = self._breaker.wait_ms(steady_ms, self.out)
+        if wait_ms is not None and self._bucket is not None:
+            return max(wait_ms, self._bucket.wait_ms(steady_ms))
+        return wait_ms
+
+    def handed_over(self, hold: Hold, steady_ms: int) -> None:
+        """One more is on its way."""
+        self._breaker.handed_over(hold.number, steady_ms)
+        if self._bucket is not None:
+            self._bucket.take(steady_ms)
+
+    def left(self, hold: Hold, cause: Cause | None, detail: str) -> None:
         """A hold of this lane has ended: there is room for another."""
         self.out -= 1
+        clock = self._node.clock
+        stage = self._breaker.ended(hold.number, cause, detail[:DETAIL_CHARS_MAX], clock.steady_ms(), clock.chance)
+        if stage is not None:
+            self._tell(stage)
         self._dispatcher.left()
+
+    def _tell(self, stage: Stage) -> None:
+        status = self.breaker
+        if stage is Stage.CLOSED:
+            self._node.tell("handler works again", kind=self.kind.number, name=self.kind.name)
+            return
+        assert status.until_ms is not None  # it is open
+        self._node.tell(
+            "handler in trouble, left alone",
+            kind=self.kind.number,
+            name=self.kind.name,
+            failures=status.failures,
+            cause=status.cause and status.cause.value,
+            detail=status.detail,
+            for_ms=status.until_ms - status.since_ms,
+        )
 
 
 class Dispatcher:
@@ -48,7 +106,7 @@ class Dispatcher:
     def __init__(self, node: Node, routes: Mapping[int, Route]) -> None:
         self._node = node
         self._loop = asyncio.get_running_loop()
-        self.lanes = {number: KindLane(node.kinds[number], route, self) for number, route in routes.items()}
+        self.lanes = {number: KindLane(node.kinds[number], route, self, node) for number, route in routes.items()}
         self._routes: Iterable[Route] = tuple(dict.fromkeys(routes.values()))
         self._scheduled = False
         self._running = False
@@ -97,16 +155,15 @@ class Dispatcher:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
-    def next_due_ms(self) -> int | None:
-        """Wall-clock time of the next session that a lane waits for; who waits for a seat is woken by its route."""
+    def wait_ms(self, now_ms: int, steady_ms: int) -> int | None:
+        """Until time alone lets a lane hand over its next session; who waits for a seat is woken by its route."""
         queue = self._node.machine.queue
-        dues = [
-            key.due_ms
+        waits_ms = [
+            max(wait_ms, key.due_ms - now_ms)
             for number, lane in self.lanes.items()
-            if lane.out < lane.kind.concurrency and (key := queue(number).peek()) is not None
+            if (wait_ms := lane.wait_ms(steady_ms)) is not None and (key := queue(number).peek()) is not None
         ]
-        now_ms = self._node.clock.now_ms()
-        return min((due_ms for due_ms in dues if due_ms > now_ms), default=None)
+        return min((wait_ms for wait_ms in waits_ms if wait_ms > 0), default=None)
 
     def _turn(self) -> None:
         self._scheduled = False
@@ -124,17 +181,18 @@ class Dispatcher:
         self._first = (self._first + 1) % len(lanes) if lanes else 0
         lanes = lanes[self._first :] + lanes[: self._first]
         now_ms = self._node.clock.now_ms()
+        steady_ms = self._node.clock.steady_ms()
         for _ in range(ROUND):
-            lanes = [lane for lane in lanes if self._advance(lane, now_ms)]
+            lanes = [lane for lane in lanes if self._advance(lane, now_ms, steady_ms)]
             if not lanes:
                 return
         self.wake()
 
-    def _advance(self, lane: KindLane, now_ms: int) -> bool:
+    def _advance(self, lane: KindLane, now_ms: int, steady_ms: int) -> bool:
         """Hand over the next session of a lane; False when there is none, or nobody to take it."""
         node = self._node
         kind = lane.kind
-        if lane.out >= kind.concurrency:
+        if lane.wait_ms(steady_ms) != 0:
             return False
         key = node.machine.queue(kind.number).peek()
         if key is None or key.due_ms > now_ms:
@@ -145,6 +203,7 @@ class Dispatcher:
         hold = node.grant(key.number, owner, now_ms)
         if hold is not None:
             self.count(hold)
+            lane.handed_over(hold, steady_ms)
             self.deliveries += 1
             node.when_durable(_Push(node, hold, node.machine.owned[hold.number].bytes))
         return True

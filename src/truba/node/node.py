@@ -17,7 +17,7 @@ from typing import Protocol
 from truba.clock import Clock, SystemClock
 from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable, UnknownOutcome
 from truba.kinds import Kind
-from truba.machine.events import Opened, Parked, Stored
+from truba.machine.events import Deleted, Opened, Parked, Stored
 from truba.machine.machine import Machine
 from truba.node.alarm import Alarm
 from truba.node.checkpoint import SESSIONS, Checkpointer
@@ -314,7 +314,8 @@ class Node:
             hold.check()
         if self.log.space != "plenty":
             self._refuse_growth()
-        self._stage(self.machine.append(hold.number, hold.epoch, records), sum(map(len, records)))
+        size = len(records[0]) if len(records) == 1 else sum(map(len, records))
+        self._stage(self.machine.append(hold.number, hold.epoch, records), size)
         self._leases.renew(hold, self._steady_ms())
 
     def replace(self, hold: Hold, record: bytes) -> None:
@@ -342,12 +343,17 @@ class Node:
         self._end(hold, "closed")
         self._due(due_ms)
 
-    def fail(self, hold: Hold, reason: str = "", cause: Cause = Cause.FAILED) -> None:
-        """The owner gives the session back; the kind's policy says when it is handed over."""
+    def fail(self, hold: Hold, reason: str = "", cause: Cause = Cause.FAILED, delay_ms: int | None = None) -> None:
+        """The owner gives the session back; the kind's policy, or `put_off`, says when it is handed over."""
         if hold.ended:
             hold.check()
-        self._give_back(hold, cause, reason)
-        self._end(hold, "closed")
+        self._give_back(hold, cause, reason, delay_ms)
+        self._end(hold, "closed", cause, reason)
+
+    def put_off(self, hold: Hold, delay_ms: int, reason: str) -> None:
+        """A handler that cannot work at all now names its own time; no attempt is used up. The kind's jitter comes on
+        top, so that what was put off together does not come back together."""
+        self.fail(hold, reason, Cause.UNREACHABLE, delay_ms)
 
     def touch(self, hold: Hold) -> None:
         """A sign of life; nothing is logged."""
@@ -363,12 +369,18 @@ class Node:
             cause = Cause.UNREACHABLE  # whatever ended it: no handler has seen it
         self._give_back(hold, cause, "")
         owner = hold.owner
-        self._end(hold, "taken")
+        self._end(hold, "taken", cause)
         if owner.receiver is not None and cause is not Cause.UNREACHABLE:
             owner.receiver.lost(hold, cause)
 
-    def _give_back(self, hold: Hold, cause: Cause, reason: str) -> None:
-        event = self.machine.give_back(hold.number, hold.epoch, cause, self.clock.now_ms(), self.clock.chance(), reason)
+    def _give_back(self, hold: Hold, cause: Cause, reason: str, delay_ms: int | None = None) -> None:
+        now_ms, chance = self.clock.now_ms(), self.clock.chance()
+        event: Stored | Parked | Deleted
+        if delay_ms is None:
+            event = self.machine.give_back(hold.number, hold.epoch, cause, now_ms, chance, reason)
+        else:
+            due_ms = now_ms + delay_ms + round(chance * self.kinds[hold.kind].jitter_s * 1000)
+            event = self.machine.put_off(hold.number, hold.epoch, due_ms, reason)
         self._stage(event)
         if hold.epoch:
             parked = type(event) is Parked
@@ -383,12 +395,12 @@ class Node:
         if type(event) is Stored:
             self._due(event.due_ms)
 
-    def _end(self, hold: Hold, how: str) -> None:
+    def _end(self, hold: Hold, how: str, cause: Cause | None = None, detail: str = "") -> None:
         self._leases.end(hold)
         owner = hold.owner
         owner.let_go(hold, "closed" if how == "closed" else "taken")
         if hold.lane is not None:
-            hold.lane.left(hold)
+            hold.lane.left(hold, cause, detail)
             hold.lane = None
         if owner.receiver is not None:
             owner.receiver.released(hold)
@@ -472,9 +484,9 @@ class Node:
         for candidate in (self._leases.next_ms(), self._away.next_ms()):
             if candidate is not None:
                 next_ms = min(next_ms, candidate)
-        due_ms = self.dispatcher.next_due_ms()
-        if due_ms is not None:
-            next_ms = min(next_ms, steady_ms + due_ms - self.clock.now_ms())
+        wait_ms = self.dispatcher.wait_ms(self.clock.now_ms(), steady_ms)
+        if wait_ms is not None:
+            next_ms = min(next_ms, steady_ms + wait_ms)
         self._alarm.at(next_ms)
 
     def _tick(self) -> None:

@@ -98,7 +98,8 @@ def refuse_ended(index: str, how: Literal["closed", "taken"]) -> NoReturn:
 class Lane(Protocol):
     """Counts the sessions of one kind that handlers work on (see dispatcher)."""
 
-    def left(self, hold: Hold) -> None: ...
+    def left(self, hold: Hold, cause: Cause | None, detail: str) -> None:
+        """The hold has ended; `cause` None: its handler deleted or stored the session."""
 
 
 class Owner:

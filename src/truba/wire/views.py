@@ -57,5 +57,6 @@ def info_text(node: Node) -> str:
         lines.append(f"kind_{number}:name={kind.name},{counts}")
     lines.append("# Handlers")
     for number, lane in sorted(node.dispatcher.lanes.items()):
-        lines.append(f"handler_{number}:out={lane.out},concurrency={lane.kind.concurrency},state={lane.route.state()}")
+        counts = f"out={lane.out},concurrency={lane.kind.concurrency},breaker={lane.breaker.stage}"
+        lines.append(f"handler_{number}:{counts},paused={int(lane.paused)},state={lane.route.state()}")
     return "\r\n".join(lines) + "\r\n"

@@ -1,0 +1,129 @@
+"""One connection that asks without end gets a little done in each turn of the loop, and the others their answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from tests.node.world import World, nobody
+from truba.client.requests import encode
+from truba.kinds import Kind
+from truba.testing.jump import JumpClock
+from truba.wire.connection import REQUEST_BYTES, TURN_BYTES_MAX, Connection, WireSettings
+from truba.wire.verbs import VERBS
+
+Jump = Callable[[Coroutine[object, object, None]], None]
+
+
+class Played(asyncio.Transport):
+    """What was written, and whether anything is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+        self.reads = True
+        self.over = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        assert self.reads
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        assert not self.reads
+        self.reads = True
+
+    def close(self) -> None:
+        self.over = True
+
+    abort = close
+
+
+def connect(world: World, output_bytes_max: int = 1 << 20) -> tuple[Connection, Played]:
+    connection = Connection(world.node, VERBS, WireSettings(output_bytes_max=output_bytes_max), lambda _: None)
+    transport = Played()
+    connection.connection_made(transport)
+    return connection, transport
+
+
+PINGS = 5_000
+EACH = len(b"+PONG\r\n") + REQUEST_BYTES
+
+
+def test_a_flood_is_served_bit_by_bit_and_others_between(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(Kind(7, "transfer", nobody), clock=clock)
+        await world.start()
+        (loud, loud_out), (other, other_out) = connect(world), connect(world)
+        loud.data_received(encode(b"PING") * PINGS)
+        turns = 0
+        while len(loud_out.written) < PINGS * 7:
+            assert not loud_out.reads, "more is read before this is answered"
+            assert len(loud_out.written) // 7 <= (turns + 1) * (TURN_BYTES_MAX // EACH + 1)
+            other.data_received(encode(b"PING"))
+            turns += 1
+            assert turns < PINGS, "the rest is never answered"
+            assert len(other_out.written) == turns * 7
+            await asyncio.sleep(0)
+        assert turns >= PINGS * EACH // TURN_BYTES_MAX - 1
+        assert loud_out.written == b"+PONG\r\n" * PINGS
+        assert loud_out.reads
+
+    jump(main())
+
+
+@pytest.mark.parametrize("output_bytes_max", [1_000, 70_000, 1 << 20])
+def test_all_of_a_flood_is_answered_in_order_and_durable_also_when_nothing_more_comes(
+    jump: Jump, clock: JumpClock, output_bytes_max: int
+) -> None:
+    async def main() -> None:
+        world = World(Kind(7, "transfer", nobody), clock=clock)
+        node = await world.start()
+        connection, out = connect(world, output_bytes_max)
+        flood = b"".join(encode(b"NEW", b"7", b"%d" % at) + encode(b"ECHO", b"%d" % at) for at in range(2_000))
+        connection.data_received(flood)
+        assert connection.eof_received()
+        await world.pass_time(1)
+        assert out.over
+        ids = sorted(hold.id for hold in connection.owner.holds.values())
+        assert len(ids) == 2_000
+        wanted = []
+        for at, index in enumerate(ids):
+            assert node.machine.records(index.seq) == [b"%d" % at]
+            wanted += [str(index).encode(), b"%d" % at]
+        assert out.written == b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in wanted)
+
+    jump(main())
+
+
+def test_answers_that_are_large_wait_until_those_before_have_left(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(Kind(7, "transfer", nobody), clock=clock)
+        await world.start()
+        connection, out = connect(world, 100_000)
+        connection.data_received(encode(b"NEW", b"7", bytes(50_000)))
+        await world.durable()
+        (hold,) = connection.owner.holds.values()
+        before = len(out.written)
+        connection.pause_writing()  # the peer reads nothing
+        connection.data_received(encode(b"SHOW", hold.id_text) * 100)
+        await world.pass_time(1)
+        assert len(out.written) - before <= 200_000
+        connection.resume_writing()
+        await world.pass_time(1)
+        assert len(out.written) - before > 5_000_000
+
+    jump(main())
