@@ -18,7 +18,8 @@ from truba.ports.transport import Route
 ASLEEP, LOCAL, SERVICE, WORK = 7, 8, 9, 10
 """Kinds: due in a year; due now, for a handler in the process, for a handler service; new work."""
 
-RECORDS = [b"x" * 100] * 3
+RECORD_BYTES, RECORDS_EACH = 100, 3
+RECORD = b"x" * RECORD_BYTES
 CONCURRENCY = 256
 CLIENTS = 64
 
@@ -81,9 +82,9 @@ async def work(on: EmbeddedPipe, seconds: float, keep_one_in: int = 0) -> int:
         nonlocal done
         at = number
         while time.perf_counter() < until_s:
-            session = await on.new(WORK, RECORDS[0])
-            await session.append(RECORDS[0])
-            await session.append(RECORDS[0])
+            session = await on.new(WORK, RECORD)
+            await session.append(RECORD)
+            await session.append(RECORD)
             at += 1
             if keep_one_in and at % keep_one_in == 0:
                 await session.store(3600)

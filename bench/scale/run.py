@@ -48,7 +48,7 @@ def steps_to(sessions: int) -> tuple[int, ...]:
 
 
 def full(sessions: int, cases: tuple[str, ...] = CASES) -> Plan:
-    return Plan(steps_to(sessions), 3.0, 7, 40_000, 5_000, 1_000_000, 10_000, 512, 60.0, cases)
+    return Plan(steps_to(sessions), 3.0, 8, 40_000, 5_000, 1_000_000, 10_000, 512, 60.0, cases)
 
 
 def quick(sessions: int, cases: tuple[str, ...] = CASES) -> Plan:

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.scale.child import progressed, say_result
 from bench.scale.parts.fill import TURN
 from bench.scale.pauses import Pauses
-from bench.scale.pipes import ASLEEP, RECORDS, memory_mib, pipe, work
+from bench.scale.pipes import ASLEEP, RECORD, memory_mib, pipe, work
 
 
 async def measure(data: str, sessions: int, seconds: float, die: bool) -> None:
@@ -21,7 +21,7 @@ async def measure(data: str, sessions: int, seconds: float, die: bool) -> None:
         began_mib, began_s = memory_mib(), time.perf_counter()
         owner = node.attach()
         for done in range(sessions):
-            node.new(owner, ASLEEP, RECORDS[:1])
+            node.new(owner, ASLEEP, [RECORD])
             if done % TURN == 0:
                 await node.sequencer.flush()
             if done % 10_000 == 0:

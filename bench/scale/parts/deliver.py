@@ -8,11 +8,11 @@ from pathlib import Path
 
 import truba
 from bench.scale.child import say_result
-from bench.scale.pipes import LOCAL, RECORDS, SERVICE, kinds, memory_mib, pipe
+from bench.scale.pipes import LOCAL, RECORD_BYTES, RECORDS_EACH, SERVICE, kinds, memory_mib, pipe
 
 
 async def handle(repeat: truba.RepeatData) -> None:
-    assert repeat.records == RECORDS
+    assert [*map(len, repeat.records)] == [RECORD_BYTES] * RECORDS_EACH
 
 
 async def measure(data: str, count: int, service: str = "") -> None:
@@ -21,10 +21,10 @@ async def measure(data: str, count: int, service: str = "") -> None:
     of = kinds(service=service) if service else kinds(local=handle)
     async with pipe(Path(data), of) as full:
         node = full.node
-        while not node.dispatcher.deliveries:
+        while not node.dispatcher.deliveries:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.001)
         before, began_s = node.dispatcher.deliveries, time.perf_counter()
-        while any(kind == number for kind, _ in node.machine.counts):
+        while any(kind == number for kind, _ in node.machine.counts):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         seconds = time.perf_counter() - began_s
         assert node.dispatcher.deliveries >= count, "some were not there"

@@ -1,4 +1,7 @@
-"""Store sessions in a pipe until there are so many, then die by SIGKILL: the next start finds the log as it was."""
+"""Store sessions in a pipe until there are so many, then die by SIGKILL: the next start finds the log as it was.
+
+Records are random bytes: nothing compresses them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import time
 from pathlib import Path
 
 from bench.scale.child import progressed, say_result
-from bench.scale.pipes import ASLEEP, LOCAL, RECORDS, SERVICE, memory_mib, pipe
+from bench.scale.pipes import ASLEEP, LOCAL, RECORD_BYTES, RECORDS_EACH, SERVICE, memory_mib, pipe
 
 TURN = 500
 """Sessions between two waits for durability."""
@@ -19,7 +22,6 @@ YEAR_MS, DAY_MS = 365 * 86_400_000, 86_400_000
 
 async def measure(data: str, before: int, after: int, due: int) -> None:
     """`due` sessions of each kind that has a handler are strewn evenly among the others, which sleep for a year."""
-    began_mib = memory_mib()
     peak_mib = 0.0
     dice = random.Random(before)
     count = after - before
@@ -31,7 +33,7 @@ async def measure(data: str, before: int, after: int, due: int) -> None:
         began_s = time.perf_counter()
         for done in range(count):
             kind = {0: LOCAL, 1: SERVICE}.get(done % every, ASLEEP)
-            hold = node.new(owner, kind, RECORDS)
+            hold = node.new(owner, kind, [dice.randbytes(RECORD_BYTES) for _ in range(RECORDS_EACH)])
             node.store(hold, YEAR_MS + dice.randrange(DAY_MS) if kind == ASLEEP else 0)
             if done % TURN == 0:
                 await node.sequencer.flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import truba
 from bench.scale.child import say_result
-from bench.scale.pipes import LOCAL, RECORDS, kinds, pipe
+from bench.scale.pipes import LOCAL, RECORD, kinds, pipe
 from bench.scale.results import Long
 
 PARTS = 10
@@ -26,7 +26,7 @@ async def measure(data: str, records: int) -> None:
         for _ in range(PARTS):
             began_s = time.perf_counter()
             for _ in range(records // PARTS):
-                await session.append(RECORDS[0])
+                await session.append(RECORD)
             per_s.append(records // PARTS / (time.perf_counter() - began_s))
             await one.node.checkpoint()  # so that its records lie in as many chunks
         began_s = time.perf_counter()

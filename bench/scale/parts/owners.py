@@ -1,4 +1,4 @@
-"""Very many real connections to a `truba serve`: memory of each, work over all of them, and what it is when all break."""
+"""Very many real connections to a `truba serve`: memory of each, work over all, and what happens when all break."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def measure(host: str, port: int, pid: int, connections: int, seconds: flo
         client.transport.abort()  # type: ignore[attr-defined]
     began_s = time.perf_counter()
     async with Admin.over(f"truba://{host}:{port}") as admin:
-        while (await admin.counts())[KIND][1][Phase.ACTIVE]:
+        while (await admin.counts())[KIND][1][Phase.ACTIVE]:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(POLL_S)
     lost_s = time.perf_counter() - began_s
     pinging.cancel()
