@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from bench.scale import report
-from bench.scale.results import Result
+from bench.scale.results import Result, verdicts
 from bench.scale.run import CASES, full, quick, run
 from truba.cli.options import FILE, json_option, progress, say_json, say_table
 from truba.errors import TrubaError
@@ -45,7 +45,7 @@ def scale(
 ) -> None:
     """What ten million stored sessions, a million active ones, long sessions and large records cost.
 
-    Takes about 2 KB of disk for each session, and with ten million of them half an hour. Exit status 1 when a goal is missed.
+    Takes 2 KB of disk for each session; half an hour with ten million of them. Exit status 1 when a goal is missed.
     """
     try:
         if earlier is not None:
@@ -54,13 +54,11 @@ def scale(
             plan = quick(sessions or 20_000, cases) if is_quick else full(sessions or 10_000_000, cases)
             with tempfile.TemporaryDirectory(prefix="truba-scale-", dir=data) as directory, progress() as bar:
                 task = bar.add_task("begin", total=1)
-                result = asyncio.run(
-                    run(
-                        plan,
-                        Path(directory),
-                        lambda what, at, of: bar.update(task, description=what, completed=at, total=of),
-                    )
-                )
+
+                def tell(what: str, at: int, of: int) -> None:
+                    bar.update(task, description=what, completed=at, total=of)
+
+                result = asyncio.run(run(plan, Path(directory), tell))
         if update is not None:
             report.rewrite(update, report.markdown(result))
     except (TrubaError, OSError) as error:
@@ -73,7 +71,7 @@ def scale(
         say_json(msgspec.to_builtins(result))
     else:
         say(result)
-    if any(not verdict.met for verdict in report.verdicts(result)) and not is_quick:
+    if any(not verdict.met for verdict in verdicts(result)) and not is_quick:
         sys.exit(1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -11,6 +12,7 @@ matplotlib.use("svg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from bench.scale.results import (
     GOAL_DUE_MS,
@@ -27,7 +29,7 @@ from bench.scale.results import (
 
 BLUE, ORANGE, GREY, RED = "#2b6cb0", "#c05621", "#a0aec0", "#c53030"
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "svg.hashsalt": "truba",  # the same result gives the same file
     "svg.fonttype": "path",
     "font.size": 9,
@@ -127,7 +129,7 @@ def _mark_checkpoints(axes: Axes, steady: Steady) -> None:
             axes.axvspan(moment.at_s, moment.at_s + width_s, color=GREY, alpha=0.35, linewidth=0)
 
 
-def _saved(figure: pyplot.Figure, path: Path) -> Path:
+def _saved(figure: Figure, path: Path) -> Path:
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
     return path

@@ -125,8 +125,5 @@ def _under(goal: str, found: float, limit: float, unit: str) -> Verdict:
 
 
 def _over(goal: str, found: float, limit: float, unit: str) -> Verdict:
-    return Verdict(
-        f"{goal}: at least {limit:,g}{unit}",
-        f"{found:,.3g}{unit}" if found < 100 else f"{found:,.0f}{unit}",
-        found >= limit,
-    )
+    said = f"{found:.3g}" if found < 100 else f"{found:,.0f}"
+    return Verdict(f"{goal}: at least {limit:,g}{unit}", said + unit, found >= limit)

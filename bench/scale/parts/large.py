@@ -34,10 +34,7 @@ async def measure(data: str, records: int) -> None:
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
         seconds = time.perf_counter() - began_s
         await one.node.checkpoint()
-        found = Large(
-            RECORD_BYTES,
-            records - left,
-            (records - left) * RECORD_BYTES / 2**20 / seconds,
-            max(peak_mib, memory_mib()) - began_mib,
-        )
+        grown_mib = max(peak_mib, memory_mib()) - began_mib
+        written = records - left
+        found = Large(RECORD_BYTES, written, written * RECORD_BYTES / 2**20 / seconds, grown_mib)
     say_result(found)

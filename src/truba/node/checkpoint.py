@@ -4,10 +4,10 @@
                -> freeze at the end of a batch -> that batch is durable
                -> stage in slices on the loop -> commit on a thread -> settle, trim the log
 
-Nobody waits for it: staging yields to the loop every few hundred sessions, and the commit runs beside it. Two things keep
-its pauses short, however many sessions change: a checkpoint begins before there are too many of them, and it is staged
-faster than others come. What is
-frozen is written only once the log holds it durably, so the store never knows more than the log.
+Nobody waits for it: staging yields to the loop every few hundred sessions, and the commit runs beside it. Two
+things keep its pauses short, however many sessions change: it begins before there are too many of them, and it is
+staged faster than others come. What is frozen is written only once the log holds it durably, so the store never knows more
+than the log.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from truba.ports.store import Store, Summary
 from truba.types import Phase, Position
 
 SESSIONS = 32_768
-"""Changed sessions that begin a checkpoint, however little log they took: the store's commit holds the interpreter's lock
-while it takes them over, 0.3 us each (`bench/scale`), and what is young takes memory, 1 KB each."""
+"""Changed sessions that begin a checkpoint, however little log they took: the store's commit holds the interpreter's
+lock while it takes them over, 0.3 us each, and what is young takes memory, 1 KB each."""
 
 SLICE = 128
 """Sessions staged between two turns of the loop, at least: about half a millisecond."""

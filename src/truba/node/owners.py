@@ -18,8 +18,8 @@ from truba.errors import BadRequest, Closed, Fenced, NoSession
 from truba.types import Cause, Index
 
 ENDED_KEPT = 128
-"""Ended holds that an owner remembers, to tell CLOSED from FENCED; older ones are answered by the machine alone. There may
-be a hundred thousand owners, and this is the most of what an idle one takes: 20 KB."""
+"""Ended holds that an owner remembers, to tell CLOSED from FENCED; older ones are answered by the machine alone. There
+may be a hundred thousand owners, and this is the most of what an idle one takes: 20 KB."""
 
 SUSPECT_MAX = 65_536
 """Sessions taken from an owner that it may be handed again; beyond that it must name the epoch for every one."""

@@ -41,9 +41,9 @@ PAGE_KEYS = 256
 
 
 RUN_KEYS = 512
-"""Keys that a commit puts in order before they join its batch. RocksDB inserts a key next to the one before it ten times as
-fast as one anywhere: 0.3 us a session instead of 3, and the binding holds the interpreter's lock all that time. Longer
-runs gain nothing more."""
+"""Keys that a commit puts in order before they join its batch. RocksDB inserts a key next to the one before it ten
+times as fast as one anywhere: 0.3 us a session instead of 3, and the binding holds the interpreter's lock meanwhile.
+Longer runs gain nothing more."""
 
 
 class RocksStaged:
