@@ -22,7 +22,7 @@ async def measure(data: str, count: int, service: str = "") -> None:
     async with pipe(Path(data), of) as full:
         node = full.node
         while not node.dispatcher.deliveries:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
         before, began_s = node.dispatcher.deliveries, time.perf_counter()
         while any(kind == number for kind, _ in node.machine.counts):  # noqa: ASYNC110
             await asyncio.sleep(0.005)

@@ -6,8 +6,8 @@
 
 Nobody waits for it: staging yields to the loop every few hundred sessions, and the commit runs beside it. Two
 things keep its pauses short, however many sessions change: it begins before there are too many of them, and it is
-staged faster than others come. What is frozen is written only once the log holds it durably, so the store never knows more
-than the log.
+staged faster than others come. What is frozen is written only once the log holds it durably, so the store never knows
+more than the log.
 """
 
 from __future__ import annotations
