@@ -61,6 +61,8 @@ def scale(
                 result = asyncio.run(run(plan, Path(directory), tell))
         if update is not None:
             report.rewrite(update, report.markdown(result))
+    except msgspec.DecodeError as error:
+        raise click.ClickException(f"{earlier} is not what --json wrote: {error}") from error
     except (TrubaError, OSError) as error:
         raise click.ClickException(str(error)) from error
     if charts is not None:

@@ -301,7 +301,7 @@ async def _left_by_turns(clock: JumpClock, seconds: float, count: Callable[[], i
     """The different counts that another task sees, turn by turn of the loop, around a time from now."""
     seen = [count()]
     until_s = clock.steady_s + seconds + 1
-    while count() == seen[0] and clock.steady_s < until_s:
+    while count() == seen[0] and clock.steady_s < until_s:  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(0.001)
     for _ in range(100):  # time stands still from here on
         if count() != seen[-1]:
