@@ -10,7 +10,7 @@ import pytest
 from tests.node.test_life import TOKEN, kind
 from tests.node.world import World
 from truba.errors import BadRequest, DataDamaged, DataUnwritable, Fenced
-from truba.node.node import LOST_AT_ONCE
+from truba.node.node import LOST_AT_ONCE, LOST_AT_START
 from truba.node.session import LocalSession
 from truba.ports.store import Head
 from truba.testing.jump import JumpClock
@@ -293,6 +293,36 @@ def test_very_many_owners_that_do_not_come_back_let_others_have_their_turns(jump
         left = await _left_by_turns(clock, 10, lambda: len(node.machine.owned))
         assert left == [count, count - LOST_AT_ONCE, 1, 0]
         assert node.machine.counts == {(7, Phase.STORED): count}
+
+    jump(main())
+
+
+def test_a_start_does_not_wait_until_very_many_sessions_are_given_back(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        count = LOST_AT_START + 2 * LOST_AT_ONCE + 1
+        owner = node.attach()
+        for _ in range(count):
+            node.new(owner, 7, [b"a"])
+        await world.durable()
+        node = await world.crash()
+        assert node.machine.counts == {(7, Phase.STORED): LOST_AT_START, (7, Phase.ACTIVE): count - LOST_AT_START}
+        client = node.attach()
+        hold = node.new(client, 7, [b"served meanwhile"])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await world.durable()
+        # Killed half-way: the next start goes on with those that are left.
+        assert 0 < node.machine.counts[7, Phase.ACTIVE] < count - LOST_AT_START + 1
+        node.delete(hold)
+        await world.durable()
+        node = await world.crash()
+        await world.pass_time(4.9)
+        assert node.machine.counts == {(7, Phase.STORED): count}
+        assert not world.route(7).given
+        await world.pass_time(0.2)
+        assert world.route(7).given, "the rest comes due without anybody's help"
 
     jump(main())
 

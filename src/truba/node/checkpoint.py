@@ -25,9 +25,9 @@ from truba.ports.log import Log
 from truba.ports.store import Store, Summary
 from truba.types import Phase, Position
 
-SESSIONS = 32_768
+SESSIONS = 16_384
 """Changed sessions that begin a checkpoint, however little log they took: the store's commit holds the interpreter's
-lock while it takes them over, 0.3 us each, and what is young takes memory, 1 KB each."""
+lock while it takes them over, 0.6 us each at worst, and what is young takes memory, 1 KB each."""
 
 SLICE = 128
 """Sessions staged between two turns of the loop, at least: about half a millisecond."""

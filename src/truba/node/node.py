@@ -8,7 +8,7 @@ thread. Nothing here encodes, writes or knows how a request looked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -36,8 +36,8 @@ TICK_MS = 1_000
 LOST_AT_ONCE = 512
 """Sessions given back in one turn of the loop: a few milliseconds."""
 
-STAGED_MAX = 4096
-"""Events that recovery stages before it waits for them to be durable."""
+LOST_AT_START = 4096
+"""Sessions given back before a start is over; the rest follows in slices while clients are served."""
 
 
 class Tell(Protocol):
@@ -169,8 +169,9 @@ class Node:
     async def _find_owners(self) -> None:
         """Sessions that were owned when the last writer ended: their owners may come back within their grace."""
         owners: dict[bytes, Owner] = {}
-        now_ms, steady_ms = self.clock.now_ms(), self._steady_ms()
-        for count, head in enumerate(list(self.machine.owned.values()), 1):
+        steady_ms = self._steady_ms()
+        lost: list[Head] = []
+        for head in list(self.machine.owned.values()):
             if head.owner and head.grace_ms:
                 owner = owners.get(head.owner)
                 if owner is None:
@@ -184,14 +185,28 @@ class Node:
                     self.dispatcher.count(hold)
                 owner.take_up(hold)
             else:
-                self.owner_losses += 1
-                event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
-                self._stage(event)
-                if count % STAGED_MAX == 0:
-                    await self.sequencer.flush()
+                lost.append(head)
+        rest = iter(lost)
+        self._give_up_for_lost(islice(rest, LOST_AT_START))
         for owner in owners.values():
             self._away.leave(owner, steady_ms)
         await self.sequencer.flush()
+        self._loop.call_soon(self._go_on_giving_back, rest)
+
+    def _give_up_for_lost(self, heads: Iterable[Head]) -> None:
+        now_ms = self.clock.now_ms()
+        for head in heads:
+            self.owner_losses += 1
+            event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
+            self._stage(event)
+
+    def _go_on_giving_back(self, rest: Iterator[Head]) -> None:
+        """Nobody holds them, so nothing becomes of them meanwhile. A stop leaves the rest to the next start."""
+        part = list(islice(rest, LOST_AT_ONCE))
+        if part and self.accepting:
+            self._give_up_for_lost(part)
+            self.dispatcher.wake()
+            self._loop.call_soon(self._go_on_giving_back, rest)
 
     # -- owners ----------------------------------------------------------------------------------------------
 
