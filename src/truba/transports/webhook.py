@@ -22,6 +22,7 @@ from truba.transports.posting import Broken, NotDelivered, Poster, TooLarge, Unr
 from truba.types import Cause
 from truba.webhook import Parked, Ping, Unfinished, Webhook
 from truba.webhook.bodies import encode, encode_parts
+from truba.webhook.tracing import trace_headers
 from truba.webhook.verdict import Done, Kept, NotNow, Refused, Reply, Verdict, judge
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class WebhookRoute:
 
         def prepare() -> tuple[list[bytes], dict[str, str]]:
             parts = encode_parts(body, self._webhook.format)
-            return parts, poster.headers(message_id, timestamp_s, parts)
+            return parts, poster.headers(message_id, timestamp_s, parts) | trace_headers(handover.trace)
 
         parts, headers = await asyncio.to_thread(prepare) if size >= THREAD_BYTES else prepare()
         try:
