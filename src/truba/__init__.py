@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from truba.errors import (
+    BadRecord,
     BadRequest,
     Busy,
     Closed,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from truba.client.remote import connect
     from truba.embedded import open  # noqa: A004 - truba.open is the name of the contract
     from truba.tls import Tls
+    from truba.typed import TypedRepeat, TypedSession, handles
 
 __version__ = "0.1.0"
 
@@ -57,10 +59,14 @@ _LAZY = {
     "connect": "truba.client.remote",
     "serve_handlers": "truba.client.handlers",
     "Tls": "truba.tls",
+    "TypedRepeat": "truba.typed",
+    "TypedSession": "truba.typed",
+    "handles": "truba.typed",
 }
 
 __all__ = [
     "Backoff",
+    "BadRecord",
     "BadRequest",
     "Breaker",
     "Busy",
@@ -91,10 +97,13 @@ __all__ = [
     "Tls",
     "TooBig",
     "TrubaError",
+    "TypedRepeat",
+    "TypedSession",
     "Unavailable",
     "UnknownKind",
     "UnknownOutcome",
     "connect",
+    "handles",
     "open",
     "serve_handlers",
     "sync",

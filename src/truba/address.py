@@ -69,6 +69,7 @@ def without_user(url: str) -> str:
 
 def is_local(host: str) -> bool:
     """Does what is sent there stay on this machine, so that nobody can listen in? Of names only `localhost` does."""
+    host = host.lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

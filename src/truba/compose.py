@@ -6,16 +6,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from truba.errors import ConfigError, DataDamaged
 from truba.hooks.command import CommandHook
 from truba.hooks.function import FunctionHook
 from truba.install import settle
-from truba.kinds import Kind
+from truba.kinds import AnyHandler, Handler, Kind
 from truba.log.file import FileLog
 from truba.node.node import Limits, Node, Tell
 from truba.ports.parked import HookMaker, ParkedHook
+from truba.ports.records import Codec
 from truba.ports.transport import Route, Transport
 from truba.store.rocks import RocksStore
 from truba.transports.local import LocalRoute, local_transport
@@ -56,7 +57,7 @@ def make_routes(kinds: Sequence[Kind], transports: Mapping[str, Transport]) -> d
     posted: dict[Webhook, list[Kind]] = {}
     for kind in kinds:
         if callable(kind.handler):
-            routes[kind.number] = LocalRoute(kind.handler)
+            routes[kind.number] = LocalRoute(_handler(kind.handler, kind.codec))
         elif isinstance(kind.handler, str):
             shared.setdefault(kind.handler, []).append(kind)
         else:
@@ -73,6 +74,15 @@ def make_routes(kinds: Sequence[Kind], transports: Mapping[str, Transport]) -> d
         route = transport(address, group)
         routes.update((kind.number, route) for kind in group)
     return routes
+
+
+def _handler(function: AnyHandler, codec: Codec[Any] | None) -> Handler:
+    if codec is None:
+        return cast(Handler, function)
+    # Imported when a kind asks for it: most records are bytes.
+    from truba.typed import handles
+
+    return handles(codec)(cast(Any, function))
 
 
 def make_hooks(kinds: Sequence[Kind], makers: Mapping[str, HookMaker] | None = None) -> dict[int, ParkedHook]:

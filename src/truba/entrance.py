@@ -68,7 +68,10 @@ class Entrance(Generic[G]):
     def take_local(self) -> asyncio.Protocol:
         if not self.opened:
             return HungUp()
-        return self._full() if self._crowded else self._let_in()
+        if self._crowded:
+            self._tell("connection refused", reason="connections_max", limit=self._connections_max)
+            return self._full()
+        return self._let_in()
 
     def take(self) -> asyncio.Protocol:
         if self._tls is None:

@@ -15,7 +15,9 @@ from truba.errors import ConfigError
 if TYPE_CHECKING:
     from truba import sync
     from truba.ports.parked import ParkedSession
+    from truba.ports.records import Codec
     from truba.session import RepeatData
+    from truba.typed import TypedRepeat
     from truba.webhook import Webhook
 
 AsyncHandler = Callable[["RepeatData"], Awaitable[Any]]
@@ -24,6 +26,9 @@ Handler = AsyncHandler | Callable[["sync.RepeatData"], Any]
 
 A coroutine function, or a plain one, which runs in a thread with the plain twin of the repeat.
 """
+
+AnyHandler = Handler | Callable[["TypedRepeat[Any]"], Awaitable[Any]] | Callable[["sync.TypedRepeat[Any]"], Any]
+"""Where a codec may stand beside it: with one, the function gets records as objects."""
 
 OnParked = Callable[["ParkedSession"], Any]
 """Hears of a session that was parked: a coroutine function, or a plain one, which runs in a thread."""
@@ -75,7 +80,7 @@ class Kind:
 
     number: int
     name: str
-    handler: Handler | Webhook | str
+    handler: AnyHandler | Webhook | str
     """A function, a webhook, or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
     recovery_delay_s: float = 5.0
     """From the loss of an owner to the hand-over: time for the old owner's last effects to settle."""
@@ -101,6 +106,8 @@ class Kind:
     on_parked: OnParked | Webhook | Sequence[str] | str | None = None
     """Told of each session that is parked: a function, a webhook, a command with its arguments, or an address of a
     scheme that is plugged in."""
+    codec: Codec[Any] | None = None
+    """What records are for the handler, where it is a function, and for sessions of an embedded pipe; None: bytes."""
 
     def __post_init__(self) -> None:
         def refuse(what: str) -> ConfigError:

@@ -1,7 +1,7 @@
 """What a configuration holds in place of a password: `scrypt$ln=15,r=8,p=3$SALT$HASH`, or `sha256$SALT$HASH`.
 
 scrypt (RFC 7914) makes each guess cost 32 MiB and some 0.2 s: for what people choose. sha256 costs nothing, and is for
-tokens of 256 random bits, which nobody guesses at any price; see docs/decisions/0014-passwords.md. SALT and HASH are
+tokens of 256 random bits, which nobody guesses at any price; see docs/decisions/0023-passwords.md. SALT and HASH are
 base64 without padding. Pure but for the dice of a new salt, which are handed in.
 """
 

@@ -13,7 +13,7 @@ ON_SESSIONS = frozenset({"APPEND", "REPLACE", "DELETE", "STORE", "FAIL", "TOUCH"
 GROUPS: Mapping[str, frozenset[str]] = {
     "write": frozenset({"NEW", "OWNER"}) | ON_SESSIONS,
     "handle": frozenset({"KINDS", "OWNER"}) | ON_SESSIONS,
-    "read": frozenset({"LS", "SHOW", "INFO"}),
+    "read": frozenset({"LS", "SHOW", "WHY", "INFO"}),
     "operate": frozenset({"RESUME", "REMOVE"}),
 }
 """write: a client. handle: a service that finishes sessions. read: looks, records included. operate: decides."""

@@ -165,7 +165,7 @@ def test_toml(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for secret in re.findall(r'_file = "(.*?)"', block.text):
         path = tmp_path / secret
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(SECRETS.get(path.suffix, "hush\n"))
+        path.write_text(SECRETS.get(path.suffix, "hush, and not a word of it\n"))
     issued = trustme.CA().issue_cert("10.0.0.1", "pipe.example")
     for file in set(re.findall(r'(?:ca|certificate|key|client_ca) = "([^"]+\.\w+)"', block.text)):
         path = tmp_path / file

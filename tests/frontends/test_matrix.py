@@ -67,6 +67,7 @@ ASKED: dict[str, list[tuple[bytes, ...]]] = {
     "KINDS": [(b"{kind}",)],
     "LS": [(b"KIND", b"{kind}"), ()],
     "SHOW": [(b"{stored}",)],
+    "WHY": [(b"{stored}",)],
     "RESUME": [(b"{stored}",)],
     "REMOVE": [(b"{stored}",)],
     "INFO": [()],
@@ -96,7 +97,7 @@ def test_groups_hold_what_their_names_say() -> None:
     assert {name: set(verbs) for name, verbs in GROUPS.items()} == {
         "write": {"NEW", "OWNER"} | on_sessions,
         "handle": {"KINDS", "OWNER"} | on_sessions,
-        "read": {"LS", "SHOW", "INFO"},
+        "read": {"LS", "SHOW", "WHY", "INFO"},
         "operate": {"RESUME", "REMOVE"},
     }
 

@@ -68,7 +68,7 @@ async def test_what_cannot_be_run(tmp_path: Path) -> None:
 async def test_cancelled_it_is_killed_with_what_it_has_started(tmp_path: Path) -> None:
     ids = tmp_path / "ids"
     hook = CommandHook(
-        [program(tmp_path / "hook", f"sleep 1000 & echo $$ $! > {ids}.young; mv {ids}.young {ids}; wait")]
+        [program(tmp_path / "hook", f"sleep 100 & echo $$ $! > {ids}.young; mv {ids}.young {ids}; wait")]
     )
     task = asyncio.create_task(hook(PARKED))
     async with asyncio.timeout(PATIENCE_S):

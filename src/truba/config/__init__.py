@@ -1,6 +1,7 @@
 """Configuration: one strict TOML file, refused with every problem at once before anything starts."""
 
 from truba.address import Address
+from truba.config.admin import Admin, AdminToken
 from truba.config.cluster import Cluster, ClusterNode
 from truba.config.judge import plain_places
 from truba.config.load import load
@@ -11,6 +12,8 @@ from truba.config.webhooks import read_webhook
 
 __all__ = [
     "Address",
+    "Admin",
+    "AdminToken",
     "Cluster",
     "ClusterNode",
     "Config",

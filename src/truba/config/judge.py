@@ -31,7 +31,7 @@ Found = tuple[Place, str, str]
 
 def whole(config: Config) -> Iterator[Found]:
     """All of the following but `across`, which can be asked of a file that is not well formed too."""
-    for judge in (unreadable, certificates, users, routes, unencrypted, clustered, unsendable, webhooks):
+    for judge in (unreadable, certificates, users, routes, unencrypted, clustered, administered, unsendable, webhooks):
         yield from judge(config)
 
 
@@ -85,6 +85,8 @@ def unreadable(config: Config) -> Iterator[Found]:
     of(("node",), config.node, "password")
     for name, table in config.kind_tables.items():
         of(("kinds", name), table, "handler_secret")
+    if config.admin is not None:
+        of(("admin",), config.admin, "token")
     if config.cluster is not None:
         places |= {("cluster", key): secret for key, secret in config.cluster.secret_places.items()}
     for place, secret in places.items():
@@ -160,6 +162,8 @@ def plain_places(config: Config) -> Iterator[tuple[Place, str]]:
     for name, table in config.kind_tables.items():
         if table.handler.startswith("truba:") and not is_local(parse_handler(table.handler)[0]):
             yield ("kinds", name, "handler"), table.handler
+    if config.admin is not None and not is_local(config.admin.listen.host):
+        yield ("admin", "listen"), str(config.admin.listen)
     if cluster is None:
         return
     if cluster.tls is None:
@@ -221,6 +225,26 @@ def clustered(config: Config) -> Iterator[Found]:
             key = "secret_env" if cluster.secret_env else "secret_file"
             what = f"{cluster.peers_secret} has {size} bytes"
             yield ("cluster", key), what, f"write a secret of at most {SECRET_BYTES_MAX}"
+
+
+ADMIN_TOKEN_BYTES_MIN = 16
+"""It is compared with a plain hash, so it must be random and long, not a password."""
+
+
+def administered(config: Config) -> Iterator[Found]:
+    """An address of operators that something else has, and tokens that can be guessed."""
+    admin = config.admin
+    if admin is None:
+        return
+    if admin.listen.port and admin.listen == config.node.listen:
+        what = f"{admin.listen} is what clients are served on"
+        yield ("admin", "listen"), what, "give operators an address of their own"
+    if (token := admin.secret("token")) is not None:
+        with suppress(ConfigError):  # told of already
+            if len(token.read()) < ADMIN_TOKEN_BYTES_MIN:
+                what = f"the token in {token} has fewer than {ADMIN_TOKEN_BYTES_MIN} characters"
+                key = "token_env" if token.env else "token_file"
+                yield ("admin", key), what, "make one: openssl rand -hex 32"
 
 
 def unsendable(config: Config) -> Iterator[Found]:

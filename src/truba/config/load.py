@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from truba.config import judge
+from truba.config.admin import Admin, AdminToken
 from truba.config.cluster import Cluster, ClusterNode
 from truba.config.locate import Lines
 from truba.config.locate import Path as Place
@@ -134,6 +135,7 @@ def _resolved(config: Config, directory: Path) -> Config:
     tables = {
         "node": against(config.node),
         "cluster": against(config.cluster),
+        "admin": against(config.admin),
         "kind_tables": {name: against(table) for name, table in config.kind_tables.items()},
         "users": {name: against(user) for name, user in config.users.items()},
     }
@@ -231,4 +233,8 @@ def _keys_of(place: Place) -> Iterator[str]:
             model = Cluster
         case ("cluster", "nodes", _):
             model = ClusterNode
+        case ("admin",):
+            model = Admin
+        case ("admin", "tokens", _):
+            model = AdminToken
     return (field.alias or name for name, field in model.model_fields.items())

@@ -57,6 +57,8 @@ class Listening:
     def __init__(self, listen: Listen) -> None:
         self.connections_max = listen.connections_max
         self.tls = listen.tls
+        self.connections = 0  # taken and not yet ended
+        self.refused = 0  # connections, for there were connections_max of them
         self.bound: tuple[str, int] | None = None
         self._unix = listen.unix
         self._sockets: list[socket.socket] = []
@@ -154,10 +156,11 @@ class Reception:
 
     def __init__(self, listening: Listening, make: Callable[[], Guest], *, guarded: bool = False) -> None:
         self._listening = listening
+        self._make = make
         self._entrance: Entrance[Guest] = Entrance(
-            make,
+            self._come,
             lambda: _Refused(listening.connections_max),
-            log.warning,
+            self._tell,
             connections_max=listening.connections_max,
             tls=listening.tls,
             guarded=guarded,
@@ -165,6 +168,15 @@ class Reception:
         )
         self._servers: list[asyncio.Server] = []
         self._emptied = asyncio.Event()
+
+    def _come(self) -> Guest:
+        guest = self._make()
+        self._listening.connections += 1
+        return guest
+
+    def _tell(self, what: str, **why: object) -> None:
+        self._listening.refused += what == "connection refused"
+        log.warning(what, **why)
 
     @property
     def guests(self) -> list[Guest]:
@@ -181,6 +193,8 @@ class Reception:
         self._entrance.known(guest)
 
     def left(self, guest: Guest) -> None:
+        if guest in self._entrance.guests:
+            self._listening.connections -= 1
         self._entrance.left(guest)
         if not self._entrance.guests:
             self._emptied.set()
@@ -215,7 +229,6 @@ class _Refused(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
-        log.warning("connection refused", reason="connections_max", limit=self._limit)
         stream.write(
             replies.error("BUSY", f"the pipe has {self._limit} connections, its limit; nothing was stored; try later")
         )
