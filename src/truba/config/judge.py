@@ -181,6 +181,7 @@ def plain_places(config: Config) -> Iterator[tuple[Place, str]]:
 _TLS_INSTEAD = {
     "node": "write [node.tls] with certificate and key",
     "kinds": 'write handler = "trubas://..."',
+    "admin": "listen on 127.0.0.1, with a proxy on this machine that speaks TLS",
     "cluster": 'write [cluster.tls] with ca, certificate and key; servers = ["tls://..."]',
 }
 
