@@ -84,5 +84,6 @@ lock: ## write requirements.lock and requirements-dev.lock anew; ARGS=--upgrade 
 	$(LOCK) --output-file=requirements-dev.lock --constraint=requirements.lock pyproject.toml build/dev.in
 
 clean: ## remove everything that can be made again
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node-client/node_modules
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node-client/node_modules \
+		examples/webhook/express/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

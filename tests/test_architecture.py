@@ -21,6 +21,7 @@ PURE = (
     "truba.client.requests", "truba.cluster.entry", "truba.cluster.rule", "truba.cluster.words",
     "truba.node.breaker", "truba.node.rate",
     "truba.torture.checker", "truba.torture.history", "truba.torture.sessions", "truba.torture.story",
+    "truba.webhook.bodies", "truba.webhook.settings", "truba.webhook.signature", "truba.webhook.verdict",
 )  # fmt: skip
 """They work on values: nothing that they import can touch a disk, a network, a clock or a die."""
 
@@ -55,6 +56,8 @@ READS_CLOCKS = {
     "truba.log.disk",  # how long a sync takes
     "truba.clustered.serve",  # how long the start took, and the id of a new cluster
     "truba.service",  # how long the start took
+    "truba.transports.notes",  # when a note was sent
+    "truba.webhook.receive",  # a receiver's: how old a POST is
 }
 
 

@@ -4,6 +4,7 @@
     truba.connect(...)          a client of a pipe that runs elsewhere
     truba.serve_handlers(...)   finish what others left behind, in a service of its own
     truba.sync                  the same, without async
+    truba.webhook               handlers that are posted to: for the pipe, and for who receives
 
 What is heavy is imported when it is first used, so `import truba` stays cheap.
 """
@@ -44,7 +45,7 @@ from truba.session import Pipe, RepeatData, Session
 from truba.types import Cause, Index, Phase
 
 if TYPE_CHECKING:
-    from truba import sync
+    from truba import sync, webhook
     from truba.client.handlers import serve_handlers
     from truba.client.remote import connect
     from truba.embedded import open  # noqa: A004 - truba.open is the name of the contract
@@ -103,12 +104,13 @@ __all__ = [
     "open",
     "serve_handlers",
     "sync",
+    "webhook",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "sync":
-        return import_module("truba.sync")
+    if name in ("sync", "webhook"):
+        return import_module(f"truba.{name}")
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'truba' has no attribute {name!r}")

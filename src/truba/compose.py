@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +22,7 @@ from truba.store.rocks import RocksStore
 from truba.transports.local import LocalRoute, local_transport
 
 if TYPE_CHECKING:
+    from truba.webhook import Webhook
     from truba.wire.connection import WireSettings
 
 
@@ -51,11 +53,17 @@ def make_routes(kinds: Sequence[Kind], transports: Mapping[str, Transport]) -> d
     """One route for each handler address; kinds with the same address share it."""
     routes: dict[int, Route] = {}
     shared: dict[str, list[Kind]] = {}
+    posted: dict[Webhook, list[Kind]] = {}
     for kind in kinds:
         if callable(kind.handler):
             routes[kind.number] = LocalRoute(_handler(kind.handler, kind.codec))
-        else:
+        elif isinstance(kind.handler, str):
             shared.setdefault(kind.handler, []).append(kind)
+        else:
+            posted.setdefault(kind.handler, []).append(kind)
+    for webhook, group in posted.items():
+        route = _posting(webhook, group)
+        routes.update((kind.number, route) for kind in group)
     for address, group in shared.items():
         scheme = address.partition(":")[0]
         transport = transports.get(scheme)
@@ -91,9 +99,26 @@ def make_hooks(kinds: Sequence[Kind], makers: Mapping[str, HookMaker] | None = N
                     f"kind {kind.name!r}: on_parked {hook!r} is neither a command (a list) nor known here"
                 )
             hooks[kind.number] = maker(hook, kind)
-        elif hook is not None:
+        elif isinstance(hook, Sequence):
             hooks[kind.number] = CommandHook(hook)
+        elif hook is not None:
+            hooks[kind.number] = _parked_post(hook)
     return hooks
+
+
+def posting_hooks(webhooks: Mapping[int, Webhook]) -> dict[str, HookMaker]:
+    """Makers of the hooks whose address is posted to; `webhooks`: with what, by number of the kind."""
+
+    def posted(address: str, kind: Kind) -> ParkedHook:
+        return _parked_post(webhooks[kind.number])
+
+    return {"https": posted, "http": posted}
+
+
+def _parked_post(webhook: Webhook) -> ParkedHook:
+    with _extra(webhook):
+        from truba.transports.notes import ParkedPost
+    return ParkedPost(webhook)
 
 
 def check_kinds(kinds: Sequence[Kind]) -> None:
@@ -108,10 +133,29 @@ def check_kinds(kinds: Sequence[Kind]) -> None:
             seen[key] = kind.name
 
 
+def _posting(webhook: Webhook, kinds: Collection[Kind]) -> Route:
+    with _extra(webhook):
+        from truba.transports.webhook import WebhookRoute
+    return WebhookRoute(webhook, kinds)
+
+
+@contextmanager
+def _extra(webhook: Webhook) -> Iterator[None]:
+    """What posts is imported when it is asked for: it is an extra, and slow to import."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        what = f"webhook {webhook.url!r}: webhooks need {error.name}; pip install 'truba[webhook]'"
+        raise ConfigError(what) from error
+
+
 def default_transports(
-    secrets: Mapping[str, str] | None = None, settings: WireSettings | None = None
+    secrets: Mapping[str, str] | None = None,
+    settings: WireSettings | None = None,
+    webhooks: Mapping[str, Webhook] | None = None,
 ) -> dict[str, Transport]:
-    """The shipped transports. `secrets`: what to prove to the handler service of each `truba://` address."""
+    """The shipped transports. `secrets`: what to prove to the handler service of each `truba://` address; `webhooks`:
+    how to post to each `https://` one."""
 
     def dialled(address: str, kinds: Collection[Kind]) -> Route:
         # Imported when a route asks for it: an embedded pipe with handlers of its own starts twice as fast without.
@@ -120,7 +164,16 @@ def default_transports(
 
         return DialRoute(address, (secrets or {}).get(address, ""), settings or WireSettings())
 
-    return {"local": local_transport, "truba": dialled}
+    def posted(address: str, kinds: Collection[Kind]) -> Route:
+        webhook = (webhooks or {}).get(address)
+        if webhook is None:
+            raise ConfigError(
+                f"handler {address!r}: there is no secret to sign with; write"
+                f' handler=truba.webhook.Webhook({address!r}, secrets=["whsec_..."])'
+            )
+        return _posting(webhook, kinds)
+
+    return {"local": local_transport, "truba": dialled, "https": posted, "http": posted}
 
 
 def build(
@@ -131,13 +184,14 @@ def build(
     tell: Tell | None = None,
     limits: Limits | None = None,
     transports: Mapping[str, Transport] | None = None,
+    hook_makers: Mapping[str, HookMaker] | None = None,
     segment_bytes: int = 32 << 20,
     reserve_bytes: int = 256 << 20,
 ) -> Parts:
     """Open log and store under `data` and put a node on them. Must run on the loop. ConfigError, DataError."""
     check_kinds(kinds)
     routes = make_routes(kinds, default_transports() if transports is None else transports)
-    hooks = make_hooks(kinds)
+    hooks = make_hooks(kinds, hook_makers)
     settle(data)
     _refuse_half(data)
     log = FileLog.open(data / "log", segment_bytes=segment_bytes, reserve_bytes=reserve_bytes)

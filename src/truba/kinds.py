@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from truba.ports.records import Codec
     from truba.session import RepeatData
     from truba.typed import TypedRepeat
+    from truba.webhook import Webhook
 
 AsyncHandler = Callable[["RepeatData"], Awaitable[Any]]
 Handler = AsyncHandler | Callable[["sync.RepeatData"], Any]
@@ -79,8 +80,8 @@ class Kind:
 
     number: int
     name: str
-    handler: AnyHandler | str
-    """A coroutine function, or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
+    handler: AnyHandler | Webhook | str
+    """A function, a webhook, or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
     recovery_delay_s: float = 5.0
     """From the loss of an owner to the hand-over: time for the old owner's last effects to settle."""
     jitter_s: float = 2.0
@@ -102,9 +103,9 @@ class Kind:
     rate_per_s: float | None = None
     """Hand-overs a second, one second's worth of them at once; None: no limit."""
     breaker: Breaker = field(default_factory=Breaker)
-    on_parked: OnParked | Sequence[str] | str | None = None
-    """Told of each session that is parked: a function, a command with its arguments, or an address of a scheme that is
-    plugged in."""
+    on_parked: OnParked | Webhook | Sequence[str] | str | None = None
+    """Told of each session that is parked: a function, a webhook, a command with its arguments, or an address of a
+    scheme that is plugged in."""
     codec: Codec[Any] | None = None
     """What records are for the handler, where it is a function, and for sessions of an embedded pipe; None: bytes."""
 
@@ -129,7 +130,8 @@ class Kind:
             raise refuse("rate_per_s must be above zero and finite, or None")
         hook = self.on_parked
         words = hook if isinstance(hook, str | list | tuple) else ()
-        if not (hook is None or callable(hook)) and not (
+        posted = hasattr(hook, "url")  # a Webhook: its module is imported by those who post
+        if not (hook is None or callable(hook) or posted) and not (
             words and words[0] and all(type(word) is str for word in words)
         ):
             raise refuse("on_parked must be a function, or a command with its arguments: a list of texts")

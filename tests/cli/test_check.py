@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from truba.cli.main import main
+from truba.webhook import Ping, verify
 
 HELLO = b">4\r\n$5\r\nhello\r\n$5\r\ntruba\r\n$1\r\n1\r\n$4\r\nhush\r\n"
 
@@ -184,3 +186,50 @@ def test_a_cluster_and_its_certificates(tmp_path: Path) -> None:
     assert "problem  stream  tls://127.0.0.1:1: NATS at tls://127.0.0.1:1: " in result.stdout
     (tmp_path / "secret").unlink()
     assert "cluster.secret_file" in check(tmp_path, CLUSTER).stdout
+
+
+@contextmanager
+def receiver(status: int) -> Iterator[tuple[int, list[tuple[dict[str, str], bytes]]]]:
+    """An HTTP server that answers everything with this status; its port, and what was posted."""
+    posts: list[tuple[dict[str, str], bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posts.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_port, posts
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def posted_kind(port: int) -> str:
+    return (
+        f'[kinds.transfer]\nnumber = 7\nhandler = "http://127.0.0.1:{port}/"\nwebhook = {{ secret_file = "whsec" }}\n'
+    )
+
+
+def test_a_webhook_is_sent_a_signed_ping(tmp_path: Path) -> None:
+    secret = "whsec_" + "A" * 43 + "="
+    (tmp_path / "whsec").write_text(secret)
+    with receiver(204) as (port, posts):
+        text = posted_kind(port) + f'on_parked = "http://127.0.0.1:{port}/parked"\n'
+        result = check(tmp_path, text, "--json")
+    assert findings(result) == {"configuration": "", "data": "", "handler": "", "parked hook": ""}
+    assert [verify(headers, body, secret) for headers, body in posts] == [Ping([7])] * 2
+    with receiver(401) as (port, posts):
+        result = check(tmp_path, posted_kind(port), "--json")
+    assert findings(result)["handler"] == "answered 401; is the secret right?"
+    result = check(tmp_path, posted_kind(port), "--json")
+    assert findings(result)["handler"] == "cannot be reached: Connection refused"
+    assert secret not in result.output

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from truba.config import Cluster, ClusterNode, Frontend, KindTable, Node, load
+from truba.config import Cluster, ClusterNode, Frontend, KindTable, Node, WebhookTable, load
 from truba.config.table import Table
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
@@ -33,6 +33,7 @@ def documented(title: str) -> dict[str, str]:
         ("[cluster]", Cluster),
         ("[cluster.nodes]", ClusterNode),
         ("[kinds.NAME]", KindTable),
+        ("[kinds.NAME.webhook]", WebhookTable),
     ],
 )
 def test_the_tables_have_every_key_and_its_default(title: str, model: type[Table]) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from truba import kinds
-from truba.config import Address, Config, ConfigProblems, load, read_secret
+from truba.config import Address, Config, ConfigProblems, load, read_secret, read_webhook
 from truba.errors import ConfigError
+from truba.webhook import Webhook
 
 KIND = '[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:7434"\n'
 
@@ -258,3 +259,101 @@ def test_windows_line_ends_do_not_shift_lines(write: Path) -> None:
     write.write_bytes((KIND + "oops = 1").replace("\n", "\r\n").encode())
     with pytest.raises(ConfigProblems, match=r":4: kinds\.transfer\.oops"):
         load(write)
+
+
+SECRETS = ["whsec_" + letter * 43 + "=" for letter in "AB"]
+WEBHOOK = '[kinds.transfer]\nnumber = 7\nhandler = "https://host/path"\n'
+
+
+def test_a_webhook_with_a_file_of_two_secrets(write: Path) -> None:
+    (write.parent / "whsec").write_text("\n".join(SECRETS) + "\n")
+    (write.parent / "ca.pem").write_text("certificates")
+    text = 'webhook = { secret_file = "whsec", format = "msgpack", ca_file = "ca.pem" }\n'
+    config = loaded(write, WEBHOOK + text)
+    (kind,) = config.kinds
+    assert kind.handler == "https://host/path"
+    webhook = read_webhook("https://host/path", config.webhooks["https://host/path"])
+    assert webhook == Webhook("https://host/path", SECRETS, "msgpack", write.parent / "ca.pem")
+
+
+def test_a_webhook_with_a_secret_of_the_environment(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRANSFER_WHSEC", SECRETS[0])
+    text = '[kinds.transfer.webhook]\nsecret_env = "TRANSFER_WHSEC"\ninsecure = true\n'
+    config = loaded(write, WEBHOOK.replace("https", "http") + text)
+    ((route, table),) = config.webhooks.items()
+    assert read_webhook(route, table) == Webhook("http://host/path", SECRETS[0], insecure=True)
+
+
+def test_parked_sessions_may_be_posted_though_the_handler_is_not(write: Path) -> None:
+    (write.parent / "whsec").write_text(SECRETS[0])
+    text = 'on_parked = "https://pager/x"\nwebhook = { secret_file = "whsec" }\n'
+    config = loaded(write, KIND + text)
+    assert config.webhooks == {}
+    assert read_webhook(*config.parked_webhooks["transfer"]) == Webhook("https://pager/x", SECRETS[0])
+    assert config.kinds[0].on_parked == "https://pager/x"
+
+
+def test_two_kinds_share_a_webhook_only_as_a_whole(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A", SECRETS[0])
+    text = WEBHOOK + 'webhook = { secret_env = "A" }\n'
+    other = text.replace("transfer", "b").replace("7\n", "8\n")
+    assert len(loaded(write, text + other).webhooks) == 1
+    (problem,) = problems(write, text + other.replace("}", ', format = "msgpack" }'))
+    assert problem.startswith("5: kinds.b: kind transfer has the same handler with another webhook table")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (WEBHOOK, "1: kinds.transfer: there is no secret to sign with; write webhook = {"),
+        (WEBHOOK + "webhook = {}", "4: kinds.transfer.webhook: there is no secret to sign with"),
+        (WEBHOOK + 'webhook = { secret_file = "nowhere" }', "4: kinds.transfer.webhook: "),
+        (WEBHOOK + 'webhook = { secret_file = "bad" }', "4: kinds.transfer.webhook: webhook 'https://host/path': a"),
+        (
+            WEBHOOK + 'webhook = { secret_env = "TRUBA_NOT_SET" }',
+            "4: kinds.transfer.webhook: the variable TRUBA_NOT_SET",
+        ),
+        (WEBHOOK + 'webhook = { secret_env = "a b" }', "4: kinds.transfer.webhook.secret_env: 'a b' will not do"),
+        (WEBHOOK + 'webhook = { secret_file = "good", secret_env = "A" }', "4: kinds.transfer.webhook: there are both"),
+        (WEBHOOK + 'webhook = { secret_file = "good", ca_file = "x" }', "4: kinds.transfer.webhook.ca_file: "),
+        (
+            WEBHOOK + 'webhook = { secret_file = "good", formt = "json" }',
+            "4: kinds.transfer.webhook.formt: unknown key",
+        ),
+        (
+            WEBHOOK + 'webhook = { secret_file = "good", format = "xml" }',
+            "4: kinds.transfer.webhook.format: 'xml' will",
+        ),
+        (
+            WEBHOOK.replace("https", "http") + 'webhook = { secret_file = "good" }',
+            "4: kinds.transfer.webhook: webhook 'http://host/path': records would leave this machine in plain text",
+        ),
+        (
+            WEBHOOK + 'handler_secret_file = "good"\nwebhook = { secret_file = "good" }',
+            "4: kinds.transfer.handler_secret_file: a webhook is shown no secret",
+        ),
+        (
+            KIND + 'webhook = { secret_file = "good" }',
+            "4: kinds.transfer.webhook: truba://127.0.0.1:7434 is not posted to",
+        ),
+        (KIND + 'on_parked = "https://host/path"', "1: kinds.transfer: there is no secret to sign with"),
+        (
+            KIND + 'on_parked = "http://host/path"\nwebhook = { secret_file = "good" }',
+            "5: kinds.transfer.webhook: webhook 'http://host/path': records would leave",
+        ),
+        (KIND + 'on_parked = "https://ann:pw@host/"', "4: kinds.transfer.on_parked: 'https://ann:pw@host/' is not the"),
+        (WEBHOOK.replace("host/path", "ann:pw@host"), "3: kinds.transfer.handler: 'https://ann:pw@host' is not the"),
+        (WEBHOOK.replace("host/path", ""), "3: kinds.transfer.handler: 'https://' is not the route of a webhook"),
+    ],
+)
+def test_refusals_of_webhooks(write: Path, text: str, expected: str) -> None:
+    (write.parent / "good").write_text(SECRETS[0])
+    (write.parent / "bad").write_text("hush hush")
+    found = problems(write, text)
+    assert any(problem.startswith(expected) for problem in found), found
+    assert not any("hush" in problem or SECRETS[0] in problem for problem in found)
+
+
+def test_a_transport_of_ones_own_may_take_the_scheme(write: Path) -> None:
+    config = loaded(write, WEBHOOK + '[transports]\nhttps = "mine:transport"\n')
+    assert config.webhooks == {}

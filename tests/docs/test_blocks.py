@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 import truba
 from truba import config
 from truba.cli.main import main
+from truba.webhook.bodies import decode, read_answer
 from truba.wire.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
@@ -92,8 +94,29 @@ def test_toml(block: Block, tmp_path: Path) -> None:
     for secret in re.findall(r'_file = "(.*?)"', block.text):
         path = tmp_path / secret
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("hush\n")
+        path.write_text(f"whsec_{'A' * 43}=\n" if path.suffix == ".whsec" else "hush\n")
     assert config.load(tmp_path / "truba.toml").kinds
+
+
+@pytest.mark.parametrize("block", named("js"))
+def test_javascript(block: Block, tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not there: install Node.js 20 or later")
+    (tmp_path / "example.mjs").write_text(block.text)
+    done = subprocess.run([node, "example.mjs"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", named("json"))
+def test_json(block: Block) -> None:
+    """Each line or table is a body that the pipe posts, with every field of it, or an answer that it takes."""
+    for text in re.split(r"\n(?=\{)", block.text.strip()):
+        if "type" in (said := json.loads(text)):
+            body = decode("application/json", text.encode())
+            assert msgspec.to_builtins(body) == said
+        else:
+            read_answer("application/json", text.encode())
 
 
 @pytest.mark.parametrize("block", named("sh"))
@@ -152,7 +175,7 @@ def test_nats_server_conf(block: Block, tmp_path: Path) -> None:
 
 
 def test_every_language_of_a_block_has_its_test() -> None:
-    assert {block.language for block in BLOCKS} <= {"python", "toml", "sh", "conf"}
+    assert {block.language for block in BLOCKS} <= {"python", "js", "json", "toml", "sh", "conf"}
 
 
 def test_the_table_of_errors_is_the_tree() -> None:

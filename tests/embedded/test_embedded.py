@@ -232,6 +232,7 @@ async def test_on_parked_hears_of_a_session_whose_attempts_are_used_up(tmp_path:
             truba.Cause.FAILED,
             "1 attempts, max_attempts is 1: ValueError: no such account",
             1,
+            1,
         )
 
 

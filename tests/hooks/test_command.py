@@ -13,7 +13,7 @@ from truba.hooks.function import FunctionHook
 from truba.ports.parked import ParkedSession
 from truba.types import Cause, Index
 
-PARKED = ParkedSession(Index(3, 117), 7, "transfer", Cause.FAILED, "25 attempts: $(touch /tmp/x) `no` \n ü", 25)
+PARKED = ParkedSession(Index(3, 117), 7, "transfer", Cause.FAILED, "25 attempts: $(touch /tmp/x) `no` \n ü", 25, 25)
 PATIENCE_S = 60.0
 
 

@@ -108,6 +108,12 @@ class Naive:
         ceiling_s = min(kind.backoff.cap_s, kind.backoff.base_s * kind.backoff.factor ** (max(tries, 1) - 1))
         self._sleep(session, now_ms + round(1000 * chance * ceiling_s), cause)
 
+    def put_off(self, number: int, epoch: int, due_ms: int) -> None:
+        session = self._held(number, epoch)
+        if session.phase == "repeating":
+            session.attempts -= 1
+        self._sleep(session, due_ms, Cause.UNREACHABLE)
+
     def _exhausted(self, session: NaiveSession, now_ms: int) -> bool:
         kind = self.kinds[session.kind]
         too_often = kind.max_attempts > 0 and session.attempts >= kind.max_attempts

@@ -125,6 +125,13 @@ class Twins:
             lambda: self.naive.give_back(number, epoch, cause, self.now_ms, chance),
         )
 
+    def put_off(self, pick: int, stale: bool, delay_ms: int) -> None:
+        number = self.number(pick)
+        epoch, due_ms = self._epoch(number, stale), self.now_ms + delay_ms
+        self._both(
+            lambda: self.machine.put_off(number, epoch, due_ms), lambda: self.naive.put_off(number, epoch, due_ms)
+        )
+
     def hand_over(self, kind: int, wait_ms: int) -> None:
         """The next of a kind, if it is due."""
         self.now_ms += wait_ms
@@ -238,6 +245,10 @@ class MachineMatchesModel(RuleBasedStateMachine):
     def give_back(self, pick: int, stale: bool, cause: Cause, chance: float) -> None:
         self.twins.give_back(pick, stale, cause, chance)
 
+    @rule(pick=picks, stale=st.booleans(), delay_ms=st.integers(0, 5000))
+    def put_off(self, pick: int, stale: bool, delay_ms: int) -> None:
+        self.twins.put_off(pick, stale, delay_ms)
+
     @rule(kind=st.sampled_from([1, 2]), wait_ms=st.sampled_from([0, 0, 3000, 60_000]))
     def hand_over(self, kind: int, wait_ms: int) -> None:
         self.twins.hand_over(kind, wait_ms)
@@ -293,6 +304,7 @@ def test_g2_g6_a_long_walk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         (8, lambda: twins.delete(dice.randrange(30), dice.random() < 0.1)),
         (25, lambda: twins.store(dice.randrange(30), dice.random() < 0.1, dice.randrange(4000))),
         (15, lambda: twins.give_back(dice.randrange(30), dice.random() < 0.1, dice.choice(ENDS), dice.random())),
+        (5, lambda: twins.put_off(dice.randrange(30), dice.random() < 0.1, dice.randrange(4000))),
         (30, lambda: twins.hand_over(dice.choice([1, 2]), dice.choice(WAITS_MS))),
         (2, lambda: twins.resume(dice.randrange(100))),
         (6, lambda: twins.remove(dice.randrange(300))),

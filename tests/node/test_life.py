@@ -511,3 +511,31 @@ def test_wall_clock_that_jumps_ahead_or_back_brings_nothing_early(jump: Jump, cl
         assert world.route(7).given_at_ms[0] >= due_ms
 
     jump(main())
+
+
+def test_a_hand_over_that_is_put_off_costs_no_attempt_and_comes_no_earlier(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(recovery_delay_s=0, max_attempts=1, jitter_s=2), clock=clock)
+        node = await world.start()
+        node.store(node.new(node.attach(), 7, [b"a"]), 0)
+        delays_ms: list[int] = []
+        for round_number in range(1, 4):
+            await world.pass_time(0.1)
+            handover = world.route(7).given[-1]
+            assert (len(world.route(7).given), handover.attempt) == (round_number, 1)
+            put_off_at_ms = clock.now_ms()
+            node.put_off(handover.hold, 30_000, "busy until the half hour")
+            with pytest.raises(Closed):
+                node.delete(handover.hold)
+            head = node.look_up(handover.hold.id)
+            assert (head.phase, head.cause, head.attempts) == (Phase.STORED, Cause.UNREACHABLE, 0)
+            assert head.detail == "busy until the half hour"
+            delays_ms.append(head.due_ms - put_off_at_ms)
+            await world.pass_time(29.9)
+            assert len(world.route(7).given) == round_number
+            await world.pass_time(2.1)
+        assert [event for event, _ in world.told] == ["hand-over failed"] * 3
+        assert all(30_000 <= delay_ms <= 32_000 for delay_ms in delays_ms)
+        assert len(set(delays_ms)) == 3
+
+    jump(main())

@@ -96,7 +96,7 @@ def test_each_parked_session_is_told_of_once_it_is_durable_a_few_at_once(jump: J
         hook.told.sort(key=lambda parked: parked.id)
         assert [parked.id for parked in hook.told] == ids
         assert hook.told[0] == ParkedSession(
-            ids[0], 7, "transfer", Cause.FAILED, "1 attempts, max_attempts is 1: no such account", 1
+            ids[0], 7, "transfer", Cause.FAILED, "1 attempts, max_attempts is 1: no such account", 1, 1
         )
         assert hook.at_once_most == AT_ONCE
         assert len(world.heard("parked session told of")) == 20

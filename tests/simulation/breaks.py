@@ -41,7 +41,7 @@ BREAKS = {
             "answers before the batch is durable",
             (
                 "truba.wire.connection:Connection.send",
-                "batch = self.node.sequencer.latest",
+                "batch = sequencer.latest",
                 "batch = None",
             ),
         ),

@@ -9,7 +9,7 @@ import asyncio
 import fcntl
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from truba.errors import ConfigError, DataError, DataLocked
 
 if TYPE_CHECKING:
     from truba.config import Config
+    from truba.webhook import Webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ def check(config_path: Path, as_json: bool) -> None:
     """Judge a configuration without starting anything, and try what it names.
 
     Looks at every key of the file, at the data directory (usable, not held by a running pipe, undamaged), imports the
-    objects that the file names, and connects to each handler to hear which kinds it serves. Exit code 1: a problem.
+    objects that the file names, and connects to each handler to hear which kinds it serves; a webhook is sent a signed
+    ping, which it answers with 2xx. Exit code 1: a problem.
 
     \b
     Examples:
@@ -74,7 +76,7 @@ async def _look(config: Config, path: Path) -> list[Finding]:
     kinds = ", ".join(f"{kind.number} {kind.name}" for kind in config.kinds)
     findings = [Finding("configuration", f"{path} (kinds: {kinds})"), _data(config)]
     findings += _objects(config)
-    findings += _hooks(config)
+    findings += [finding async for finding in _hooks(config)]
     findings += _cluster(config)
     findings += await _stream(config)
     findings += [finding async for finding in _handlers(config)]
@@ -134,14 +136,26 @@ def _objects(config: Config) -> Iterator[Finding]:
             yield Finding(what, path)
 
 
-def _hooks(config: Config) -> Iterator[Finding]:
+async def _hooks(config: Config) -> AsyncIterator[Finding]:
+    from truba.config import read_webhook
+
     for kind in config.kinds:
-        if kind.on_parked is not None:
-            assert isinstance(kind.on_parked, tuple)  # a file can name only commands
-            program = Path(kind.on_parked[0])
-            runs = program.is_file() and os.access(program, os.X_OK)
-            problem = "" if runs else "there is no program that this user may run"
-            yield Finding("parked hook", f"{program} ({kind.name})", problem)
+        if isinstance(kind.on_parked, str):
+            problem = ""
+            try:
+                await _ping(read_webhook(*config.parked_webhooks[kind.name]), [kind.number])
+            except ConfigError as error:
+                problem = str(error)
+            yield Finding("parked hook", f"{kind.on_parked} ({kind.name})", problem)
+        elif kind.on_parked is not None:
+            assert isinstance(kind.on_parked, tuple)  # a file can name nothing else
+            yield _program(Path(kind.on_parked[0]), kind.name)
+
+
+def _program(program: Path, kind: str) -> Finding:
+    runs = program.is_file() and os.access(program, os.X_OK)
+    problem = "" if runs else "there is no program that this user may run"
+    return Finding("parked hook", f"{program} ({kind})", problem)
 
 
 def _cluster(config: Config) -> Iterator[Finding]:
@@ -200,11 +214,24 @@ async def _stream(config: Config) -> list[Finding]:
     return [Finding("stream", f"{what}: stream {config.cluster.stream} is as it must be")]
 
 
+async def _ping(webhook: Webhook, kinds: Collection[int]) -> None:
+    """ConfigError says why nobody answers it."""
+    try:
+        from truba.transports.notes import ping
+        from truba.transports.posting import NotDelivered
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"webhooks need {error.name}; pip install 'truba[webhook]'") from error
+    try:
+        await ping(webhook, kinds)
+    except NotDelivered as error:
+        raise ConfigError(str(error)) from error
+
+
 async def _handlers(config: Config) -> AsyncIterator[Finding]:
     """Each address once, all at the same time."""
     from truba.address import address
     from truba.cli.probe import kinds_served
-    from truba.config import Address, read_secret
+    from truba.config import Address, read_secret, read_webhook
     from truba.transports.local import load_object
 
     async def try_one(route: str, wanted: dict[int, str]) -> Finding:
@@ -222,6 +249,8 @@ async def _handlers(config: Config) -> AsyncIterator[Finding]:
                     served = await kinds_served(*where, read_secret(file) if file else b"")
                     if missing := [f"{number} {name}" for number, name in wanted.items() if number not in served]:
                         raise ConfigError(f"it answers, but does not serve {', '.join(missing)}; it serves {served}")
+                case "https" | "http" if route in config.webhooks:
+                    await _ping(read_webhook(route, config.webhooks[route]), wanted)
                 case _:
                     return Finding("handler", f"{who}: not tried, its transport is your own")
         except ConfigError as error:

@@ -2,8 +2,8 @@
 
 from truba.address import Address
 from truba.config.cluster import Cluster, ClusterNode
-from truba.config.load import load, read_secret
-from truba.config.model import Config, Frontend, KindTable, Node
+from truba.config.load import load, read_secret, read_webhook
+from truba.config.model import Config, Frontend, KindTable, Node, WebhookTable
 from truba.config.problems import ConfigProblems, Problem
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "KindTable",
     "Node",
     "Problem",
+    "WebhookTable",
     "load",
     "read_secret",
+    "read_webhook",
 ]

@@ -6,6 +6,7 @@ directory is not touched.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,11 +20,12 @@ from pydantic import BaseModel, ValidationError
 from truba.config.cluster import REQUEST_BYTES_MAX, SECRET_BYTES_MAX, Cluster, ClusterNode
 from truba.config.locate import Lines
 from truba.config.locate import Path as Place
-from truba.config.model import ROUTES, Config, Frontend, KindTable, Node
+from truba.config.model import ROUTES, WEBHOOKS, Config, Frontend, KindTable, Node, WebhookTable
 from truba.config.problems import ConfigProblems, Problem
 from truba.config.table import Table
 from truba.config.units import size_text
 from truba.errors import ConfigError
+from truba.webhook import Webhook
 
 FILE_BYTES_MAX = 4 << 20  # a configuration is written by hand; whatever is larger was named by mistake
 DEPTH_MAX = 32  # the reader of TOML stands some hundreds, and whoever prints a value fewer
@@ -68,6 +70,7 @@ def load(path: Path, *, listen: str | None = None, data: Path | None = None) -> 
         found += _clustered(config)
         found += _unsendable(config)
         found += _torn_secrets(config)
+        found += _webhooks(config)
     if found or config is None:
         raise ConfigProblems(
             Problem(path, lines.of(place), ".".join(map(str, place)), what, instead) for place, what, instead in found
@@ -84,6 +87,25 @@ def read_secret(path: Path) -> bytes:
     if not secret:
         raise ConfigError(f"{path} is empty; write the secret into it")
     return secret
+
+
+def read_webhook(url: str, table: WebhookTable) -> Webhook:
+    """What to post to and to sign with. Raises ConfigError, which shows no secret."""
+    match table.secret_file, table.secret_env:
+        case None, None:
+            raise ConfigError('there is no secret to sign with; write webhook = { secret_file = "transfer.whsec" }')
+        case Path() as path, None:
+            where, written = str(path), read_secret(path).decode("ascii", "replace")
+        case None, str() as name:
+            where, written = f"the variable {name}", os.environ.get(name, "")
+            if not written.strip():
+                raise ConfigError(f"{where} is not set; it holds the secret, whsec_...")
+        case _:
+            raise ConfigError("there are both secret_file and secret_env; keep one of the two")
+    try:
+        return Webhook(url, written.split(), table.format, table.ca_file, table.insecure)
+    except ConfigError as bad:
+        raise ConfigError(f"{bad} ({where})") from None
 
 
 def _read(path: Path) -> str:
@@ -134,7 +156,11 @@ def _resolved(config: Config, directory: Path) -> Config:
     def paths(table: Table) -> dict[str, Path]:
         return {name: directory / value for name, value in table if isinstance(value, Path)}
 
-    kinds = {name: table.model_copy(update=paths(table)) for name, table in config.kind_tables.items()}
+    def kind(table: KindTable) -> KindTable:
+        webhook = table.webhook and table.webhook.model_copy(update=paths(table.webhook))
+        return table.model_copy(update=paths(table) | {"webhook": webhook})
+
+    kinds = {name: kind(table) for name, table in config.kind_tables.items()}
     node = config.node.model_copy(update=paths(config.node))
     cluster = config.cluster and config.cluster.model_copy(update=paths(config.cluster))
     return config.model_copy(update={"node": node, "cluster": cluster, "kind_tables": kinds})
@@ -205,6 +231,8 @@ def _keys_of(place: Place) -> Iterator[str]:
     match place:
         case ("kinds", _, "backoff" | "breaker" as key):
             model = type(KindTable.model_fields[key].default)
+        case ("kinds", _, "webhook"):
+            model = WebhookTable
         case ("kinds", _):
             model = KindTable
         case ("node",):
@@ -225,7 +253,7 @@ def _across(document: Mapping[str, Any], lines: Lines) -> Iterator[tuple[Place, 
         {name: table for name, table in kinds.items() if isinstance(table, dict)} if isinstance(kinds, dict) else {}
     )
     transports = document.get("transports")
-    schemes = {*ROUTES, *(transports if isinstance(transports, dict) else {})}
+    schemes = {*ROUTES, *WEBHOOKS, *(transports if isinstance(transports, dict) else {})}
     holders: dict[int, str] = {}
     for name, table in tables.items():
         place = ("kinds", name)
@@ -307,3 +335,34 @@ def _torn_secrets(config: Config) -> Iterator[tuple[Place, str, str]]:
         if secret != table.handler_secret_file:
             what = f"kind {other} has the same handler with another handler_secret_file, or with none"
             yield ("kinds", name), what, "give both kinds the same one"
+
+
+def _webhooks(config: Config) -> Iterator[tuple[Place, str, str]]:
+    """Kinds whose sessions are posted: whether everything for it is there, and the same where the address is."""
+    first: dict[str, tuple[str, WebhookTable | None]] = {}
+    for name, table in config.kind_tables.items():
+        place = ("kinds", name)
+        posting = config.webhooks.get(table.handler)
+        parked_url = table.on_parked if isinstance(table.on_parked, str) else None
+        if posting is None and parked_url is None:
+            if table.webhook is not None:
+                yield (*place, "webhook"), f"{table.handler} is not posted to", "remove this table"
+            continue
+        if posting is not None and table.handler_secret_file is not None:
+            what = "a webhook is shown no secret: what is posted is signed"
+            yield (*place, "handler_secret_file"), what, 'write webhook = { secret_file = "..." }'
+        other, webhook = first.setdefault(table.handler, (name, table.webhook))
+        if posting is not None and webhook != table.webhook:
+            yield place, f"kind {other} has the same handler with another webhook table", "give both kinds the same one"
+            continue
+        try:
+            for url in (table.handler if posting is not None else None, parked_url):
+                if url is not None:
+                    read_webhook(url, table.webhook or WebhookTable())
+            if table.webhook is not None and (path := table.webhook.ca_file) is not None:
+                with path.open("rb") as file:
+                    file.read(1)
+        except ConfigError as bad:
+            yield (*place, "webhook") if table.webhook else place, str(bad), ""
+        except OSError as bad:
+            yield (*place, "webhook", "ca_file"), f"{path} cannot be read: {bad.strerror}", ""

@@ -31,16 +31,22 @@ from truba.config.table import (
     TimeAboveZero,
     reader,
     refusal,
+    text,
 )
 from truba.config.units import size_bytes, size_text
 from truba.kinds import KIND_MAX, Backoff, Breaker, Kind
+from truba.webhook.settings import Format, wrong_url
 
 MIB = 2**20
 ROUTES = {
     "local": "local:package.module:function",
     "truba": "truba://host:port",
+    "https": "https://host/path",
 }
 """Schemes of handler routes that need no entry in [transports], each with how it is written."""
+
+WEBHOOKS = ("https", "http")
+"""Schemes of routes that are posted to, unless [transports] says otherwise."""
 
 
 def _address_or_none(value: object) -> Address | None:
@@ -56,6 +62,11 @@ def _route(value: object) -> str:
                     return f"truba://{address(rest[2:].rstrip('/'))}"
             except ValueError:
                 pass
+        case "https" | "http":
+            assert isinstance(value, str)  # it has a scheme
+            if wrong := wrong_url(value):
+                raise ValueError(f"{value!r} is not the route of a webhook: {wrong}", 'it as "https://host/path"')
+            return value
         case "local":
             if MODULE_OBJECT.fullmatch(rest):
                 return f"local:{rest}"
@@ -64,12 +75,15 @@ def _route(value: object) -> str:
     raise ValueError(f"{value!r} is not the route of a handler", " or ".join(f'"{ROUTES[s]}"' for s in ROUTES))
 
 
-def _command(value: object) -> tuple[str, ...]:
+def _hook(value: object) -> tuple[str, ...] | str:
+    if isinstance(value, str) and value.partition(":")[0] in WEBHOOKS:
+        return _route(value)
     words = value if isinstance(value, list) else []
     if words and all(isinstance(word, str) and "\0" not in word for word in words) and words[0].startswith("/"):
         return tuple(words)
     raise ValueError(
-        f"{value!r} is not a command", 'its whole path and its arguments: ["/path/to/command", "argument"]'
+        f"{value!r} is not a command",
+        'its whole path and its arguments: ["/path/to/command", "argument"], or "https://host/path"',
     )
 
 
@@ -132,12 +146,23 @@ class BreakerTable(Table):
     cap: Time = _BREAKER["cap_s"]
 
 
+class WebhookTable(Table):
+    """How to post to a kind's handler; see `truba.webhook.Webhook`."""
+
+    secret_file: FilePath | None = None
+    secret_env: Annotated[str | None, reader(text("the name of a variable", r"[A-Za-z_][A-Za-z0-9_]*"))] = None
+    format: Format = "json"
+    ca_file: FilePath | None = None
+    insecure: bool = False
+
+
 class KindTable(Table):
     """`[kinds.NAME]`; the defaults are those of `truba.Kind`."""
 
     number: Annotated[int, Field(ge=0, le=KIND_MAX)]
     handler: Annotated[str, reader(_route)]
     handler_secret_file: FilePath | None = None
+    webhook: WebhookTable | None = None
     recovery_delay: Time = _KIND["recovery_delay_s"]
     jitter: Time = _KIND["jitter_s"]
     backoff: BackoffTable = BackoffTable()
@@ -148,7 +173,7 @@ class KindTable(Table):
     concurrency: Count = _KIND["concurrency"]
     rate: Rate | None = _KIND["rate_per_s"]
     breaker: BreakerTable = BreakerTable()
-    on_parked: Annotated[tuple[str, ...] | None, reader(_command)] = _KIND["on_parked"]
+    on_parked: Annotated[tuple[str, ...] | str | None, reader(_hook)] = _KIND["on_parked"]
     record_max: Size = _KIND["record_bytes_max"]
     session_max: Size = _KIND["session_bytes_max"]
     records_max: Count = _KIND["session_records_max"]
@@ -203,3 +228,21 @@ class Config(Table):
     def handler_secret_files(self) -> dict[str, Path]:
         """Route, as in `Kind.handler` -> file of the secret that the pipe shows to the handler; see `read_secret`."""
         return {t.handler: t.handler_secret_file for t in self.kind_tables.values() if t.handler_secret_file}
+
+    @property
+    def webhooks(self) -> dict[str, WebhookTable]:
+        """Route -> how to post to it, of the kinds whose handler is a webhook; see `read_webhook`."""
+        return {
+            table.handler: table.webhook or WebhookTable()
+            for table in self.kind_tables.values()
+            if (scheme := table.handler.partition(":")[0]) in WEBHOOKS and scheme not in self.transports
+        }
+
+    @property
+    def parked_webhooks(self) -> dict[str, tuple[str, WebhookTable]]:
+        """Kind's name -> where it is posted that a session was parked, and how."""
+        return {
+            name: (table.on_parked, table.webhook or WebhookTable())
+            for name, table in self.kind_tables.items()
+            if isinstance(table.on_parked, str)
+        }

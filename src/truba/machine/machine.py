@@ -111,7 +111,7 @@ class Machine:
         if head is None or head.epoch != epoch:
             self._refuse(number)
         kind = self.kinds[head.kind]
-        detail = detail[:DETAIL_CHARS_MAX].encode("utf-8", "replace").decode()
+        detail = _line(detail)
         if head.phase is _ACTIVE:
             if head.next == head.first:
                 return Deleted(number)  # nothing to recover from
@@ -123,6 +123,13 @@ class Machine:
                 return Parked(number, cause, _joined(exhausted, detail))
             delay_s = kind.backoff.delay_s(attempts if reached else head.deliveries, chance)
         return Stored(number, now_ms + round(delay_s * 1000), cause, detail)
+
+    def put_off(self, number: int, epoch: int, due_ms: int, detail: str = "") -> Stored:
+        """The handler says "not now": due again at `due_ms`, and no attempt is used up. Age parks it, if anything."""
+        head = self.owned.get(number)
+        if head is None or head.epoch != epoch:
+            self._refuse(number)
+        return Stored(number, due_ms, Cause.UNREACHABLE, _line(detail))
 
     # -- decide: wishes of the dispatcher and of operators -----------------------------------------------------
 
@@ -348,6 +355,10 @@ def _exhausted(kind: Kind, head: Head, attempts: int, now_ms: int) -> str:
     if kind.max_age_s and age_ms > kind.max_age_s * 1000:
         return f"{age_ms / 1000:.0f} s old, max_age is {kind.max_age_s:.0f} s"
     return ""
+
+
+def _line(detail: str) -> str:
+    return detail[:DETAIL_CHARS_MAX].encode("utf-8", "replace").decode()
 
 
 def _joined(first: str, second: str) -> str:

@@ -17,7 +17,7 @@ from typing import Protocol
 from truba.clock import Clock, SystemClock
 from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable, UnknownOutcome
 from truba.kinds import Kind
-from truba.machine.events import Opened, Parked, Stored
+from truba.machine.events import Deleted, Opened, Parked, Stored
 from truba.machine.machine import Machine
 from truba.node.alarm import Alarm
 from truba.node.checkpoint import Checkpointer
@@ -322,7 +322,8 @@ class Node:
             hold.check()
         if self.log.space != "plenty":
             self._refuse_growth()
-        self._stage(self.machine.append(hold.number, hold.epoch, records), sum(map(len, records)))
+        size = len(records[0]) if len(records) == 1 else sum(map(len, records))
+        self._stage(self.machine.append(hold.number, hold.epoch, records), size)
         self._leases.renew(hold, self._steady_ms())
 
     def replace(self, hold: Hold, record: bytes) -> None:
@@ -350,12 +351,17 @@ class Node:
         self._end(hold, "closed")
         self._due(due_ms)
 
-    def fail(self, hold: Hold, reason: str = "", cause: Cause = Cause.FAILED) -> None:
-        """The owner gives the session back; the kind's policy says when it is handed over."""
+    def fail(self, hold: Hold, reason: str = "", cause: Cause = Cause.FAILED, delay_ms: int | None = None) -> None:
+        """The owner gives the session back; the kind's policy, or `put_off`, says when it is handed over."""
         if hold.ended:
             hold.check()
-        self._give_back(hold, cause, reason)
+        self._give_back(hold, cause, reason, delay_ms)
         self._end(hold, "closed", cause, reason)
+
+    def put_off(self, hold: Hold, delay_ms: int, reason: str) -> None:
+        """A handler that cannot work at all now names its own time; no attempt is used up. The kind's jitter comes on
+        top, so that what was put off together does not come back together."""
+        self.fail(hold, reason, Cause.UNREACHABLE, delay_ms)
 
     def touch(self, hold: Hold) -> None:
         """A sign of life; nothing is logged."""
@@ -375,8 +381,14 @@ class Node:
         if owner.receiver is not None and cause is not Cause.UNREACHABLE:
             owner.receiver.lost(hold, cause)
 
-    def _give_back(self, hold: Hold, cause: Cause, reason: str) -> None:
-        event = self.machine.give_back(hold.number, hold.epoch, cause, self.clock.now_ms(), self.clock.chance(), reason)
+    def _give_back(self, hold: Hold, cause: Cause, reason: str, delay_ms: int | None = None) -> None:
+        now_ms, chance = self.clock.now_ms(), self.clock.chance()
+        event: Stored | Parked | Deleted
+        if delay_ms is None:
+            event = self.machine.give_back(hold.number, hold.epoch, cause, now_ms, chance, reason)
+        else:
+            due_ms = now_ms + delay_ms + round(chance * self.kinds[hold.kind].jitter_s * 1000)
+            event = self.machine.put_off(hold.number, hold.epoch, due_ms, reason)
         self._stage(event)
         if type(event) is Parked:
             self._tell_parked(hold.number, event)

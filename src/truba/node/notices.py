@@ -105,7 +105,7 @@ class _Teller:
         if head is None or head.phase is not Phase.PARKED:
             return None
         kind = self._node.kinds[head.kind]
-        return ParkedSession(head.id, head.kind, kind.name, head.cause, head.detail, head.attempts)
+        return ParkedSession(head.id, head.kind, kind.name, head.cause, head.detail, head.attempts, head.epoch)
 
     async def _told(self, parked: ParkedSession, tries: int) -> bool:
         tell, began_ms = self._node.tell, self._node.clock.steady_ms()

@@ -1,6 +1,7 @@
 """Parked hooks: how somebody hears that a session was parked, and that a person is needed.
 
-Shipped: `truba.hooks.command` (a program of your own) and `truba.hooks.function` (a function, embedded).
+Shipped: `truba.hooks.command` (a program of your own), `truba.hooks.function` (a function, embedded) and
+`truba.transports.notes` (a signed POST).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class ParkedSession:
     detail: str
     """Which limit was reached, and what the handler said when it gave the session back."""
     attempts: int
+    epoch: int
+    """Number of hand-overs: with the id, it names this parking."""
 
     def fields(self) -> dict[str, str | int]:
         """As JSON may have it."""

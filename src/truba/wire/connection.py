@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -92,6 +93,9 @@ class Connection(asyncio.Protocol):
         self._turn_bytes_max = min(TURN_BYTES_MAX, settings.output_bytes_max)
         self._burst_bytes = 0  # of answers, since the backlog waited for those before it to be durable
         self._at_end: Callable[[], None] | None = None  # nothing more can come: what to do once all is answered
+        self._unsent: deque[tuple[bytes, int]] = deque()  # answers, and the size of what they answer
+        self._release_next = self._release
+        self._sequencer = node.sequencer
         self._pending_bytes = 0
         self._paused_for: set[str] = set()
         self._short_of_room = False  # a session waits until what was granted before it is pushed
@@ -148,38 +152,17 @@ class Connection(asyncio.Protocol):
         if self._backlog is not None:
             self._backlog += requests
             return
-        out: list[bytes] = []
-        room = self._turn_bytes_max
-        verbs = self._verbs
-        for at, args in enumerate(requests, 1):
-            try:
-                verb = verbs.get(args[0]) or verbs.get(args[0].upper())
-                if verb is None:
-                    raise BadRequest(f"unknown command {args[0][:32]!r}; nothing was stored")
-                if self._guarded and self.principal is None and args[0].upper() not in BEFORE_AUTH:
-                    raise NoAuth("authenticate first: AUTH [user] password; nothing was stored")
-                answer = verb(self, args)
-                if answer is None:
-                    self._backlog = requests[at:]
-                    break
-            except OperationError as refusal:
-                answer = replies.error(refusal.code, str(refusal))
-            except DataError as damage:
-                answer = self._damaged(damage)
-            out.append(answer)
-            if self.quitting:
-                break
-            room -= len(answer) + REQUEST_BYTES
-            if room < 0 and at < len(requests):
-                self._backlog = requests[at:]
-                self._pause("answers")
-                break
-        if out:
-            self.send(b"".join(out), size)
+        if len(requests) == 1:  # the usual case: whoever waits for each answer
+            answer = self._answer(requests[0])
+            if answer is None:
+                self._backlog = []
+            else:
+                self.send(answer, size)
+        elif requests:
+            self._serve_pipeline(requests, size)
         if self.quitting:
             self.close()
-        elif "answers" in self._paused_for:
-            self._burst_bytes += sum(map(len, out))
+        elif self._paused_for and "answers" in self._paused_for:
             if self._burst_bytes > self.settings.output_bytes_max:
                 # A few bytes can ask for a mebibyte each: the rest waits until these answers have left.
                 self.node.when_durable(self._answers_left)
@@ -187,6 +170,40 @@ class Connection(asyncio.Protocol):
                 self._serve_backlog_soon()
         elif self._at_end is not None and self._backlog is None:
             self._at_end()
+
+    def _serve_pipeline(self, requests: list[list[bytes]], size: int) -> None:
+        out: list[bytes] = []
+        room = self._turn_bytes_max
+        for at, args in enumerate(requests, 1):
+            answer = self._answer(args)
+            if answer is None:
+                self._backlog = requests[at:]
+                break
+            out.append(answer)
+            if self.quitting:
+                break
+            room -= len(answer) + REQUEST_BYTES
+            if room < 0 and at < len(requests):
+                self._backlog = requests[at:]
+                self._burst_bytes += sum(map(len, out))
+                self._pause("answers")
+                break
+        if out:
+            self.send(b"".join(out), size)
+
+    def _answer(self, args: list[bytes]) -> bytes | None:
+        """What the request is answered; None: that comes later (`go_on`)."""
+        try:
+            verb = self._verbs.get(args[0]) or self._verbs.get(args[0].upper())
+            if verb is None:
+                raise BadRequest(f"unknown command {args[0][:32]!r}; nothing was stored")
+            if self._guarded and self.principal is None and args[0].upper() not in BEFORE_AUTH:
+                raise NoAuth("authenticate first: AUTH [user] password; nothing was stored")
+            return verb(self, args)
+        except OperationError as refusal:
+            return replies.error(refusal.code, str(refusal))
+        except DataError as damage:
+            return self._damaged(damage)
 
     def _answers_left(self, durable: bool) -> None:
         """What was answered is with the transport; on with the rest, if there is room for it."""
@@ -208,17 +225,20 @@ class Connection(asyncio.Protocol):
 
     def send(self, answers: bytes, size: int = 0) -> None:
         """Let bytes go once everything staged so far is durable; `size`: bytes of the requests they answer."""
-        batch = self.node.sequencer.latest
-        if batch is None:
-            self._pending_bytes += size
-            self._release(answers, size, not self.node.sequencer.failed)
-            return
-        batch.waiters.append(partial(self._release, answers, size))
+        sequencer = self._sequencer
+        batch = sequencer.latest
+        self._unsent.append((answers, size))
         self._pending_bytes += size
+        if batch is None:
+            self._release(not sequencer.failed)
+            return
+        batch.waiters.append(self._release_next)
         if self._pending_bytes > PENDING_BYTES_MAX:
             self._pause("pending")
 
-    def _release(self, answers: bytes, size: int, durable: bool) -> None:
+    def _release(self, durable: bool) -> None:
+        """The turn of the oldest: batches become durable in order, and so a connection's answers leave in order."""
+        answers, size = self._unsent.popleft()
         self._pending_bytes -= size
         transport = self.transport
         if transport is None:
