@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -26,6 +27,10 @@ from truba.ports.transport import Transport
 from truba.protocols import resp
 from truba.transports.local import load_object
 from truba.wire.connection import WireSettings
+
+if TYPE_CHECKING:
+    from truba.admin.server import AdminServer
+    from truba.admin.subject import Subject
 
 log = structlog.get_logger("truba.service")
 
@@ -90,7 +95,14 @@ async def _run(
     node = parts.node
     listening: Listening | None = None
     under_way: list[Frontend] = []
+    admin: AdminServer | None = None
     try:
+        if config.admin is not None:
+            # Imported when a configuration asks for it: HTTP is an extra.
+            from truba.administered import admin_server
+
+            admin = admin_server(config, config.admin, _subject(parts, config, lambda: listening))
+            await admin.start()
         await node.start()
         if config.node.listen is not None or config.node.unix is not None:
             # Not before the node is ready: until then clients are refused and know it, they do not hang.
@@ -105,6 +117,7 @@ async def _run(
             version=__version__,
             listen=None if bound is None else f"{bound[0]}:{bound[1]}",
             unix=str(config.node.unix) if config.node.unix else None,
+            admin=None if admin is None else str(admin.bound),
             data=str(config.node.data),
             term=node.machine.term,
             seq=node.machine.seq,
@@ -125,7 +138,11 @@ async def _run(
             listening.close()  # first, so that whoever comes now is refused and does not wait
         for frontend in under_way:
             await frontend.stop()
-        await node.stop()
+        try:
+            await node.stop()
+        finally:
+            if admin is not None:
+                await admin.stop()
     if node.failed.done():
         error = node.failed.result()
         log.error(
@@ -137,6 +154,26 @@ async def _run(
         return EXIT_LOG_FAILED
     log.info("stopped", term=node.machine.term, seq=node.machine.seq)
     return EXIT_OK
+
+
+def _subject(parts: Parts, config: Config, listening: Callable[[], Listening | None]) -> Subject:
+    from truba.admin.subject import Doors, Subject
+
+    def doors() -> Doors:
+        found = listening()
+        return Doors(found.connections if found else 0, found.refused if found else 0)
+
+    return Subject(
+        name=config.node.name,
+        version=__version__,
+        clock=parts.node.clock,
+        current=lambda: parts.node,
+        role=lambda: "single",
+        doors=doors,
+        sync_us=lambda: parts.log.sync_us,
+        log_bytes=lambda: parts.log.size_bytes,
+        store_bytes=lambda: parts.store.size_bytes,
+    )
 
 
 def _released(parts: Parts) -> bool:

@@ -77,6 +77,7 @@ async def _look(config: Config, path: Path) -> list[Finding]:
     findings = [Finding("configuration", f"{path} (kinds: {kinds})"), _data(config)]
     findings += _objects(config)
     findings += [finding async for finding in _hooks(config)]
+    findings += _admin(config)
     findings += _cluster(config)
     findings += await _stream(config)
     findings += [finding async for finding in _handlers(config)]
@@ -156,6 +157,20 @@ def _program(program: Path, kind: str) -> Finding:
     runs = program.is_file() and os.access(program, os.X_OK)
     problem = "" if runs else "there is no program that this user may run"
     return Finding("parked hook", f"{program} ({kind})", problem)
+
+
+def _admin(config: Config) -> Iterator[Finding]:
+    """Whether what the address of operators needs is installed, and who is let in."""
+    admin = config.admin
+    if admin is None:
+        return
+    who = ", ".join([*admin.tokens, *(["operator"] if admin.token_file else [])]) or "whoever is on this machine"
+    try:
+        import truba.administered  # noqa: F401
+    except ModuleNotFoundError as error:
+        yield Finding("admin", str(admin.listen), f"{error.name} is not installed: pip install 'truba[admin]'")
+    else:
+        yield Finding("admin", f"{admin.listen} (serves: {who})")
 
 
 def _cluster(config: Config) -> Iterator[Finding]:

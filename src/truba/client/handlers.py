@@ -148,6 +148,7 @@ class _PipeLink(asyncio.Protocol):
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._running: dict[tuple[bytes, int], tuple[Hold, asyncio.Task[None]]] = {}
         self._outbox: list[bytes] = []
+        self._traced: tuple[tuple[bytes, int], bytes] | None = None  # trace context of the repeat that comes next
         self._transport: asyncio.Transport | None = None
 
     # -- asyncio
@@ -197,6 +198,9 @@ class _PipeLink(asyncio.Protocol):
             match message[0]:
                 case b"repeat":
                     self._repeat(message)
+                case b"traced":
+                    _, id_text, epoch, trace = message
+                    self._traced = ((id_text, epoch), bytes(trace))
                 case b"lost":
                     self._lost(message)
                 case _:
@@ -247,7 +251,9 @@ class _PipeLink(asyncio.Protocol):
         hold.id = Index.parse(id_text)
         hold.ref = b"%b@%d" % (id_text, epoch)
         session = HandlerSession(hold, self)
-        repeat = RepeatData(records, session, kind, attempt, Cause(cause.decode()))
+        traced, self._traced = self._traced, None
+        trace = traced[1] if traced is not None and traced[0] == key else b""
+        repeat = RepeatData(records, session, kind, attempt, Cause(cause.decode()), trace)
         task = asyncio.get_running_loop().create_task(self._run(repeat, session), name=f"handler {hold.id}")
         self._running[key] = (hold, task)
         self._server.tasks.add(task)

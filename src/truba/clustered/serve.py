@@ -136,6 +136,15 @@ async def serve_member(
         door = Door(host, secret, config.node.data / "outgoing")
         await door.start(cluster.door(name))
         open_.push_async_callback(door.close)
+        admin = None
+        if config.admin is not None:
+            # Imported when a configuration asks for it: HTTP is an extra.
+            from truba.administered import admin_server
+            from truba.clustered.subject import member_subject
+
+            admin = admin_server(config, config.admin, member_subject(member, storage, listening, clock))
+            open_.push_async_callback(admin.stop)
+            await admin.start()
         await doors.open()
         open_.push_async_callback(doors.close)
         bound = listening.bound
@@ -145,6 +154,7 @@ async def serve_member(
             node=name,
             listen=None if bound is None else f"{bound[0]}:{bound[1]}",
             peers=str(door.bound),
+            admin=None if admin is None else str(admin.bound),
             data=str(config.node.data),
             term=storage.log.tail.term,
             seq=storage.log.tail.seq,

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from truba.address import Address, address
+from truba.config.admin import Admin
 from truba.config.cluster import Cluster
 from truba.config.table import (
     MODULE_OBJECT,
@@ -215,6 +216,8 @@ class Config(Table):
     node: Node = Node()
     cluster: Cluster | None = None
     """None: a single node."""
+    admin: Admin | None = None
+    """None: no address of operators."""
     transports: dict[str, ObjectPath] = Field(default={})
     """Scheme of a route -> `truba.ports.transport.Transport`."""
     kind_tables: dict[str, KindTable] = Field(alias="kinds", min_length=1)
