@@ -24,10 +24,12 @@ from truba.machine.why import why
 from truba.node.alarm import Alarm
 from truba.node.checkpoint import Checkpointer
 from truba.node.dispatcher import Dispatcher
+from truba.node.notices import Notices
 from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
 from truba.node.recovery import recover
 from truba.node.sequencer import Sequencer, Waiter
 from truba.ports.log import Log
+from truba.ports.parked import ParkedHook
 from truba.ports.store import Head, Store
 from truba.ports.transport import Route
 from truba.types import Cause, Index
@@ -82,8 +84,11 @@ class Node:
         tell: Tell | None = None,
         machine: Machine | None = None,
         checkpointer: Checkpointer | None = None,
+        hooks: Mapping[int, ParkedHook] | None = None,
     ) -> None:
-        """`machine`, with its `checkpointer`: the state of the log as it is, for who has it already; else recovered."""
+        """`machine`, with its `checkpointer`: the state of the log as it is, for who has it already; else recovered.
+        `hooks`: who is told of parked sessions, by kind.
+        """
         self.kinds = {kind.number: kind for kind in kinds}
         self.kind_numbers = {kind.name: kind.number for kind in kinds}
         self.name = name
@@ -102,6 +107,7 @@ class Node:
         self.checkpointer.on_failure = self.give_up
         self.sequencer.on_seal = self.checkpointer.sealed
         self.dispatcher = Dispatcher(self, routes)
+        self._notices = Notices(self, hooks or {})
         self.accepting = False
         self.owner_losses = 0
         self.refusals: Counter[str] = Counter()  # by code, of whatever frontend counts them
@@ -137,6 +143,7 @@ class Node:
         """After the frontends have closed: what is staged becomes durable, nothing more is taken."""
         self.drain()
         await self.dispatcher.stop()
+        await self._notices.close()
         self._alarm.cancel()
         with suppress(UnknownOutcome):  # the log failed just now: `failed` tells
             while self.sequencer.latest is not None:
@@ -196,6 +203,8 @@ class Node:
                 self.owner_losses += 1
                 event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
                 self._stage(event)
+                if type(event) is Parked:
+                    self._tell_parked(head.number, event)
                 if count % STAGED_MAX == 0:
                     await self.sequencer.flush()
         for owner in owners.values():
@@ -395,16 +404,11 @@ class Node:
             due_ms = now_ms + delay_ms + round(chance * self.kinds[hold.kind].jitter_s * 1000)
             event = self.machine.put_off(hold.number, hold.epoch, due_ms, now_ms, reason)
         self._stage(event)
-        if hold.epoch:
-            parked = type(event) is Parked
-            detail = event.detail if isinstance(event, Parked | Stored) else ""
-            self.tell(
-                "session parked" if parked else "hand-over failed",
-                session=str(hold.id),
-                kind=hold.kind,
-                cause=cause.value,
-                detail=detail,
-            )
+        if type(event) is Parked:
+            self._tell_parked(hold.number, event)
+        elif hold.epoch:
+            detail = event.detail if isinstance(event, Stored) else ""
+            self.tell("hand-over failed", session=str(hold.id), kind=hold.kind, cause=cause.value, detail=detail)
         if type(event) is Stored:
             self._due(event.due_ms)
 
@@ -424,10 +428,11 @@ class Node:
             "the disk is nearly full: only Delete, Store and Fail are taken until there is space; nothing was stored"
         )
 
-    def _index(self, number: int) -> Index:
+    def _tell_parked(self, number: int, event: Parked) -> None:
         head = self.machine.get(number)
-        assert head is not None  # whoever asks has just decided about it
-        return head.id
+        assert head is not None  # it was parked just now
+        self.tell("session parked", session=str(head.id), kind=head.kind, cause=event.cause.value, detail=event.detail)
+        self._notices.parked(head.kind, number)
 
     # -- hand-over -------------------------------------------------------------------------------------------
 
@@ -441,7 +446,7 @@ class Node:
             return None
         self._stage(event)
         if type(event) is Parked:
-            self.tell("session parked", session=str(self._index(number)), cause=event.cause.value, detail=event.detail)
+            self._tell_parked(number, event)
             return None
         head = self.machine.owned[number]
         hold = Hold(head.id, head.kind, head.epoch, owner)
