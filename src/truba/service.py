@@ -18,6 +18,7 @@ from truba.config import Config, read_secret, read_webhook
 from truba.errors import UnknownOutcome
 from truba.frontends.listening import Listen, Listening, bind
 from truba.frontends.resp import RespFrontend
+from truba.garbage import collected_rarely
 from truba.node.node import Limits
 from truba.ports.auth import Authenticator
 from truba.ports.frontend import Frontend
@@ -40,6 +41,11 @@ EXIT_LOG_FAILED = 70
 
 async def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code. ConfigError, DataError, OSError when it cannot start."""
+    with collected_rarely():
+        return await _serve(config)
+
+
+async def _serve(config: Config) -> int:
     started = time.monotonic()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

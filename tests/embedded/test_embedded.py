@@ -101,6 +101,8 @@ async def test_g6_restart_finds_what_was_there_whatever_was_checkpointed(tmp_pat
             assert sessions(pipe) == before
             for wave in range(10):
                 await asyncio.gather(*(work(pipe, number) for number in range(wave * 90, wave * 90 + 90)))
+                if wave % 3 == 2:
+                    await pipe.node.checkpointer.wait()
             assert pipe.node.checkpointer.done >= 3
             before = sessions(pipe)
             assert len(before) == 300 * round_number

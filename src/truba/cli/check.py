@@ -76,8 +76,8 @@ async def _look(config: Config, path: Path) -> list[Finding]:
     kinds = ", ".join(f"{kind.number} {kind.name}" for kind in config.kinds)
     findings = [Finding("configuration", f"{path} (kinds: {kinds})"), _data(config)]
     findings += _objects(config)
-    findings += _admin(config)
     findings += [finding async for finding in _hooks(config)]
+    findings += _admin(config)
     findings += _cluster(config)
     findings += await _stream(config)
     findings += [finding async for finding in _handlers(config)]
@@ -137,20 +137,6 @@ def _objects(config: Config) -> Iterator[Finding]:
             yield Finding(what, path)
 
 
-def _admin(config: Config) -> Iterator[Finding]:
-    """Whether what the address of operators needs is installed, and who is let in."""
-    admin = config.admin
-    if admin is None:
-        return
-    who = ", ".join([*admin.tokens, *(["operator"] if admin.token_file else [])]) or "whoever is on this machine"
-    try:
-        import truba.administered  # noqa: F401
-    except ModuleNotFoundError as error:
-        yield Finding("admin", str(admin.listen), f"{error.name} is not installed: pip install 'truba[admin]'")
-    else:
-        yield Finding("admin", f"{admin.listen} (serves: {who})")
-
-
 async def _hooks(config: Config) -> AsyncIterator[Finding]:
     from truba.config import read_webhook
 
@@ -171,6 +157,20 @@ def _program(program: Path, kind: str) -> Finding:
     runs = program.is_file() and os.access(program, os.X_OK)
     problem = "" if runs else "there is no program that this user may run"
     return Finding("parked hook", f"{program} ({kind})", problem)
+
+
+def _admin(config: Config) -> Iterator[Finding]:
+    """Whether what the address of operators needs is installed, and who is let in."""
+    admin = config.admin
+    if admin is None:
+        return
+    who = ", ".join([*admin.tokens, *(["operator"] if admin.token_file else [])]) or "whoever is on this machine"
+    try:
+        import truba.administered  # noqa: F401
+    except ModuleNotFoundError as error:
+        yield Finding("admin", str(admin.listen), f"{error.name} is not installed: pip install 'truba[admin]'")
+    else:
+        yield Finding("admin", f"{admin.listen} (serves: {who})")
 
 
 def _cluster(config: Config) -> Iterator[Finding]:

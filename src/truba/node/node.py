@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +22,7 @@ from truba.machine.events import Deleted, Opened, Parked, Stored
 from truba.machine.machine import Machine
 from truba.machine.why import why
 from truba.node.alarm import Alarm
-from truba.node.checkpoint import Checkpointer
+from truba.node.checkpoint import SESSIONS, Checkpointer
 from truba.node.dispatcher import Dispatcher
 from truba.node.notices import Notices
 from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
@@ -40,14 +40,14 @@ TICK_MS = 1_000
 LOST_AT_ONCE = 512
 """Sessions given back in one turn of the loop: a few milliseconds."""
 
+LOST_AT_START = 4096
+"""Sessions given back before a start is over; the rest follows in slices while clients are served."""
+
 PAGE_STEPS_MAX = 8192
 """Sessions that are looked at for one page: some milliseconds, in which nobody else is served."""
 
 PAGE_STEPS = 512
 """Of these, at once: what a page that fills up sooner has looked at in vain."""
-
-STAGED_MAX = 4096
-"""Events that recovery stages before it waits for them to be durable."""
 
 
 class Tell(Protocol):
@@ -66,6 +66,7 @@ class Limits:
 
     grace_max_s: float = 300.0
     checkpoint_bytes: int = 64 << 20
+    checkpoint_sessions: int = SESSIONS
 
 
 class Node:
@@ -102,7 +103,7 @@ class Node:
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.sequencer = Sequencer(log, self.machine, self._ended)
         self.checkpointer = checkpointer or Checkpointer(
-            self.machine, log, store, self.limits.checkpoint_bytes, self.give_up
+            self.machine, log, store, self.limits.checkpoint_bytes, self.give_up, self.limits.checkpoint_sessions
         )
         self.checkpointer.on_failure = self.give_up
         self.sequencer.on_seal = self.checkpointer.sealed
@@ -185,8 +186,9 @@ class Node:
     async def _find_owners(self) -> None:
         """Sessions that were owned when the last writer ended: their owners may come back within their grace."""
         owners: dict[bytes, Owner] = {}
-        now_ms, steady_ms = self.clock.now_ms(), self._steady_ms()
-        for count, head in enumerate(list(self.machine.owned.values()), 1):
+        steady_ms = self._steady_ms()
+        lost: list[Head] = []
+        for head in list(self.machine.owned.values()):
             if head.owner and head.grace_ms:
                 owner = owners.get(head.owner)
                 if owner is None:
@@ -200,16 +202,30 @@ class Node:
                     self.dispatcher.count(hold)
                 owner.take_up(hold)
             else:
-                self.owner_losses += 1
-                event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
-                self._stage(event)
-                if type(event) is Parked:
-                    self._tell_parked(head.number, event)
-                if count % STAGED_MAX == 0:
-                    await self.sequencer.flush()
+                lost.append(head)
+        rest = iter(lost)
+        self._give_up_for_lost(islice(rest, LOST_AT_START))
         for owner in owners.values():
             self._away.leave(owner, steady_ms)
         await self.sequencer.flush()
+        self._loop.call_soon(self._go_on_giving_back, rest)
+
+    def _give_up_for_lost(self, heads: Iterable[Head]) -> None:
+        now_ms = self.clock.now_ms()
+        for head in heads:
+            self.owner_losses += 1
+            event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
+            self._stage(event)
+            if type(event) is Parked:
+                self._tell_parked(head.number, event)
+
+    def _go_on_giving_back(self, rest: Iterator[Head]) -> None:
+        """Nobody holds them, so nothing becomes of them meanwhile. A stop leaves the rest to the next start."""
+        part = list(islice(rest, LOST_AT_ONCE))
+        if part and self.accepting:
+            self._give_up_for_lost(part)
+            self.dispatcher.wake()
+            self._loop.call_soon(self._go_on_giving_back, rest)
 
     # -- owners ----------------------------------------------------------------------------------------------
 
@@ -560,9 +576,10 @@ class Node:
             self.give_up(failure)  # nobody was appending who could have been told
             return
         steady_ms = self._steady_ms()
-        for hold in list(self._leases.expired(steady_ms)):
+        # What is left over after so many rings the alarm again at once (`rearm`), after everybody else had a turn.
+        for hold in islice(self._leases.expired(steady_ms), LOST_AT_ONCE):
             self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
-        for owner in self._away.expired(steady_ms):
+        for owner in islice(self._away.expired(steady_ms), LOST_AT_ONCE):
             self._lose(owner, owner.away_cause)
         space = self.log.space
         if space != self._space:
