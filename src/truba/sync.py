@@ -151,6 +151,7 @@ class TypedRepeat(Generic[R]):
     attempt: int
     cause: Cause
     shown: Shown
+    trace: bytes = b""
 
 
 def plain_repeat(repeat: contracts.RepeatData, home: Home) -> RepeatData:

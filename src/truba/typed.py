@@ -88,6 +88,7 @@ class TypedRepeat(Generic[R]):
     attempt: int
     cause: Cause
     shown: Shown
+    trace: bytes = b""
 
 
 TypedHandler = Callable[[TypedRepeat[R]], Awaitable[Any]] | Callable[["sync.TypedRepeat[R]"], Any]
@@ -117,7 +118,9 @@ def handles(codec: Codec[R]) -> Callable[[TypedHandler[R]], Handler]:
             async def handle(repeat: RepeatData) -> None:
                 session = TypedSession(repeat.session, codec)
                 records, shown = _read(codec, repeat.records)
-                await coroutine(TypedRepeat(records, session, repeat.kind, repeat.attempt, repeat.cause, shown))
+                await coroutine(
+                    TypedRepeat(records, session, repeat.kind, repeat.attempt, repeat.cause, shown, repeat.trace)
+                )
 
             return handle
         plain = cast(Callable[[sync.TypedRepeat[R]], Any], function)
@@ -126,7 +129,7 @@ def handles(codec: Codec[R]) -> Callable[[TypedHandler[R]], Handler]:
         def handle_plainly(repeat: sync.RepeatData) -> None:
             session = sync.TypedSession(repeat.session, codec)
             records, shown = _read(codec, repeat.records)
-            plain(sync.TypedRepeat(records, session, repeat.kind, repeat.attempt, repeat.cause, shown))
+            plain(sync.TypedRepeat(records, session, repeat.kind, repeat.attempt, repeat.cause, shown, repeat.trace))
 
         return handle_plainly
 
