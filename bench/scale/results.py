@@ -34,6 +34,7 @@ class Step(msgspec.Struct, frozen=True):
     service_per_s: float
     log_bytes: int
     store_bytes: int
+    loop_ratio: float = 1.0  # the loop's processor time for an operation of new work, to that on an empty directory
 
 
 class Owners(msgspec.Struct, frozen=True):
