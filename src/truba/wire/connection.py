@@ -135,6 +135,7 @@ class Connection(asyncio.Protocol):
         self._closed(self)
 
     def pause_writing(self) -> None:
+        self.node.limits_hit["output_bytes_max"] += 1
         self._pause("output")
 
     def resume_writing(self) -> None:
@@ -201,6 +202,7 @@ class Connection(asyncio.Protocol):
                 raise NoAuth("authenticate first: AUTH [user] password; nothing was stored")
             return verb(self, args)
         except OperationError as refusal:
+            self.node.refusals[refusal.code] += 1
             return replies.error(refusal.code, str(refusal))
         except DataError as damage:
             return self._damaged(damage)
@@ -387,6 +389,8 @@ class Connection(asyncio.Protocol):
         if transport is None or self._closing:
             return False
         hold = handover.hold
+        if handover.trace:
+            transport.write(replies.push([b"traced", hold.id_text, hold.epoch, handover.trace]))
         transport.write(
             replies.push(
                 [
