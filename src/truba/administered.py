@@ -11,6 +11,7 @@ from truba.admin.server import AdminServer
 from truba.admin.subject import Settings, Subject, Token
 from truba.config import Admin, Config
 from truba.config.shown import shown
+from truba.tls import Contexts
 
 
 def admin_server(config: Config, admin: Admin, subject: Subject) -> AdminServer:
@@ -26,5 +27,6 @@ def admin_server(config: Config, admin: Admin, subject: Subject) -> AdminServer:
             show_records=admin.show_records,
             audit=admin.audit or config.node.data / "audit.jsonl",
             configuration=shown(config),
+            tls=None if admin.tls is None else Contexts(admin.tls.files, server_side=True),
         ),
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from truba.address import Address, address, is_local
+from truba.config.security import ServerTls
 from truba.config.table import NAME, EnvName, FilePath, Table, reader, refusal, text
 
 
@@ -20,6 +21,8 @@ class Admin(Table):
     token_file: FilePath | None = None
     token_env: EnvName | None = None
     """The token of `operator`, who may do everything."""
+    tls: ServerTls | None = None
+    """None: plain HTTP."""
     tokens: dict[str, AdminToken] = Field(default={})
     """By name, which the audit log tells."""
     show_records: bool = False

@@ -101,6 +101,8 @@ def certificates(config: Config) -> Iterator[Found]:
     wanted: list[tuple[Place, Tls, bool]] = []
     if config.node.tls is not None:
         wanted.append((("node", "tls"), config.node.tls.files, True))
+    if config.admin is not None and config.admin.tls is not None:
+        wanted.append((("admin", "tls"), config.admin.tls.files, True))
     if config.cluster is not None and config.cluster.tls is not None:
         wanted.append((("cluster", "tls"), config.cluster.tls.files, True))
     wanted += [(("kinds", name, "tls"), t.tls.files, False) for name, t in config.kind_tables.items() if t.tls]
@@ -162,7 +164,7 @@ def plain_places(config: Config) -> Iterator[tuple[Place, str]]:
     for name, table in config.kind_tables.items():
         if table.handler.startswith("truba:") and not is_local(parse_handler(table.handler)[0]):
             yield ("kinds", name, "handler"), table.handler
-    if config.admin is not None and not is_local(config.admin.listen.host):
+    if config.admin is not None and config.admin.tls is None and not is_local(config.admin.listen.host):
         yield ("admin", "listen"), str(config.admin.listen)
     if cluster is None:
         return
@@ -181,7 +183,7 @@ def plain_places(config: Config) -> Iterator[tuple[Place, str]]:
 _TLS_INSTEAD = {
     "node": "write [node.tls] with certificate and key",
     "kinds": 'write handler = "trubas://..."',
-    "admin": "listen on 127.0.0.1, with a proxy on this machine that speaks TLS",
+    "admin": "write [admin.tls] with certificate and key",
     "cluster": 'write [cluster.tls] with ca, certificate and key; servers = ["tls://..."]',
 }
 

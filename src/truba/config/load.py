@@ -219,7 +219,7 @@ def _keys_of(place: Place) -> Iterator[str]:
             model = KindTable
         case ("node",):
             model = Node
-        case ("node", "tls"):
+        case ("node" | "admin", "tls"):
             model = ServerTls
         case ("cluster", "tls"):
             model = ClusterTls
