@@ -15,8 +15,8 @@ class Histogram:
         self.counts = [0] * BUCKETS
         self.sum = 0
 
-    def add(self, value: int) -> None:
+    def add(self, value: int, times: int = 1) -> None:
         """Negative ones, of clocks that jumped, count as zero."""
         value = max(value, 0)
-        self.counts[min(value.bit_length(), BUCKETS - 1)] += 1
-        self.sum += value
+        self.counts[min(value.bit_length(), BUCKETS - 1)] += times
+        self.sum += value * times

@@ -58,7 +58,8 @@ class Pipe(Protocol):
     """A pipe, embedded or remote."""
 
     async def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> Session:
-        """Open a session, with first records if given. `trace`: a trace context (`truba.otel`) for its handlers."""
+        """Open a session, with first records if given. `trace`: a trace context (`truba.otel`) for its handlers. The
+        shipped pipes take `codec` too: see `truba.typed`."""
 
     def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractAsyncContextManager[Session]:
         """`async with`: delete on success; on an exception give back by the kind's policy, and raise it again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,12 +21,21 @@ from truba.admin.jobs import Jobs
 from truba.admin.pulse import Pulse
 from truba.admin.subject import Doors, Right, Settings, Subject, Token
 from truba.histogram import Histogram
-from truba.kinds import Backoff, Kind
+from truba.kinds import Backoff, Breaker, Kind
 from truba.node.node import Node
 from truba.types import Index
 
 KINDS = (
-    Kind(7, "transfer", nobody, recovery_delay_s=0, jitter_s=0, backoff=Backoff(1, 1, 1), max_attempts=1),
+    Kind(
+        7,
+        "transfer",
+        nobody,
+        recovery_delay_s=0,
+        jitter_s=0,
+        backoff=Backoff(1, 1, 1),
+        max_attempts=1,
+        breaker=Breaker(failures=0),
+    ),
     Kind(8, "mail", nobody, recovery_delay_s=0, jitter_s=0, concurrency=2),
 )
 TOKENS = {"reader": "read", "ann": "operate"}
@@ -56,6 +66,7 @@ class Place:
         given = self.world.route(7).given
         while len(given) < count or any(not handover.hold.ended for handover in given):
             await self.world.durable()
+            await asyncio.sleep(0)
             for handover in given:
                 if not handover.hold.ended:
                     self.node.fail(handover.hold, "no such account")

@@ -12,8 +12,9 @@ from tests.admin.support import Place, place
 from tests.client.inprocess import until
 from truba.admin import documents, jobs
 from truba.admin.audit import AuditLog
+from truba.machine.events import Parked
 from truba.testing.jump import JumpClock
-from truba.types import Phase
+from truba.types import Cause, Phase
 
 
 async def change(here: Place, method: str, path: str, status: int = 200, **body: Any) -> Any:
@@ -182,7 +183,8 @@ async def test_all_parked_of_a_kind_are_resumed_in_slices(tmp_path: Path, monkey
     monkeypatch.setattr(jobs, "SLICE", 16)
     monkeypatch.setattr(jobs, "RESUMED_AT_ONCE", 8)
     async with place(tmp_path) as here:
-        here.stored(8)
+        other = here.stored(8)
+        here.node.sequencer.stage(Parked(other.seq, Cause.FAILED))
         parked = await here.parked(40)
         here.world.route(7).up = False
         turns = 0
@@ -202,6 +204,7 @@ async def test_all_parked_of_a_kind_are_resumed_in_slices(tmp_path: Path, monkey
         assert (ended.state, ended.resumed, ended.refused) == ("done", 40, 0)
         assert turns >= 10
         assert all(here.node.look_up(index).phase is Phase.STORED for index in parked)
+        assert here.node.look_up(other).phase is Phase.PARKED
         assert documents.Jobs.model_validate(await here.get("/v1/jobs")).jobs == [ended]
         assert [line["result"] for line in here.audit()] == ["asked", "done: 40 resumed, 0 refused"]
 

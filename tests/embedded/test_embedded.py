@@ -101,6 +101,8 @@ async def test_g6_restart_finds_what_was_there_whatever_was_checkpointed(tmp_pat
             assert sessions(pipe) == before
             for wave in range(10):
                 await asyncio.gather(*(work(pipe, number) for number in range(wave * 90, wave * 90 + 90)))
+                if wave % 3 == 2:
+                    await pipe.node.checkpointer.wait()
             assert pipe.node.checkpointer.done >= 3
             before = sessions(pipe)
             assert len(before) == 300 * round_number
@@ -126,9 +128,10 @@ async def test_checkpoints_end_though_nobody_awaits_a_batch(tmp_path: Path) -> N
 
 async def test_close_under_load_leaves_a_state_that_the_log_leads_to(tmp_path: Path) -> None:
     """What is written while the last checkpoint begins is in it, or after it; never both, never neither."""
+    patient = kind(recovery_delay_s=3_600)  # nobody is handed what is to be removed
     for round_number in range(12):
         told: list[truba.Index] = []
-        pipe = await truba.open(tmp_path / "data", kinds=[kind()])
+        pipe = await truba.open(tmp_path / "data", kinds=[patient])
         before = sum(pipe.node.machine.counts.values())
 
         async def work(pipe: truba.Pipe, told: list[truba.Index]) -> None:
@@ -144,7 +147,7 @@ async def test_close_under_load_leaves_a_state_that_the_log_leads_to(tmp_path: P
             await asyncio.sleep(0)
         await pipe.close()
         await asyncio.gather(*tasks)
-        async with truba.open(tmp_path / "data", kinds=[kind()]) as again:
+        async with truba.open(tmp_path / "data", kinds=[patient]) as again:
             for session_id in told:
                 head = again.node.look_up(session_id)
                 assert again.node.machine.records(head.number) == [b"a", b"b"]
@@ -213,3 +216,37 @@ def test_process_that_dies_leaves_its_sessions_to_the_handler_of_the_next(tmp_pa
 
     asyncio.run(recover())
     assert found == [([b"take", b"taken"], truba.Cause.RESTART)]
+
+
+async def test_on_parked_hears_of_a_session_whose_attempts_are_used_up(tmp_path: Path) -> None:
+    heard: asyncio.Queue[truba.ParkedSession] = asyncio.Queue()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: None)  # the handler's own error
+
+    async def fails(repeat: truba.RepeatData) -> None:
+        raise ValueError("no such account")
+
+    kinds = [truba.Kind(7, "transfer", fails, jitter_s=0, max_attempts=1, on_parked=heard.put)]
+    async with truba.open(tmp_path / "data", kinds=kinds) as pipe:
+        session = await pipe.new(7, b"one")
+        await session.store(0)
+        parked = await asyncio.wait_for(heard.get(), 10)
+        assert parked == truba.ParkedSession(
+            session.id,
+            7,
+            "transfer",
+            truba.Cause.FAILED,
+            "1 attempts, max_attempts is 1: ValueError: no such account",
+            1,
+            1,
+        )
+
+
+@pytest.mark.parametrize("hook", ["", (), [""], [3], 3, "mail:somebody"])
+def test_what_cannot_be_told_of_parked_sessions_is_refused(tmp_path: Path, hook: object) -> None:
+    async def open_it() -> None:
+        async with truba.open(tmp_path / "data", kinds=[kind(on_parked=hook)]):  # type: ignore[arg-type]
+            pass
+
+    with pytest.raises(truba.ConfigError, match="on_parked"):
+        asyncio.run(open_it())
+    assert not (tmp_path / "data").exists()

@@ -214,8 +214,7 @@ class Twins:
         }  # fmt: skip
         assert real == model
         assert list(real) == sorted(real)
-        for steps in (1, 3, 1000):
-            assert self._paged(steps) == list(real)
+        assert self._paged(3 + self.machine.seq % 20) == list(real)
         assert self.machine.paused == self.naive.paused
         assert self.machine.seq == self.naive.seq
         counted: dict[tuple[int, str], int] = {}
