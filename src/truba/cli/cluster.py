@@ -263,7 +263,7 @@ def _config_of(config_path: Path) -> Config:
     """One with a [cluster]."""
     from truba.config import load
 
-    config = load(config_path, insecure=_INSECURE in os.environ)
+    config = load(config_path, insecure=os.environ.get(_INSECURE, "").lower() in ("1", "true", "yes", "on"))
     if config.cluster is None:
         raise Failure(USAGE, f"{config_path} has no [cluster]: a single node", "name another one with --config")
     return config
