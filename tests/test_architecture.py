@@ -41,7 +41,7 @@ ADAPTERS = (
     "truba.records",
 )
 ROOTS = (
-    "truba.compose", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli",
+    "truba.compose", "truba.configured", "truba.reload", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli",
     "truba.testing", "truba.bench", "truba.demo", "truba.torture",
 )  # fmt: skip
 """Where adapters are named: the composition roots, and the tools that look into one of them."""
@@ -54,6 +54,8 @@ OUTERMOST = (
     "truba.service",
     "truba.clustered",
     "truba.administered",
+    "truba.configured",
+    "truba.reload",
 )
 
 CLOCKS_AND_DICE = re.compile(r"\btime\.(time|time_ns|monotonic|monotonic_ns|perf_counter)\b|\brandom\.\w|\bsecrets\.\w")

@@ -5,31 +5,24 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import structlog
 
 from truba import __version__
 from truba.address import without_user
-from truba.auth import SharedPassword
-from truba.compose import Parts, build, default_transports, posting_hooks
-from truba.config import Config, plain_places, read_webhook
-from truba.config.security import ALL_KINDS
+from truba.compose import Parts, build
+from truba.config import Config, plain_places
+from truba.configured import hook_makers_of, listen_of, settings_of, transports_of
 from truba.errors import UnknownOutcome
-from truba.frontends.listening import Listen, Listening, bind
+from truba.frontends.listening import Listening, bind
 from truba.frontends.resp import RespFrontend
 from truba.garbage import collected_rarely
 from truba.node.node import Limits
-from truba.ports.auth import Authenticator
 from truba.ports.frontend import Frontend
-from truba.ports.parked import HookMaker
-from truba.ports.transport import Transport
-from truba.protocols import resp
-from truba.rights import expand
-from truba.tls import Contexts
+from truba.reload import Reloader, reloading
 from truba.transports.local import load_object
-from truba.users import User, Users
 from truba.wire.connection import WireSettings
 
 if TYPE_CHECKING:
@@ -43,13 +36,16 @@ EXIT_LOG_FAILED = 70
 """The log or a checkpoint failed: what was under way is unknown, everything acknowledged is there at the next start."""
 
 
-async def serve(config: Config) -> int:
-    """Serve until SIGTERM or SIGINT; the process's exit code. ConfigError, DataError, OSError when it cannot start."""
+async def serve(config: Config, read: Callable[[], Config] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the process's exit code. ConfigError, DataError, OSError when it cannot start.
+
+    `read`: the configuration anew, asked on SIGHUP and by operators; None: it is for good.
+    """
     with collected_rarely():
-        return await _serve(config)
+        return await _serve(config, read)
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
     started = time.monotonic()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -58,23 +54,23 @@ async def _serve(config: Config) -> int:
     try:
         for place, where in plain_places(config):
             log.warning("plain text beyond this machine", key=".".join(map(str, place)), where=without_user(where))
-        settings = _settings(config)
+        settings = settings_of(config)
         own: list[Frontend] = [load_object(table.factory)(table.options) for table in config.node.frontends]
         if config.cluster is not None:
             # Imported when a configuration asks for it: NATS is an extra.
             from truba.clustered.serve import serve_member
 
-            transports = _transports(config, settings)
-            hooks = _hook_makers(config)
-            return await serve_member(config, _listen(config), settings, transports, hooks, own, stop, started)
+            transports = transports_of(config, settings)
+            hooks = hook_makers_of(config)
+            return await serve_member(config, read, listen_of(config), settings, transports, hooks, own, stop, started)
         parts = build(
             config.node.data,
             config.kinds,
             name=config.node.name,
             tell=log.warning,
             limits=Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint),
-            transports=_transports(config, settings),
-            hook_makers=_hook_makers(config),
+            transports=transports_of(config, settings),
+            hook_makers=hook_makers_of(config),
             segment_bytes=config.node.segment,
             reserve_bytes=config.node.reserve,
         )
@@ -86,7 +82,7 @@ async def _serve(config: Config) -> int:
             )
         released = True
         try:
-            code = await _run(parts, own, settings, stop, config, started)
+            code = await _run(parts, own, settings, stop, config, read, started)
         finally:
             released = _released(parts)
         return code if released else EXIT_LOG_FAILED
@@ -96,9 +92,16 @@ async def _serve(config: Config) -> int:
 
 
 async def _run(
-    parts: Parts, own: list[Frontend], settings: WireSettings, stop: asyncio.Event, config: Config, started: float
+    parts: Parts,
+    own: list[Frontend],
+    settings: WireSettings,
+    stop: asyncio.Event,
+    config: Config,
+    read: Callable[[], Config] | None,
+    started: float,
 ) -> int:
     node = parts.node
+    reloader = None if read is None else Reloader(config, read, settings, lambda: node.machine, lambda: node)
     listening: Listening | None = None
     under_way: list[Frontend] = []
     admin: AdminServer | None = None
@@ -107,12 +110,12 @@ async def _run(
             # Imported when a configuration asks for it: HTTP is an extra.
             from truba.administered import admin_server
 
-            admin = admin_server(config, config.admin, _subject(parts, config, lambda: listening))
+            admin = admin_server(config, config.admin, _subject(parts, config, lambda: listening), reloader)
             await admin.start()
         await node.start()
         if config.node.listen is not None or config.node.unix is not None:
             # Not before the node is ready: until then clients are refused and know it, they do not hang.
-            listening = await bind(_listen(config))
+            listening = await bind(listen_of(config))
             own = [RespFrontend(listening, settings), *own]
         for frontend in own:
             under_way.append(frontend)
@@ -131,7 +134,8 @@ async def _run(
             ready_ms=round((time.monotonic() - started) * 1000),
         )
         node.failed.add_done_callback(lambda _: stop.set())
-        await stop.wait()
+        with reloading(reloader):
+            await stop.wait()
         if not node.failed.done():
             log.info("stopping", sessions_out=node.dispatcher.out)
             node.drain()
@@ -195,59 +199,3 @@ def _released(parts: Parts) -> bool:
         )
         return False
     return True
-
-
-def _settings(config: Config) -> WireSettings:
-    authenticator: Authenticator | None = None
-    if config.node.authenticator is not None:
-        authenticator = load_object(config.node.authenticator)
-    elif config.users:
-        authenticator = _users(config)
-    elif (password := config.node.secret("password")) is not None:
-        authenticator = SharedPassword(password.text())
-    return WireSettings(
-        parser=resp.Limits(request_bytes_max=config.node.request_bytes_max),
-        output_bytes_max=config.node.output_bytes_max,
-        authenticator=authenticator,
-    )
-
-
-def _listen(config: Config) -> Listen:
-    return Listen(
-        tcp=None if config.node.listen is None else str(config.node.listen),
-        unix=config.node.unix,
-        connections_max=config.node.connections_max,
-        tls=None if config.node.tls is None else Contexts(config.node.tls.files, server_side=True),
-    )
-
-
-def _users(config: Config) -> Users:
-    numbers = {name: table.number for name, table in config.kind_tables.items()}
-    users: list[User] = []
-    for name, table in config.users.items():
-        rights: dict[str, set[int] | None] = {}
-        for right in table.rights:
-            everywhere = ALL_KINDS in right.kinds
-            for verb in expand(right.verbs):
-                before = rights.setdefault(verb, set())
-                if everywhere:
-                    rights[verb] = None
-                elif before is not None:
-                    before.update(numbers[kind] for kind in right.kinds)
-        users.append(User(name, rights, password_hash=table.read_hash(), certificate=table.certificate))
-    return Users(users)
-
-
-def _transports(config: Config, settings: WireSettings) -> Mapping[str, Transport]:
-    secrets = {route: secret.text() for route, secret in config.handler_secrets.items()}
-    contexts = {route: Contexts(tls, server_side=False) for route, tls in config.handler_tls.items()}
-    own: dict[str, Transport] = {scheme: load_object(path) for scheme, path in config.transports.items()}
-    webhooks = {route: read_webhook(route, table) for route, table in config.webhooks.items()}
-    return default_transports(secrets, settings, contexts, webhooks) | own
-
-
-def _hook_makers(config: Config) -> Mapping[str, HookMaker]:
-    numbers = {kind.name: kind.number for kind in config.kinds}
-    return posting_hooks(
-        {numbers[name]: read_webhook(url, table) for name, (url, table) in config.parked_webhooks.items()}
-    )

@@ -37,32 +37,55 @@ class User:
         self.name = name
         self.password_hash = password_hash
         self.certificate = certificate
-        self._everywhere = frozenset(verb for verb, kinds in rights.items() if kinds is None)
+        self.everywhere = frozenset(verb for verb, kinds in rights.items() if kinds is None)
         on_kinds: set[tuple[str, int | None]] = {
             (verb, kind) for verb, kinds in rights.items() if kinds is not None for kind in kinds
         }
-        self._there = frozenset(on_kinds | {(verb, None) for verb, _ in on_kinds if verb in OF_NO_KIND})
+        self.there = frozenset(on_kinds | {(verb, None) for verb, _ in on_kinds if verb in OF_NO_KIND})
+
+    def become(self, other: User | None) -> None:
+        """Whoever is in as this user is judged by the other's rights from now on; None: there is no such user any more,
+        and nothing is allowed."""
+        nobody = User(self.name, {})
+        self.password_hash = (other or nobody).password_hash
+        self.certificate = (other or nobody).certificate
+        self.everywhere = (other or nobody).everywhere
+        self.there = (other or nobody).there
 
     def __repr__(self) -> str:
         return f"<user {self.name}>"
 
     def allows(self, verb: str, kind: int | None) -> bool:
         """`kind` None is all kinds together, but for verbs that are about none."""
-        return verb in self._everywhere or (verb, kind) in self._there
+        return verb in self.everywhere or (verb, kind) in self.there
 
 
 class Users:
     """See `truba.ports.auth`. Its thread ends with the process."""
 
     def __init__(self, users: Sequence[User]) -> None:
-        self._users = {user.name: user for user in users}
-        self._by_certificate = {user.certificate: user for user in users if user.certificate is not None}
-        slow = [user.password_hash for user in users if user.password_hash is not None and user.password_hash.slow]
-        self._decoy = slow[0] if slow else None  # unknown users take as long as known ones
+        self._users: dict[str, User] = {}
         self._key = os.urandom(32)
         self._remembered: OrderedDict[bytes, User] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, "truba passwords")
         self._waiting = 0
+        self.replace(users)
+
+    def replace(self, users: Sequence[User]) -> None:
+        """Other users, from now on. Who is in stays in, with the rights of the new user of that name, or none."""
+        before, self._users = self._users, {}
+        for user in users:
+            known = before.pop(user.name, user)
+            if known is not user:
+                known.become(user)
+            self._users[user.name] = known
+        for gone in before.values():
+            gone.become(None)
+        everybody = self._users.values()
+        self._by_certificate = {user.certificate: user for user in everybody if user.certificate is not None}
+        slow = [user.password_hash for user in everybody if user.password_hash is not None and user.password_hash.slow]
+        self._decoy = slow[0] if slow else None  # unknown users take as long as known ones
+        self._remembered.clear()
 
     def by_certificate(self, names: frozenset[str], peer: str) -> User | None:
         found = [self._by_certificate[name] for name in sorted(names) if name in self._by_certificate]
@@ -94,8 +117,8 @@ class Users:
             matches = await loop.run_in_executor(self._thread, stored.matches, secret)
         finally:
             self._waiting -= 1
-        if user is None or not matches:
-            return None
+        if user is None or not matches or user.password_hash is not stored:
+            return None  # the last: it was changed meanwhile
         self._remembered[proof] = user
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.popitem(last=False)

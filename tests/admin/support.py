@@ -118,7 +118,7 @@ async def place(
         tuple(Token(name, sha256(f"{name}'s token".encode()).digest(), may) for name, may in (tokens or {}).items()),
         show_records,
         directory / audit,
-        {"node": {"data": "data"}},
+        lambda: {"node": {"data": "data"}},
     )
     pulse = Pulse(subject)
     audit_log = AuditLog(settings.audit, world.clock)

@@ -8,8 +8,8 @@ import pytest
 
 from tests.tls.certificates import Authority
 from truba.config import Config, ConfigProblems, load, plain_places
+from truba.configured import users_of as users_of
 from truba.passwords import make
-from truba.service import _users as users_of
 
 SALT = b"salt"
 HASH = str(make(b"hush", SALT, slow=False))

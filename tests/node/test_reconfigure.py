@@ -24,7 +24,7 @@ def test_a_kind_with_sessions_cannot_go_and_nothing_changes(jump: Jump, clock: J
         owner = node.attach()
         hold = node.new(owner, 8, [b"a"])
         other = replace(node.kinds[7], max_attempts=99)
-        with pytest.raises(Busy, match="has 1 sessions: .* nothing was changed"):
+        with pytest.raises(Busy, match=r"has 1 sessions: .* nothing was changed"):
             node.reconfigure([other], {7: world.route(7)})
         assert set(node.kinds) == {7, 8}
         assert node.kinds[7].max_attempts != 99
@@ -91,8 +91,8 @@ def test_a_handler_that_keeps_what_it_has_is_left_in_the_end(jump: Jump, clock: 
             if not old.stopped:  # signs of life, and nothing else
                 node.touch(old.given[0].hold)
         assert old.stopped
-        await world.pass_time(50)
-        assert [handover.records for handover in new.given] == [[b"a"]]
+        await world.pass_time(20)
+        assert [handover.records for handover in new.given[:1]] == [[b"a"]]
 
     jump(main())
 

@@ -116,3 +116,21 @@ def test_a_certificate_is_of_one_user_or_of_none() -> None:
 
 def test_nothing_secret_is_shown() -> None:
     assert repr(ANN) == "<user ann>"
+
+
+async def test_others_from_now_on() -> None:
+    users = Users([ANN, BOB])
+    inside, gone = users.authenticate("bob", "token", ""), users.authenticate("ann", "hush", "")
+    assert isinstance(inside, User)
+    assert isinstance(gone, Awaitable)
+    assert not inside.allows("NEW", 7)
+    users.replace([User("bob", {"NEW": [7]}, password_hash=make(b"other", b"salt", slow=False)), CARL])
+    assert inside.allows("NEW", 7)
+    assert not inside.allows("NEW", 8)
+    assert await gone is None  # checked while she was taken out
+    assert await who(users, "bob", "token") is None
+    assert users.authenticate("bob", "other", "") is inside
+    assert users.by_certificate(frozenset({"carl.example"}), "") is CARL
+    users.replace([ANN])
+    assert not inside.allows("NEW", 7)
+    assert users.by_certificate(frozenset({"carl.example"}), "") is None

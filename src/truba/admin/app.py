@@ -36,7 +36,7 @@ def make_app(subject: Subject, settings: Settings, pulse: Pulse, audit: AuditLog
     )
     problems.install(app, subject)
     app.include_router(looking.router(subject, settings, pulse, registry(subject, pulse)))
-    app.include_router(steering.router(subject, audit, jobs))
+    app.include_router(steering.router(subject, settings, audit, jobs))
     app.include_router(_page())
     return Guard(app, settings.tokens, frozenset({settings.listen.host.lower()}))
 

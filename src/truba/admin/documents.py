@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +19,9 @@ from truba.node.dispatcher import KindLane
 from truba.node.node import Node
 from truba.ports.store import Head
 from truba.types import Phase
+
+if TYPE_CHECKING:
+    from truba.reload import Reloaded
 
 RECORDS_BYTES_MAX = 1 << 20
 """Of records in one answer: then `next` says where to go on."""
@@ -40,6 +43,19 @@ class Problem(Document):
     code: str | None = None
     happened: str | None = None
     again: str | None = None
+
+
+class Change(Document):
+    key: str
+    before: Any
+    after: Any
+
+
+class Reload(Document):
+    applied: bool
+    changes: list[Change]
+    sessions: dict[str, dict[str, int]]
+    """By name of each kind that a change touches: phase, and how many it has now."""
 
 
 class Hold(Document):
@@ -312,4 +328,12 @@ def handler(lane: KindLane) -> dict[str, Any]:
             "cause": breaker.cause.value if breaker.cause else "",
             "detail": breaker.detail,
         },
+    }
+
+
+def reload(reloaded: Reloaded) -> dict[str, Any]:
+    return {
+        "applied": reloaded.applied,
+        "changes": [{"key": change.key, "before": change.before, "after": change.after} for change in reloaded.changes],
+        "sessions": reloaded.sessions,
     }

@@ -108,7 +108,7 @@ def router(subject: Subject, settings: Settings, pulse: Pulse, metrics: Collecto
     @routes.get("/configuration", tags=["node"])
     async def configuration() -> Response:
         """As it was understood, defaults included; secrets are left out."""
-        return say(settings.configuration)
+        return say(settings.configuration())
 
     @routes.get("/kinds/{kind}", response_model=documents.KindDocument, tags=["kinds"])
     async def one_kind(kind: str) -> Response:

@@ -15,8 +15,8 @@ from truba.admin import documents
 from truba.admin.audit import AuditLog
 from truba.admin.jobs import Jobs
 from truba.admin.looking import find_kind, parse_id, say
-from truba.admin.subject import Subject
-from truba.errors import BadRequest, OperationError
+from truba.admin.subject import Settings, Subject
+from truba.errors import BadRequest, ConfigError, OperationError
 from truba.node.node import Node
 from truba.session import STORE_SECONDS_MAX
 from truba.types import Index
@@ -33,7 +33,7 @@ class Due(BaseModel):
     """Milliseconds since 1970."""
 
 
-def router(subject: Subject, audit: AuditLog, jobs: Jobs) -> APIRouter:
+def router(subject: Subject, settings: Settings, audit: AuditLog, jobs: Jobs) -> APIRouter:
     routes = APIRouter(prefix="/v1")
     problems: dict[int | str, dict[str, Any]] = {
         code: {"model": documents.Problem} for code in (400, 401, 403, 404, 409, 500, 503)
@@ -152,5 +152,23 @@ def router(subject: Subject, audit: AuditLog, jobs: Jobs) -> APIRouter:
 
         await audited(request, "cancel", f"job {job.id}", stop)
         return say(asdict(job))
+
+    @routes.post("/configuration/reload", response_model=documents.Reload, responses=problems, tags=["node"])
+    async def reload(request: Request, apply: bool = True) -> Response:
+        """Take what the configuration's file says now, all of it or nothing. `apply=false`: only say what would
+        change, and how many sessions of which kinds that touches."""
+        if settings.reload is None:
+            raise BadRequest("this pipe was started without a file to read again; nothing was changed")
+        take = settings.reload
+
+        async def do() -> dict[str, Any]:
+            try:
+                return documents.reload(await take(apply=apply))
+            except ConfigError as error:
+                raise BadRequest(f"{error}; nothing was changed") from error
+
+        if not apply:
+            return say(await do())
+        return say(await audited(request, "reload", "configuration", do))
 
     return routes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from truba.address import Address
 from truba.clock import Clock
@@ -14,7 +14,15 @@ from truba.histogram import Histogram
 from truba.node.node import Node
 from truba.tls import Contexts
 
+if TYPE_CHECKING:
+    from truba.reload import Reloaded
+
 Right = Literal["read", "operate"]
+
+
+class Reload(Protocol):
+    async def __call__(self, *, apply: bool = True) -> Reloaded:
+        """See `truba.reload.Reloader`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,8 @@ class Settings:
     tokens: tuple[Token, ...]  # none: whoever can connect may do everything
     show_records: bool
     audit: Path
-    configuration: Mapping[str, Any]  # as understood, without secrets
+    configuration: Callable[[], Mapping[str, Any]]  # the one in force, as understood, without secrets
+    reload: Reload | None = None  # none: it is for good
     tls: Contexts | None = None  # none: plain HTTP
 
 

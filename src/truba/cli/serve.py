@@ -20,6 +20,7 @@ from truba.cli.options import FILE, config_option, insecure_option
 @click.option("--json", "as_json", is_flag=True, help="Log JSON lines, on a terminal too.")
 def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bool, as_json: bool) -> None:
     """Run a pipe. SIGTERM or SIGINT stops it cleanly: no new work, everything acknowledged is durable, exit 0.
+    SIGHUP: take what the file says now, all of it or nothing; the log tells what changed, or why nothing did.
 
     Logs go to stderr, readable on a terminal and as JSON lines otherwise.
 
@@ -30,7 +31,10 @@ def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bo
     """
     from truba import config, logs
 
-    loaded = config.load(config_path, listen=listen, data=data, insecure=insecure)
+    def read() -> config.Config:
+        return config.load(config_path, listen=listen, data=data, insecure=insecure)
+
+    loaded = read()
     sys.path.insert(0, str(config_path.absolute().parent))  # `local:` handlers and hooks may live beside the file
     logs.configure(loaded.node.log_level, "json" if as_json else loaded.node.log_format)
 
@@ -39,7 +43,7 @@ def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bo
     from truba import service
 
     try:
-        code = uvloop.run(service.serve(loaded))
+        code = uvloop.run(service.serve(loaded, read))
     except OSError as error:
         raise _cannot_listen(error) from error
     click.get_current_context().exit(code)

@@ -216,6 +216,11 @@ class Member:
         if machine.seq == self.storage.log.tail.seq and self.storage.log.space == "plenty":
             await checkpointer.now()
 
+    def take_kinds(self, kinds: Sequence[Kind]) -> None:
+        """Other kinds, from now on; who makes the next node knows of them."""
+        self._kinds.clear()
+        self._kinds.update((kind.number, kind) for kind in kinds)
+
     # -- following -------------------------------------------------------------------------------------------
 
     def _restore(self) -> None:

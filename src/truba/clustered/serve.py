@@ -26,6 +26,7 @@ from truba.codec.chain import Chain
 from truba.compose import check_kinds, make_hooks, make_routes
 from truba.config import Config
 from truba.config.cluster import REQUEST_BYTES_MAX
+from truba.configured import hook_makers_of, transports_of
 from truba.errors import LogRegression
 from truba.frontends.listening import Listen, bind
 from truba.machine.machine import Machine
@@ -37,6 +38,7 @@ from truba.ports.parked import HookMaker
 from truba.ports.store import Store
 from truba.ports.stream import StreamDown
 from truba.ports.transport import Transport
+from truba.reload import Reloader, reloading
 from truba.streams.jetstream import JetStream
 from truba.streams.requirements import check, refuse
 from truba.tls import Contexts
@@ -58,6 +60,7 @@ AGAIN_S = 2.0
 
 async def serve_member(
     config: Config,
+    read: Callable[[], Config] | None,
     listen: Listen,
     settings: WireSettings,
     transports: Mapping[str, Transport],
@@ -80,19 +83,21 @@ async def serve_member(
     limits = Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint)
     others = {other: node for other, node in cluster.nodes.items() if other != name}
     peers = {other: node.peers for other, node in others.items()}
+    reloader: Reloader | None = None
 
     def make_node(node_log: Log, store: Store, machine: Machine, checkpointer: Checkpointer) -> Node:
+        now = reloader.config if reloader else config
         return Node(
             node_log,
             store,
-            config.kinds,
-            make_routes(config.kinds, transports),
+            now.kinds,
+            make_routes(now.kinds, transports_of(now, settings)),
             name=name,
             limits=limits,
             tell=log.warning,
             machine=machine,
             checkpointer=checkpointer,
-            hooks=make_hooks(config.kinds, hook_makers),
+            hooks=make_hooks(now.kinds, hook_makers_of(now)),
         )
 
     async def tails() -> dict[str, int]:
@@ -136,6 +141,15 @@ async def serve_member(
             tails=tails,
             keep_bytes=cluster.keep,
         )
+        if read is not None:
+            reloader = Reloader(
+                config,
+                read,
+                settings,
+                lambda: member.node.machine if member.node else member.machine,
+                lambda: member.node,
+                lambda taken: member.take_kinds(taken.kinds),
+            )
         host = MemberHost(member, storage, cluster_id, clock, lambda: stream.servers)
         door_tls = None if cluster.tls is None else Contexts(cluster.tls.files, server_side=True)
         door = Door(host, secret, config.node.data / "outgoing", door_tls)
@@ -147,7 +161,7 @@ async def serve_member(
             from truba.administered import admin_server
             from truba.clustered.subject import member_subject
 
-            admin = admin_server(config, config.admin, member_subject(member, storage, listening, clock))
+            admin = admin_server(config, config.admin, member_subject(member, storage, listening, clock), reloader)
             open_.push_async_callback(admin.stop)
             await admin.start()
         await doors.open()
@@ -167,7 +181,8 @@ async def serve_member(
             kinds=[kind.name for kind in config.kinds],
             ready_ms=round((time.monotonic() - started_s) * 1000),
         )
-        return await _run(member, stop, storage)
+        with reloading(reloader):
+            return await _run(member, stop, storage)
 
 
 async def _run(member: Member, stop: asyncio.Event, storage: NodeStorage) -> int:

@@ -16,7 +16,7 @@ from truba.config.shown import shown
 LIVE = ("kinds", "users")
 """Tables that a running pipe takes anew."""
 
-LIVE_NODE = ("grace_max", "stop_timeout", "log_level", "password_file", "password_env")
+LIVE_NODE = ("grace_max", "log_level")
 """Keys of `[node]` that it does."""
 
 
@@ -24,17 +24,20 @@ LIVE_NODE = ("grace_max", "stop_timeout", "log_level", "password_file", "passwor
 class Change:
     """`before` or `after` None: there is no such key. Secrets are hidden in both."""
 
-    key: str  # dotted, as in the file
+    path: tuple[str, ...]
     before: Any
     after: Any
     live: bool  # a running pipe can take it
 
+    @property
+    def key(self) -> str:
+        """Dotted, as in the file."""
+        return ".".join(self.path)
+
 
 def changes(before: Config, after: Config) -> list[Change]:
     """In order of the file's keys; nothing of a secret's contents."""
-    return [
-        Change(".".join(path), old, new, _live(path)) for path, old, new in _differences((), shown(before), shown(after))
-    ]
+    return [Change(path, old, new, _live(path)) for path, old, new in _differences((), shown(before), shown(after))]
 
 
 def _differences(

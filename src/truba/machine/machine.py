@@ -14,7 +14,7 @@ broken invariant and ends the node.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from truba.errors import Busy, DataDamaged, Fenced, NoSession, TooBig, UnknownKind
@@ -343,9 +343,16 @@ class Machine:
             queue = self._queues[kind] = DueQueue(kind, self.layers)
         return queue
 
-    def population(self, kind: int) -> int:
-        """How many sessions of a kind there are."""
-        return sum(self.counts[kind, phase] for phase in Phase)
+    def population(self, kind: int) -> dict[Phase, int]:
+        """How many sessions of a kind there are, by phase."""
+        return {phase: count for phase in Phase if (count := self.counts[kind, phase])}
+
+    def refuse_to_lose(self, kinds: Iterable[Kind]) -> None:
+        """Busy when these leave out a kind that has sessions."""
+        kept = {kind.number for kind in kinds}
+        for number, kind in self.kinds.items():
+            if number not in kept and (count := sum(self.population(number).values())):
+                raise Busy(f"kind {kind.name} has {count} sessions: it cannot go before they have; nothing was changed")
 
     def get(self, number: int) -> Head | None:
         """A session as it is now, not to be changed; None when there is none."""

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Protocol
 
 from truba.clock import Clock, SystemClock
-from truba.errors import BadRequest, Busy, Fenced, NoPerm, NoSession, Unavailable, UnknownOutcome
+from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.machine.events import Deleted, Opened, Parked, Stored
 from truba.machine.machine import Machine
@@ -161,23 +161,22 @@ class Node:
         finally:
             await self.checkpointer.close()
 
-    def reconfigure(self, kinds: Sequence[Kind], routes: Mapping[int, Route]) -> None:
-        """Go on with these kinds and routes, from this moment; Busy: a kind that is left out has sessions, and nothing
-        was changed.
+    def reconfigure(
+        self, kinds: Sequence[Kind], routes: Mapping[int, Route], hooks: Mapping[int, ParkedHook] | None = None
+    ) -> None:
+        """Go on with these, from this moment; Busy: a kind that is left out has sessions, and nothing was changed.
 
         What handlers hold stays with them, whatever becomes of their route; sessions keep the `idle_timeout` that they
         were taken up with.
         """
-        after = {kind.number: kind for kind in kinds}
-        for number, kind in self.kinds.items():
-            if number not in after and (count := self.machine.population(number)):
-                raise Busy(f"kind {kind.name} has {count} sessions: it cannot go before they have; nothing was changed")
+        self.machine.refuse_to_lose(kinds)
         self.kinds.clear()
-        self.kinds.update(after)
+        self.kinds.update((kind.number, kind) for kind in kinds)
         self.machine.kinds = self.kinds
         self.kind_numbers = {kind.name: kind.number for kind in kinds}
         self._idle_ms = {kind.number: round(kind.idle_timeout_s * 1000) for kind in kinds}
         self.dispatcher.reconfigure(self.kinds, routes)
+        self._notices.replace(hooks or {})
 
     async def checkpoint(self) -> None:
         """Take a checkpoint of the state as it is, once all of it is durable. UnknownOutcome when the log failed."""

@@ -42,14 +42,24 @@ class Notices:
         self._tellers = {number: _Teller(node, hook) for number, hook in hooks.items()}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def replace(self, hooks: Mapping[int, ParkedHook]) -> None:
+        """Other hooks, from now on, also for what waits; of a kind without one nobody is told any more."""
+        for number in self._tellers.keys() - hooks.keys():
+            self._tellers.pop(number).waiting.clear()
+        for number, hook in hooks.items():
+            if (teller := self._tellers.get(number)) is not None:
+                teller.hook = hook
+            else:
+                self._tellers[number] = _Teller(self._node, hook)
+
     def parked(self, kind: int, number: int) -> None:
         """A session was parked just now: tell of it once that is durable."""
         if kind in self._tellers:
             self._node.when_durable(partial(self._durable, kind, number))
 
     def _durable(self, kind: int, number: int, durable: bool) -> None:
-        teller = self._tellers[kind]
-        if not durable or teller.closed:
+        teller = self._tellers.get(kind)
+        if not durable or teller is None or teller.closed:
             return
         teller.waiting.append((number, 1))
         if teller.at_work < AT_ONCE:
@@ -79,7 +89,7 @@ class _Teller:
 
     def __init__(self, node: Node, hook: ParkedHook) -> None:
         self._node = node
-        self._hook = hook
+        self.hook = hook
         self.waiting: deque[tuple[int, int]] = deque()
         self.at_work = 0
         self.closed = False
@@ -111,7 +121,7 @@ class _Teller:
         tell, began_ms = self._node.tell, self._node.clock.steady_ms()
         try:
             async with asyncio.timeout(CALL_S_MAX):
-                await self._hook(parked)
+                await self.hook(parked)
         except TimeoutError as late:
             trouble = str(late) or f"not done within {CALL_S_MAX:.0f} s, and stopped"
         except asyncio.CancelledError as error:
@@ -123,8 +133,8 @@ class _Teller:
             trouble = f"{type(error).__name__}: {error}"
         else:
             took_ms = self._node.clock.steady_ms() - began_ms
-            tell("parked session told of", session=str(parked.id), kind=parked.kind, hook=repr(self._hook), ms=took_ms)
+            tell("parked session told of", session=str(parked.id), kind=parked.kind, hook=repr(self.hook), ms=took_ms)
             return True
         what = "parked hook failed" if tries < TRIES_MAX else "parked hook failed, given up"
-        tell(what, session=str(parked.id), kind=parked.kind, hook=repr(self._hook), error=trouble, tries=tries)
+        tell(what, session=str(parked.id), kind=parked.kind, hook=repr(self.hook), error=trouble, tries=tries)
         return False
