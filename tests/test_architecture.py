@@ -41,7 +41,8 @@ ADAPTERS = (
     "truba.records",
 )
 ROOTS = (
-    "truba.compose", "truba.configured", "truba.reload", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli",
+    "truba.compose", "truba.configured", "truba.reload", "truba.install", "truba.service", "truba.clustered",
+    "truba.embedded", "truba.cli",
     "truba.testing", "truba.bench", "truba.demo", "truba.torture",
 )  # fmt: skip
 """Where adapters are named: the composition roots, and the tools that look into one of them."""

@@ -8,8 +8,9 @@ import pytest
 
 from tests.tls.certificates import Authority
 from truba.config import Config, ConfigProblems, load, plain_places
-from truba.configured import users_of as users_of
+from truba.configured import users_of
 from truba.passwords import make
+from truba.users import Users
 
 SALT = b"salt"
 HASH = str(make(b"hush", SALT, slow=False))
@@ -46,7 +47,7 @@ def test_rights_of_names_become_rights_of_numbers(file: Path) -> None:
         + ' { kinds = ["a", "b"], verbs = ["RESUME"] }, { kinds = ["a"], verbs = ["show"] }]\n'
         + f'[users.eve]\npassword_hash = "{HASH}"\n',
     )
-    users = users_of(config)
+    users = Users(users_of(config))
     ann, eve = users.authenticate("ann", "hush", ""), users.authenticate("eve", "hush", "")
     may = {(verb, kind) for verb in ("NEW", "LS", "SHOW", "RESUME", "KINDS") for kind in (1, 2, 3, None)}
     assert {one for one in may if ann.allows(*one)} == {  # type: ignore[union-attr]
