@@ -18,6 +18,7 @@ from truba.errors import UnknownOutcome
 from truba.frontends.listening import Listen, Listening, bind
 from truba.frontends.resp import RespFrontend
 from truba.node.node import Limits
+from truba.notify import notify
 from truba.ports.auth import Authenticator
 from truba.ports.frontend import Frontend
 from truba.ports.transport import Transport
@@ -37,8 +38,13 @@ async def serve(config: Config) -> int:
     started = time.monotonic()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+
+    def asked() -> None:
+        notify(STOPPING="1")
+        stop.set()
+
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
+        loop.add_signal_handler(signum, asked)
     try:
         settings = _settings(config)
         own: list[Frontend] = [load_object(table.factory)(table.options) for table in config.node.frontends]
@@ -102,6 +108,7 @@ async def _run(
             kinds=[kind.name for kind in config.kinds],
             ready_ms=round((time.monotonic() - started) * 1000),
         )
+        notify(READY="1", STATUS=f"serving, term {node.machine.term}")
         node.failed.add_done_callback(lambda _: stop.set())
         await stop.wait()
         if not node.failed.done():

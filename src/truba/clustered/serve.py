@@ -31,6 +31,7 @@ from truba.frontends.listening import Listen, bind
 from truba.machine.machine import Machine
 from truba.node.checkpoint import Checkpointer
 from truba.node.node import Limits, Node
+from truba.notify import notify
 from truba.ports.frontend import Frontend
 from truba.ports.log import Log
 from truba.ports.store import Store
@@ -148,6 +149,7 @@ async def serve_member(
             kinds=[kind.name for kind in config.kinds],
             ready_ms=round((time.monotonic() - started_s) * 1000),
         )
+        notify(READY="1", STATUS=f"node {name}; its role: truba cluster status")
         return await _run(member, stop, storage)
 
 
@@ -232,5 +234,6 @@ async def _however_long(what: str, ask: Callable[[], Awaitable[T]]) -> T:
         except StreamDown as error:
             if not told:
                 log.warning(what, error=str(error))
+                notify(STATUS=f"{what}: {error}")
                 told = True
         await asyncio.sleep(AGAIN_S)
