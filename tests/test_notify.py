@@ -1,4 +1,4 @@
-"""What a service manager hears: nothing without a socket; READY when clients are served, STOPPING once it is asked to stop."""
+"""What a service manager hears: READY when clients are served, STOPPING when asked to stop; without a socket nothing."""
 
 from __future__ import annotations
 
