@@ -1,4 +1,4 @@
-"""What a service manager hears: READY when clients are served, STOPPING when asked to stop; without a socket nothing."""
+"""What a service manager hears: READY when clients are served, STOPPING when asked to stop; nothing without one."""
 
 from __future__ import annotations
 
