@@ -169,7 +169,7 @@ def test_the_configuration_is_good(manifest: Path, tmp_path: Path) -> None:
         assert loaded.node.listen.port == ports["clients"]
         if loaded.cluster is not None:
             assert loaded.cluster.door(name).port == ports["peers"]
-            (service,) = (d["metadata"]["name"] for d in documents(manifest) if d["spec"].get("clusterIP") == "None")
+            service = only(manifest, "StatefulSet")["spec"]["serviceName"]
             hosts = {name: node.clients.host for name, node in loaded.cluster.nodes.items()}
             assert hosts == {name: f"{name}.{service}.truba.svc" for name in pod_names(manifest)}
             assert [re.sub(r"tls://(.*):4222", r"\1", server) for server in loaded.cluster.servers] == [
