@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -24,7 +25,7 @@ from truba.webhook.bodies import decode, read_answer
 from truba.wire.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -209,3 +210,9 @@ def test_every_verb_has_its_row() -> None:
     rows = re.findall(r"^\| (`[A-Z].*?) \|", page, re.MULTILINE)
     told = {verb for row in rows for verb in re.findall(r"`([A-Z]+)", row)}
     assert {verb.decode() for verb in VERBS} <= told
+
+
+def test_pictures_can_be_read_and_say_what_they_show() -> None:
+    for picture in (ROOT / "docs" / "pictures").glob("*.svg"):
+        names = {child.tag.rpartition("}")[2] for child in ElementTree.parse(picture).getroot()}
+        assert {"title", "desc"} <= names, picture.name
