@@ -31,7 +31,15 @@ IO_MODULES = {
     "logging",
 }  # fmt: skip
 
-ADAPTERS = ("truba.log", "truba.store", "truba.streams", "truba.frontends", "truba.transports")
+ADAPTERS = (
+    "truba.log",
+    "truba.store",
+    "truba.streams",
+    "truba.frontends",
+    "truba.transports",
+    "truba.hooks",
+    "truba.records",
+)
 ROOTS = (
     "truba.compose", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli",
     "truba.testing", "truba.bench", "truba.demo", "truba.torture",
@@ -48,6 +56,7 @@ READS_CLOCKS = {
     "truba.log.disk",  # how long a sync takes
     "truba.clustered.serve",  # how long the start took, and the id of a new cluster
     "truba.service",  # how long the start took
+    "truba.transports.notes",  # when a note was sent
     "truba.webhook.receive",  # a receiver's: how old a POST is
 }
 

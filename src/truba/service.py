@@ -12,15 +12,17 @@ import structlog
 
 from truba import __version__
 from truba.auth import SharedPassword
-from truba.compose import Parts, build, default_transports
+from truba.compose import Parts, build, default_transports, posting_hooks
 from truba.config import Config, read_secret, read_webhook
 from truba.errors import UnknownOutcome
 from truba.frontends.listening import Listen, Listening, bind
 from truba.frontends.resp import RespFrontend
+from truba.garbage import collected_rarely
 from truba.node.node import Limits
 from truba.notify import notify
 from truba.ports.auth import Authenticator
 from truba.ports.frontend import Frontend
+from truba.ports.parked import HookMaker
 from truba.ports.transport import Transport
 from truba.protocols import resp
 from truba.transports.local import load_object
@@ -35,6 +37,11 @@ EXIT_LOG_FAILED = 70
 
 async def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code. ConfigError, DataError, OSError when it cannot start."""
+    with collected_rarely():
+        return await _serve(config)
+
+
+async def _serve(config: Config) -> int:
     started = time.monotonic()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -53,7 +60,8 @@ async def serve(config: Config) -> int:
             from truba.clustered.serve import serve_member
 
             transports = _transports(config, settings)
-            return await serve_member(config, _listen(config), settings, transports, own, stop, started)
+            hooks = _hook_makers(config)
+            return await serve_member(config, _listen(config), settings, transports, hooks, own, stop, started)
         parts = build(
             config.node.data,
             config.kinds,
@@ -61,6 +69,7 @@ async def serve(config: Config) -> int:
             tell=log.warning,
             limits=Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint),
             transports=_transports(config, settings),
+            hook_makers=_hook_makers(config),
             segment_bytes=config.node.segment,
             reserve_bytes=config.node.reserve,
         )
@@ -178,6 +187,13 @@ def _transports(config: Config, settings: WireSettings) -> Mapping[str, Transpor
     own: dict[str, Transport] = {scheme: load_object(path) for scheme, path in config.transports.items()}
     webhooks = {route: read_webhook(route, table) for route, table in config.webhooks.items()}
     return default_transports(secrets, settings, webhooks) | own
+
+
+def _hook_makers(config: Config) -> Mapping[str, HookMaker]:
+    numbers = {kind.name: kind.number for kind in config.kinds}
+    return posting_hooks(
+        {numbers[name]: read_webhook(url, table) for name, (url, table) in config.parked_webhooks.items()}
+    )
 
 
 def _text(path: Path) -> str:

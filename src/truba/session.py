@@ -58,7 +58,7 @@ class Pipe(Protocol):
     """A pipe, embedded or remote."""
 
     async def new(self, kind: int, *records: bytes, tag: int | None = None) -> Session:
-        """Open a session, with first records if given."""
+        """Open a session, with first records if given. The shipped pipes take `codec` too: see `truba.typed`."""
 
     def session(self, kind: int, *records: bytes) -> AbstractAsyncContextManager[Session]:
         """`async with`: delete on success; on an exception give back by the kind's policy, and raise it again."""

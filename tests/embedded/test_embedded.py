@@ -211,3 +211,37 @@ def test_process_that_dies_leaves_its_sessions_to_the_handler_of_the_next(tmp_pa
 
     asyncio.run(recover())
     assert found == [([b"take", b"taken"], truba.Cause.RESTART)]
+
+
+async def test_on_parked_hears_of_a_session_whose_attempts_are_used_up(tmp_path: Path) -> None:
+    heard: asyncio.Queue[truba.ParkedSession] = asyncio.Queue()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: None)  # the handler's own error
+
+    async def fails(repeat: truba.RepeatData) -> None:
+        raise ValueError("no such account")
+
+    kinds = [truba.Kind(7, "transfer", fails, jitter_s=0, max_attempts=1, on_parked=heard.put)]
+    async with truba.open(tmp_path / "data", kinds=kinds) as pipe:
+        session = await pipe.new(7, b"one")
+        await session.store(0)
+        parked = await asyncio.wait_for(heard.get(), 10)
+        assert parked == truba.ParkedSession(
+            session.id,
+            7,
+            "transfer",
+            truba.Cause.FAILED,
+            "1 attempts, max_attempts is 1: ValueError: no such account",
+            1,
+            1,
+        )
+
+
+@pytest.mark.parametrize("hook", ["", (), [""], [3], 3, "mail:somebody"])
+def test_what_cannot_be_told_of_parked_sessions_is_refused(tmp_path: Path, hook: object) -> None:
+    async def open_it() -> None:
+        async with truba.open(tmp_path / "data", kinds=[kind(on_parked=hook)]):  # type: ignore[arg-type]
+            pass
+
+    with pytest.raises(truba.ConfigError, match="on_parked"):
+        asyncio.run(open_it())
+    assert not (tmp_path / "data").exists()

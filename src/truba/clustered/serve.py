@@ -23,7 +23,7 @@ from truba.clustered.host import MemberHost
 from truba.clustered.storage import NodeStorage, has_log
 from truba.clustered.stream import jetstream_settings
 from truba.codec.chain import Chain
-from truba.compose import check_kinds, make_routes
+from truba.compose import check_kinds, make_hooks, make_routes
 from truba.config import Config, read_secret
 from truba.config.cluster import REQUEST_BYTES_MAX
 from truba.errors import LogRegression
@@ -34,6 +34,7 @@ from truba.node.node import Limits, Node
 from truba.notify import notify
 from truba.ports.frontend import Frontend
 from truba.ports.log import Log
+from truba.ports.parked import HookMaker
 from truba.ports.store import Store
 from truba.ports.stream import StreamDown
 from truba.ports.transport import Transport
@@ -60,6 +61,7 @@ async def serve_member(
     listen: Listen,
     settings: WireSettings,
     transports: Mapping[str, Transport],
+    hook_makers: Mapping[str, HookMaker],
     own: Sequence[Frontend],
     stop: asyncio.Event,
     started_s: float,
@@ -69,6 +71,7 @@ async def serve_member(
     assert cluster is not None  # or there would be nothing to be a member of
     check_kinds(config.kinds)
     make_routes(config.kinds, transports)  # refused before anything starts
+    make_hooks(config.kinds, hook_makers)
     name, clock = config.node.name, SystemClock()
     request_bytes_max = min(settings.parser.request_bytes_max, REQUEST_BYTES_MAX)
     settings = replace(settings, parser=replace(settings.parser, request_bytes_max=request_bytes_max))
@@ -88,6 +91,7 @@ async def serve_member(
             tell=log.warning,
             machine=machine,
             checkpointer=checkpointer,
+            hooks=make_hooks(config.kinds, hook_makers),
         )
 
     async def tails() -> dict[str, int]:

@@ -343,19 +343,22 @@ def _webhooks(config: Config) -> Iterator[tuple[Place, str, str]]:
     for name, table in config.kind_tables.items():
         place = ("kinds", name)
         posting = config.webhooks.get(table.handler)
-        if posting is None:
+        parked_url = table.on_parked if isinstance(table.on_parked, str) else None
+        if posting is None and parked_url is None:
             if table.webhook is not None:
                 yield (*place, "webhook"), f"{table.handler} is not posted to", "remove this table"
             continue
-        if table.handler_secret_file is not None:
+        if posting is not None and table.handler_secret_file is not None:
             what = "a webhook is shown no secret: what is posted is signed"
             yield (*place, "handler_secret_file"), what, 'write webhook = { secret_file = "..." }'
         other, webhook = first.setdefault(table.handler, (name, table.webhook))
-        if webhook != table.webhook:
+        if posting is not None and webhook != table.webhook:
             yield place, f"kind {other} has the same handler with another webhook table", "give both kinds the same one"
             continue
         try:
-            read_webhook(table.handler, table.webhook or WebhookTable())
+            for url in (table.handler if posting is not None else None, parked_url):
+                if url is not None:
+                    read_webhook(url, table.webhook or WebhookTable())
             if table.webhook is not None and (path := table.webhook.ca_file) is not None:
                 with path.open("rb") as file:
                     file.read(1)

@@ -75,6 +75,18 @@ def _route(value: object) -> str:
     raise ValueError(f"{value!r} is not the route of a handler", " or ".join(f'"{ROUTES[s]}"' for s in ROUTES))
 
 
+def _hook(value: object) -> tuple[str, ...] | str:
+    if isinstance(value, str) and value.partition(":")[0] in WEBHOOKS:
+        return _route(value)
+    words = value if isinstance(value, list) else []
+    if words and all(isinstance(word, str) and "\0" not in word for word in words) and words[0].startswith("/"):
+        return tuple(words)
+    raise ValueError(
+        f"{value!r} is not a command",
+        'its whole path and its arguments: ["/path/to/command", "argument"], or "https://host/path"',
+    )
+
+
 class Frontend(Table):
     """A client protocol of the user's own."""
 
@@ -161,6 +173,7 @@ class KindTable(Table):
     concurrency: Count = _KIND["concurrency"]
     rate: Rate | None = _KIND["rate_per_s"]
     breaker: BreakerTable = BreakerTable()
+    on_parked: Annotated[tuple[str, ...] | str | None, reader(_hook)] = _KIND["on_parked"]
     record_max: Size = _KIND["record_bytes_max"]
     session_max: Size = _KIND["session_bytes_max"]
     records_max: Count = _KIND["session_records_max"]
@@ -191,6 +204,7 @@ class KindTable(Table):
             session_bytes_max=self.session_max,
             session_records_max=self.records_max,
             rate_per_s=self.rate,
+            on_parked=self.on_parked,
             breaker=Breaker(self.breaker.failures, self.breaker.open_for, self.breaker.cap),
         )
 
@@ -222,4 +236,13 @@ class Config(Table):
             table.handler: table.webhook or WebhookTable()
             for table in self.kind_tables.values()
             if (scheme := table.handler.partition(":")[0]) in WEBHOOKS and scheme not in self.transports
+        }
+
+    @property
+    def parked_webhooks(self) -> dict[str, tuple[str, WebhookTable]]:
+        """Kind's name -> where it is posted that a session was parked, and how."""
+        return {
+            name: (table.on_parked, table.webhook or WebhookTable())
+            for name, table in self.kind_tables.items()
+            if isinstance(table.on_parked, str)
         }

@@ -65,6 +65,11 @@ class Layers:
         self.frozen: Layer | None = None
         self.owned: dict[int, Head] = {head.number: head for head in base.owned()}
 
+    @property
+    def young_count(self) -> int:
+        """Sessions changed since the last checkpoint began, those that are gone included."""
+        return len(self.young.heads)
+
     def get(self, number: int) -> Head | None:
         """The session as it is now; not to be changed (see `thaw`)."""
         heads = self.young.heads

@@ -8,7 +8,7 @@ thread. Nothing here encodes, writes or knows how a request looked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -20,12 +20,14 @@ from truba.kinds import Kind
 from truba.machine.events import Deleted, Opened, Parked, Stored
 from truba.machine.machine import Machine
 from truba.node.alarm import Alarm
-from truba.node.checkpoint import Checkpointer
+from truba.node.checkpoint import SESSIONS, Checkpointer
 from truba.node.dispatcher import Dispatcher
+from truba.node.notices import Notices
 from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
 from truba.node.recovery import recover
 from truba.node.sequencer import Sequencer, Waiter
 from truba.ports.log import Log
+from truba.ports.parked import ParkedHook
 from truba.ports.store import Head, Store
 from truba.ports.transport import Route
 from truba.types import Cause, Index
@@ -36,8 +38,8 @@ TICK_MS = 1_000
 LOST_AT_ONCE = 512
 """Sessions given back in one turn of the loop: a few milliseconds."""
 
-STAGED_MAX = 4096
-"""Events that recovery stages before it waits for them to be durable."""
+LOST_AT_START = 4096
+"""Sessions given back before a start is over; the rest follows in slices while clients are served."""
 
 
 class Tell(Protocol):
@@ -56,6 +58,7 @@ class Limits:
 
     grace_max_s: float = 300.0
     checkpoint_bytes: int = 64 << 20
+    checkpoint_sessions: int = SESSIONS
 
 
 class Node:
@@ -74,8 +77,11 @@ class Node:
         tell: Tell | None = None,
         machine: Machine | None = None,
         checkpointer: Checkpointer | None = None,
+        hooks: Mapping[int, ParkedHook] | None = None,
     ) -> None:
-        """`machine`, with its `checkpointer`: the state of the log as it is, for who has it already; else recovered."""
+        """`machine`, with its `checkpointer`: the state of the log as it is, for who has it already; else recovered.
+        `hooks`: who is told of parked sessions, by kind.
+        """
         self.kinds = {kind.number: kind for kind in kinds}
         self.kind_numbers = {kind.name: kind.number for kind in kinds}
         self.name = name
@@ -89,11 +95,12 @@ class Node:
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.sequencer = Sequencer(log, self.machine, self._ended)
         self.checkpointer = checkpointer or Checkpointer(
-            self.machine, log, store, self.limits.checkpoint_bytes, self.give_up
+            self.machine, log, store, self.limits.checkpoint_bytes, self.give_up, self.limits.checkpoint_sessions
         )
         self.checkpointer.on_failure = self.give_up
         self.sequencer.on_seal = self.checkpointer.sealed
         self.dispatcher = Dispatcher(self, routes)
+        self._notices = Notices(self, hooks or {})
         self.accepting = False
         self.owner_losses = 0
         self._space = "plenty"  # as told last
@@ -127,6 +134,7 @@ class Node:
         """After the frontends have closed: what is staged becomes durable, nothing more is taken."""
         self.drain()
         await self.dispatcher.stop()
+        await self._notices.close()
         self._alarm.cancel()
         with suppress(UnknownOutcome):  # the log failed just now: `failed` tells
             while self.sequencer.latest is not None:
@@ -168,8 +176,9 @@ class Node:
     async def _find_owners(self) -> None:
         """Sessions that were owned when the last writer ended: their owners may come back within their grace."""
         owners: dict[bytes, Owner] = {}
-        now_ms, steady_ms = self.clock.now_ms(), self._steady_ms()
-        for count, head in enumerate(list(self.machine.owned.values()), 1):
+        steady_ms = self._steady_ms()
+        lost: list[Head] = []
+        for head in list(self.machine.owned.values()):
             if head.owner and head.grace_ms:
                 owner = owners.get(head.owner)
                 if owner is None:
@@ -183,14 +192,30 @@ class Node:
                     self.dispatcher.count(hold)
                 owner.take_up(hold)
             else:
-                self.owner_losses += 1
-                event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
-                self._stage(event)
-                if count % STAGED_MAX == 0:
-                    await self.sequencer.flush()
+                lost.append(head)
+        rest = iter(lost)
+        self._give_up_for_lost(islice(rest, LOST_AT_START))
         for owner in owners.values():
             self._away.leave(owner, steady_ms)
         await self.sequencer.flush()
+        self._loop.call_soon(self._go_on_giving_back, rest)
+
+    def _give_up_for_lost(self, heads: Iterable[Head]) -> None:
+        now_ms = self.clock.now_ms()
+        for head in heads:
+            self.owner_losses += 1
+            event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
+            self._stage(event)
+            if type(event) is Parked:
+                self._tell_parked(head.number, event)
+
+    def _go_on_giving_back(self, rest: Iterator[Head]) -> None:
+        """Nobody holds them, so nothing becomes of them meanwhile. A stop leaves the rest to the next start."""
+        part = list(islice(rest, LOST_AT_ONCE))
+        if part and self.accepting:
+            self._give_up_for_lost(part)
+            self.dispatcher.wake()
+            self._loop.call_soon(self._go_on_giving_back, rest)
 
     # -- owners ----------------------------------------------------------------------------------------------
 
@@ -381,16 +406,11 @@ class Node:
             due_ms = now_ms + delay_ms + round(chance * self.kinds[hold.kind].jitter_s * 1000)
             event = self.machine.put_off(hold.number, hold.epoch, due_ms, reason)
         self._stage(event)
-        if hold.epoch:
-            parked = type(event) is Parked
-            detail = event.detail if isinstance(event, Parked | Stored) else ""
-            self.tell(
-                "session parked" if parked else "hand-over failed",
-                session=str(hold.id),
-                kind=hold.kind,
-                cause=cause.value,
-                detail=detail,
-            )
+        if type(event) is Parked:
+            self._tell_parked(hold.number, event)
+        elif hold.epoch:
+            detail = event.detail if isinstance(event, Stored) else ""
+            self.tell("hand-over failed", session=str(hold.id), kind=hold.kind, cause=cause.value, detail=detail)
         if type(event) is Stored:
             self._due(event.due_ms)
 
@@ -409,10 +429,11 @@ class Node:
             "the disk is nearly full: only Delete, Store and Fail are taken until there is space; nothing was stored"
         )
 
-    def _index(self, number: int) -> Index:
+    def _tell_parked(self, number: int, event: Parked) -> None:
         head = self.machine.get(number)
-        assert head is not None  # whoever asks has just decided about it
-        return head.id
+        assert head is not None  # it was parked just now
+        self.tell("session parked", session=str(head.id), kind=head.kind, cause=event.cause.value, detail=event.detail)
+        self._notices.parked(head.kind, number)
 
     # -- hand-over -------------------------------------------------------------------------------------------
 
@@ -423,7 +444,7 @@ class Node:
             return None
         self._stage(event)
         if type(event) is Parked:
-            self.tell("session parked", session=str(self._index(number)), cause=event.cause.value, detail=event.detail)
+            self._tell_parked(number, event)
             return None
         head = self.machine.owned[number]
         hold = Hold(head.id, head.kind, head.epoch, owner)
@@ -499,9 +520,10 @@ class Node:
             self.give_up(failure)  # nobody was appending who could have been told
             return
         steady_ms = self._steady_ms()
-        for hold in list(self._leases.expired(steady_ms)):
+        # What is left over after so many rings the alarm again at once (`rearm`), after everybody else had a turn.
+        for hold in islice(self._leases.expired(steady_ms), LOST_AT_ONCE):
             self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
-        for owner in self._away.expired(steady_ms):
+        for owner in islice(self._away.expired(steady_ms), LOST_AT_ONCE):
             self._lose(owner, owner.away_cause)
         space = self.log.space
         if space != self._space:

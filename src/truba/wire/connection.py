@@ -94,7 +94,6 @@ class Connection(asyncio.Protocol):
         self._burst_bytes = 0  # of answers, since the backlog waited for those before it to be durable
         self._at_end: Callable[[], None] | None = None  # nothing more can come: what to do once all is answered
         self._unsent: deque[tuple[bytes, int]] = deque()  # answers, and the size of what they answer
-        self._release_next = self._release
         self._sequencer = node.sequencer
         self._pending_bytes = 0
         self._paused_for: set[str] = set()
@@ -129,6 +128,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
+        self._at_end = None  # it leads back here: nobody would free the two of them before the next full collection
         self.transport = None
         self.kinds = frozenset()
         self.node.detach(self.owner)
@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
         if batch is None:
             self._release(not sequencer.failed)
             return
-        batch.waiters.append(self._release_next)
+        batch.waiters.append(self._release)
         if self._pending_bytes > PENDING_BYTES_MAX:
             self._pause("pending")
 
