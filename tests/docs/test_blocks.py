@@ -212,7 +212,7 @@ def test_every_verb_has_its_row() -> None:
     assert {verb.decode() for verb in VERBS} <= told
 
 
-def test_pictures_can_be_read_and_say_what_they_show() -> None:
-    for picture in (ROOT / "docs" / "pictures").glob("*.svg"):
-        names = {child.tag.rpartition("}")[2] for child in ElementTree.parse(picture).getroot()}
-        assert {"title", "desc"} <= names, picture.name
+def test_the_picture_says_what_it_shows() -> None:
+    """To whoever cannot see it; and it is what a browser can read."""
+    root = ElementTree.parse(ROOT / "docs" / "pictures" / "pipe.svg").getroot()
+    assert {"title", "desc"} <= {child.tag.rpartition("}")[2] for child in root}
