@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+import click
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -21,6 +23,7 @@ from click.testing import CliRunner
 import truba
 from truba import config
 from truba.cli.main import main
+from truba.types import Cause
 from truba.webhook.bodies import decode, read_answer
 from truba.wire.verbs import VERBS
 
@@ -190,6 +193,38 @@ def test_the_table_of_errors_is_the_tree() -> None:
     assert told == {
         kind.__name__: (kind.happened, kind.again) for kind in vars(truba.errors)["OPERATION_ERRORS"].values()
     }
+
+
+def test_the_table_of_causes_has_all_of_them() -> None:
+    page = (ROOT / "docs" / "python-api.md").read_text()
+    assert re.findall(r'^\| `"(\w+)"` \|', page, re.MULTILINE) == [cause.value for cause in Cause]
+
+
+@pytest.mark.parametrize("name", ["connect", "serve_handlers"])
+def test_the_tables_of_options_have_all_of_them(name: str) -> None:
+    page = (ROOT / "docs" / "python-api.md").read_text()
+    table = re.search(rf"Options of `{name}`:\n\n((?:\|.*\n)+)", page)
+    assert table is not None
+    told = {
+        option for row in re.findall(r"^\| (`.*?) \|", table[1], re.MULTILINE) for option in re.findall(r"\w+", row)
+    }
+    first, *options = inspect.signature(getattr(truba, name)).parameters
+    assert told == set(options), f"beside {first}"
+
+
+def names(command: click.Command | None) -> list[str]:
+    """Of the commands in it; of one that has none, its own: nothing."""
+    if not isinstance(command, click.Group):
+        return [""]
+    context = click.Context(command)
+    inside = command.list_commands(context)
+    return [f"{name} {inner}".strip() for name in inside for inner in names(command.get_command(context, name))]
+
+
+def test_each_command_has_one_row() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    rows = re.findall(r"^\| `truba ([a-z -]+)` \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted(names(main))
 
 
 def test_links_lead_somewhere() -> None:
