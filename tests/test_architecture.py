@@ -46,13 +46,22 @@ ROOTS = (
 )  # fmt: skip
 """Where adapters are named: the composition roots, and the tools that look into one of them."""
 
-OUTERMOST = ("truba.cli", "truba.demo", "truba.bench", "truba.torture", "truba.service", "truba.clustered")
+OUTERMOST = (
+    "truba.cli",
+    "truba.demo",
+    "truba.bench",
+    "truba.torture",
+    "truba.service",
+    "truba.clustered",
+    "truba.administered",
+)
 
 CLOCKS_AND_DICE = re.compile(r"\btime\.(time|time_ns|monotonic|monotonic_ns|perf_counter)\b|\brandom\.\w|\bsecrets\.\w")
 READS_CLOCKS = {
     "truba.clock",  # the node's, all of them
     "truba.client.calls",  # another process's: its own timeouts
     "truba.client.remote",  # the same; tags and tokens
+    "truba.admin.pulse",  # how late the loop is
     "truba.log.disk",  # how long a sync takes
     "truba.clustered.serve",  # how long the start took, and the id of a new cluster
     "truba.service",  # how long the start took

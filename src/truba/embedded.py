@@ -29,46 +29,52 @@ class EmbeddedPipe:
         self._owner = self.node.attach()
 
     @overload
-    async def new(self, kind: int, *records: bytes, tag: int | None = None) -> LocalSession: ...
+    async def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> LocalSession: ...
 
     @overload
-    async def new(self, kind: int, *records: R, tag: int | None = None, codec: Codec[R]) -> TypedSession[R]: ...
+    async def new(
+        self, kind: int, *records: R, tag: int | None = None, trace: bytes = b"", codec: Codec[R]
+    ) -> TypedSession[R]: ...
 
-    async def new(self, kind: int, *records: Any, tag: int | None = None, codec: Codec[Any] | None = None) -> Any:
+    async def new(
+        self, kind: int, *records: Any, tag: int | None = None, trace: bytes = b"", codec: Codec[Any] | None = None
+    ) -> Any:
         """Open a session. `codec`: what its records are; that of its kind if not given, else bytes. `tag` has no
         effect: it serves clients that reconnect."""
         codec = codec or self._codec(kind)
         if codec is None:
-            return await self._new(kind, records, tag)
-        return TypedSession(await self._new(kind, [*map(codec.encode, records)], tag), codec)
+            return await self._new(kind, records, tag, trace)
+        return TypedSession(await self._new(kind, [*map(codec.encode, records)], tag, trace), codec)
 
     @overload
-    def session(self, kind: int, *records: bytes) -> AbstractAsyncContextManager[LocalSession]: ...
+    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractAsyncContextManager[LocalSession]: ...
 
     @overload
-    def session(self, kind: int, *records: R, codec: Codec[R]) -> AbstractAsyncContextManager[TypedSession[R]]: ...
+    def session(
+        self, kind: int, *records: R, trace: bytes = b"", codec: Codec[R]
+    ) -> AbstractAsyncContextManager[TypedSession[R]]: ...
 
-    def session(self, kind: int, *records: Any, codec: Codec[Any] | None = None) -> Any:
+    def session(self, kind: int, *records: Any, trace: bytes = b"", codec: Codec[Any] | None = None) -> Any:
         """`async with`: delete on success; on an exception give back by the kind's policy and raise it again. `codec`:
         as with `new`."""
         codec = codec or self._codec(kind)
         if codec is None:
-            return self._block(kind, records)
-        return typed_block(self._block(kind, [*map(codec.encode, records)]), codec)
+            return self._block(kind, records, trace)
+        return typed_block(self._block(kind, [*map(codec.encode, records)], trace), codec)
 
     def _codec(self, kind: int) -> Codec[Any] | None:
         known = self.node.kinds.get(kind)
         return None if known is None else known.codec
 
-    async def _new(self, kind: int, records: Sequence[bytes], tag: int | None) -> LocalSession:
+    async def _new(self, kind: int, records: Sequence[bytes], tag: int | None, trace: bytes) -> LocalSession:
         node = self.node
-        hold = node.new(self._owner, kind, [*map(plain, records)], -1 if tag is None else tag)
+        hold = node.new(self._owner, kind, [*map(plain, records)], -1 if tag is None else tag, trace)
         await node.sequencer.flush()
         return LocalSession(node, hold)
 
     @asynccontextmanager
-    async def _block(self, kind: int, records: Sequence[bytes]) -> AsyncIterator[LocalSession]:
-        session = await self._new(kind, records, None)
+    async def _block(self, kind: int, records: Sequence[bytes], trace: bytes) -> AsyncIterator[LocalSession]:
+        session = await self._new(kind, records, None, trace)
         try:
             yield session
         except BaseException as error:

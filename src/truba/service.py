@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import structlog
 
 from truba import __version__
+from truba.address import without_user
 from truba.auth import SharedPassword
 from truba.compose import Parts, build, default_transports, posting_hooks
-from truba.config import Config, read_secret, read_webhook
+from truba.config import Config, plain_places, read_webhook
+from truba.config.security import ALL_KINDS
 from truba.errors import UnknownOutcome
 from truba.frontends.listening import Listen, Listening, bind
 from truba.frontends.resp import RespFrontend
@@ -25,8 +27,15 @@ from truba.ports.frontend import Frontend
 from truba.ports.parked import HookMaker
 from truba.ports.transport import Transport
 from truba.protocols import resp
+from truba.rights import expand
+from truba.tls import Contexts
 from truba.transports.local import load_object
+from truba.users import User, Users
 from truba.wire.connection import WireSettings
+
+if TYPE_CHECKING:
+    from truba.admin.server import AdminServer
+    from truba.admin.subject import Subject
 
 log = structlog.get_logger("truba.service")
 
@@ -53,6 +62,8 @@ async def _serve(config: Config) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, asked)
     try:
+        for place, where in plain_places(config):
+            log.warning("plain text beyond this machine", key=".".join(map(str, place)), where=without_user(where))
         settings = _settings(config)
         own: list[Frontend] = [load_object(table.factory)(table.options) for table in config.node.frontends]
         if config.cluster is not None:
@@ -96,7 +107,14 @@ async def _run(
     node = parts.node
     listening: Listening | None = None
     under_way: list[Frontend] = []
+    admin: AdminServer | None = None
     try:
+        if config.admin is not None:
+            # Imported when a configuration asks for it: HTTP is an extra.
+            from truba.administered import admin_server
+
+            admin = admin_server(config, config.admin, _subject(parts, config, lambda: listening))
+            await admin.start()
         await node.start()
         if config.node.listen is not None or config.node.unix is not None:
             # Not before the node is ready: until then clients are refused and know it, they do not hang.
@@ -111,6 +129,7 @@ async def _run(
             version=__version__,
             listen=None if bound is None else f"{bound[0]}:{bound[1]}",
             unix=str(config.node.unix) if config.node.unix else None,
+            admin=None if admin is None else str(admin.bound),
             data=str(config.node.data),
             term=node.machine.term,
             seq=node.machine.seq,
@@ -132,7 +151,11 @@ async def _run(
             listening.close()  # first, so that whoever comes now is refused and does not wait
         for frontend in under_way:
             await frontend.stop()
-        await node.stop()
+        try:
+            await node.stop()
+        finally:
+            if admin is not None:
+                await admin.stop()
     if node.failed.done():
         error = node.failed.result()
         log.error(
@@ -144,6 +167,26 @@ async def _run(
         return EXIT_LOG_FAILED
     log.info("stopped", term=node.machine.term, seq=node.machine.seq)
     return EXIT_OK
+
+
+def _subject(parts: Parts, config: Config, listening: Callable[[], Listening | None]) -> Subject:
+    from truba.admin.subject import Doors, Subject
+
+    def doors() -> Doors:
+        found = listening()
+        return Doors(found.connections if found else 0, found.refused if found else 0)
+
+    return Subject(
+        name=config.node.name,
+        version=__version__,
+        clock=parts.node.clock,
+        current=lambda: parts.node,
+        role=lambda: "single",
+        doors=doors,
+        sync_us=lambda: parts.log.sync_us,
+        log_bytes=lambda: parts.log.size_bytes,
+        store_bytes=lambda: parts.store.size_bytes,
+    )
 
 
 def _released(parts: Parts) -> bool:
@@ -165,8 +208,10 @@ def _settings(config: Config) -> WireSettings:
     authenticator: Authenticator | None = None
     if config.node.authenticator is not None:
         authenticator = load_object(config.node.authenticator)
-    elif config.node.password_file is not None:
-        authenticator = SharedPassword(read_secret(config.node.password_file).decode())
+    elif config.users:
+        authenticator = _users(config)
+    elif (password := config.node.secret("password")) is not None:
+        authenticator = SharedPassword(password.text())
     return WireSettings(
         parser=resp.Limits(request_bytes_max=config.node.request_bytes_max),
         output_bytes_max=config.node.output_bytes_max,
@@ -179,14 +224,33 @@ def _listen(config: Config) -> Listen:
         tcp=None if config.node.listen is None else str(config.node.listen),
         unix=config.node.unix,
         connections_max=config.node.connections_max,
+        tls=None if config.node.tls is None else Contexts(config.node.tls.files, server_side=True),
     )
 
 
+def _users(config: Config) -> Users:
+    numbers = {name: table.number for name, table in config.kind_tables.items()}
+    users: list[User] = []
+    for name, table in config.users.items():
+        rights: dict[str, set[int] | None] = {}
+        for right in table.rights:
+            everywhere = ALL_KINDS in right.kinds
+            for verb in expand(right.verbs):
+                before = rights.setdefault(verb, set())
+                if everywhere:
+                    rights[verb] = None
+                elif before is not None:
+                    before.update(numbers[kind] for kind in right.kinds)
+        users.append(User(name, rights, password_hash=table.read_hash(), certificate=table.certificate))
+    return Users(users)
+
+
 def _transports(config: Config, settings: WireSettings) -> Mapping[str, Transport]:
-    secrets = {route: _text(path) for route, path in config.handler_secret_files.items()}
+    secrets = {route: secret.text() for route, secret in config.handler_secrets.items()}
+    contexts = {route: Contexts(tls, server_side=False) for route, tls in config.handler_tls.items()}
     own: dict[str, Transport] = {scheme: load_object(path) for scheme, path in config.transports.items()}
     webhooks = {route: read_webhook(route, table) for route, table in config.webhooks.items()}
-    return default_transports(secrets, settings, webhooks) | own
+    return default_transports(secrets, settings, contexts, webhooks) | own
 
 
 def _hook_makers(config: Config) -> Mapping[str, HookMaker]:
@@ -194,7 +258,3 @@ def _hook_makers(config: Config) -> Mapping[str, HookMaker]:
     return posting_hooks(
         {numbers[name]: read_webhook(url, table) for name, (url, table) in config.parked_webhooks.items()}
     )
-
-
-def _text(path: Path) -> str:
-    return read_secret(path).decode()

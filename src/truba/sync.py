@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 from truba import session as contracts
 from truba.errors import BadRequest, Unavailable, UnknownOutcome
 from truba.kinds import AsyncHandler, Handler, Kind
-from truba.ports.records import Codec
+from truba.ports.records import Codec, Shown
 from truba.types import Cause, Index
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ class RepeatData:
     kind: int
     attempt: int
     cause: Cause
+    trace: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +150,15 @@ class TypedRepeat(Generic[R]):
     kind: int
     attempt: int
     cause: Cause
-    shown: tuple[str, ...]
+    shown: Shown
+    trace: bytes = b""
 
 
 def plain_repeat(repeat: contracts.RepeatData, home: Home) -> RepeatData:
     """The plain twin of a repeat whose session lives at `home`."""
-    return RepeatData(repeat.records, Session(repeat.session, home), repeat.kind, repeat.attempt, repeat.cause)
+    return RepeatData(
+        repeat.records, Session(repeat.session, home), repeat.kind, repeat.attempt, repeat.cause, repeat.trace
+    )
 
 
 def as_coroutine(handler: Handler) -> AsyncHandler:
@@ -216,25 +220,31 @@ class Pipe:
             raise
 
     @overload
-    def new(self, kind: int, *records: bytes, tag: int | None = None) -> Session: ...
+    def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> Session: ...
 
     @overload
-    def new(self, kind: int, *records: R, tag: int | None = None, codec: Codec[R]) -> TypedSession[R]: ...
+    def new(
+        self, kind: int, *records: R, tag: int | None = None, trace: bytes = b"", codec: Codec[R]
+    ) -> TypedSession[R]: ...
 
-    def new(self, kind: int, *records: Any, tag: int | None = None, codec: Codec[Any] | None = None) -> Any:
+    def new(
+        self, kind: int, *records: Any, tag: int | None = None, trace: bytes = b"", codec: Codec[Any] | None = None
+    ) -> Any:
         """Open a session, with first records if given. `codec`: what its records are; None: bytes."""
-        return self._twin(_wait(self._pipe.new(kind, *records, tag=tag, codec=codec), self._home))
+        return self._twin(_wait(self._pipe.new(kind, *records, tag=tag, trace=trace, codec=codec), self._home))
 
     @overload
-    def session(self, kind: int, *records: bytes) -> AbstractContextManager[Session]: ...
+    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractContextManager[Session]: ...
 
     @overload
-    def session(self, kind: int, *records: R, codec: Codec[R]) -> AbstractContextManager[TypedSession[R]]: ...
+    def session(
+        self, kind: int, *records: R, trace: bytes = b"", codec: Codec[R]
+    ) -> AbstractContextManager[TypedSession[R]]: ...
 
-    def session(self, kind: int, *records: Any, codec: Codec[Any] | None = None) -> Any:
+    def session(self, kind: int, *records: Any, trace: bytes = b"", codec: Codec[Any] | None = None) -> Any:
         """`with`: delete on success; on an exception give back by the kind's policy and raise it again. `codec`: what
         its records are; None: bytes."""
-        return self._block(self._pipe.session(kind, *records, codec=codec))
+        return self._block(self._pipe.session(kind, *records, trace=trace, codec=codec))
 
     def _twin(self, session: Any) -> Session | TypedSession[Any]:
         from truba.typed import TypedSession as AsyncTyped

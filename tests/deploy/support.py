@@ -5,21 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from truba.config import Config
-
 ROOT = Path(__file__).parents[2]
-
-
-def needs(*keys: str) -> None:
-    """Skip where this truba has no such table: what is deployed must say who may come in, and be asked how it is."""
-    for key in keys:
-        model = Config
-        for name in key.split("."):
-            if name not in model.model_fields:
-                pytest.skip(f"this truba's configuration has no [{key}] yet")
-            model = model.model_fields[name].annotation  # type: ignore[assignment]
 
 
 def make_certificate(directory: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.deploy.support import ROOT, needs
+from tests.deploy.support import ROOT
 from tests.service.process import NOBODY, Servers, environment, servers
 from truba import config
 from truba.cli.main import main
@@ -90,7 +90,6 @@ def test_health(tmp_path: Path) -> None:
 
 
 def test_the_configuration_is_good(tmp_path: Path) -> None:
-    needs("node.insecure")
     shutil.copy(DIRECTORY / "truba.toml", tmp_path)
     (tmp_path / "password").write_text("hush")
     loaded = config.load(tmp_path / "truba.toml")
@@ -100,7 +99,6 @@ def test_the_configuration_is_good(tmp_path: Path) -> None:
 
 
 def test_extras_that_are_named_exist() -> None:
-    needs("admin")
     written = "\n".join(path.read_text() for path in ROOT.glob("deploy/*/*") if path.is_file())
     named = {extra for found in re.findall(r'EXTRAS="?([a-z]+(?:,[a-z]+)*)', written) for extra in found.split(",")}
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

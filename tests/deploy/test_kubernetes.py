@@ -15,8 +15,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy.support import ROOT, make_certificate, needs
+from tests.deploy.support import ROOT, make_certificate
 from truba import config
+from truba.admin.guard import OPEN
 from truba.config.model import Node
 
 DIRECTORY = ROOT / "deploy" / "kubernetes"
@@ -134,7 +135,6 @@ def test_a_pod_is_the_user_of_the_image_and_has_time_to_stop(manifest: Path) -> 
 @of_pipes
 def test_the_configuration_is_good(manifest: Path, tmp_path: Path) -> None:
     """As each pod reads it: the file where the pod has it, the secrets where they are mounted."""
-    needs("node.tls", "admin")
     told = secrets_told(manifest)
     spec = pod(manifest)["spec"]
     (truba,) = spec["containers"]
@@ -177,18 +177,17 @@ def test_the_configuration_is_good(manifest: Path, tmp_path: Path) -> None:
             ]
         assert loaded.admin is not None
         assert loaded.admin.listen.port == ports["admin"]
+        assert loaded.admin.tls is not None, "probes speak HTTPS"
     assert {Path(path).name for path in used} == told["truba"] | told["truba-tls"]
 
 
 @of_pipes
 def test_probes_ask_what_everybody_may_ask(manifest: Path) -> None:
-    needs("admin")
-    from truba.admin.guard import OPEN
-
     (truba,) = pod(manifest)["spec"]["containers"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert truba[probe]["httpGet"]["path"] in OPEN
         assert truba[probe]["httpGet"]["port"] == "admin"
+        assert truba[probe]["httpGet"]["scheme"] == "HTTPS"
 
 
 def test_nats_takes_its_configuration(tmp_path: Path) -> None:

@@ -69,6 +69,17 @@ async def test_what_is_posted(tmp_path: Path) -> None:
     assert told.lines == []
 
 
+async def test_the_trace_of_the_client_is_in_the_headers(tmp_path: Path) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with receiving() as receiver, piped(tmp_path, kind(webhook(receiver))) as (pipe, _):
+        for trace in (parent.encode(), b"none\r\nX-Other: y"):
+            await (await pipe.new(7, trace=trace)).store(0)
+        await until(lambda: not pipe.node.machine.counts)
+        traced = {post.headers.get("traceparent") for post in receiver.posts}
+        assert traced == {parent, None}
+        assert not any("X-Other" in post.headers for post in receiver.posts)
+
+
 async def test_messagepack_both_ways(tmp_path: Path) -> None:
     packed = http(200, msgspec.msgpack.encode({"store": 0, "append": [b"\xff"]}), content_type="application/msgpack")
     async with (

@@ -9,6 +9,7 @@ from typing import Any
 
 from truba.client.remote import RemotePipe
 from truba.client.target import parse_target
+from truba.tls import Tls
 from truba.types import Index, Phase
 
 PAGE = 500
@@ -42,10 +43,18 @@ class Admin:
 
     @classmethod
     async def connect(
-        cls, url: str, *, user: str | None = None, password: str | None = None, timeout_s: float = 10.0
+        cls,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        tls: Tls | None = None,
+        insecure: bool = False,
+        timeout_s: float = 10.0,
     ) -> Admin:
-        """Unavailable, NoAuth, NoPerm; ConfigError for a bad url."""
-        pipe = RemotePipe([parse_target(url)], None, 0.0, timeout_s, user, password)
+        """As `truba.connect`. Unavailable, NoAuth, NoPerm; ConfigError for a bad url."""
+        target = parse_target(url, tls, insecure=insecure)
+        pipe = RemotePipe([target], None, 0.0, timeout_s, user, password)
         await pipe.open(patience_s=0.0)
         return cls(pipe)
 
@@ -99,6 +108,11 @@ class Admin:
     async def show(self, session_id: Index) -> tuple[SessionInfo, Sequence[bytes]]:
         """One session, and its records. NoSession."""
         return _session(await self._pipe.request(b"SHOW", str(session_id).encode(), read=True))
+
+    async def why(self, session_id: Index) -> Sequence[str]:
+        """In plain words: where it stands, what brought it there, what happens next and when. NoSession."""
+        said = await self._pipe.request(b"WHY", str(session_id).encode(), read=True)
+        return [sentence.decode() for sentence in said]
 
     async def resume(self, session_id: Index) -> None:
         """Due at once, with fresh limits. NoSession, Busy."""

@@ -29,6 +29,7 @@ from truba.client.target import Target, parse_target
 from truba.errors import Busy, ConfigError, NotLeader, OperationError, Unavailable
 from truba.kinds import Backoff
 from truba.ports.records import Codec
+from truba.tls import Tls
 
 if TYPE_CHECKING:
     from truba.typed import TypedSession
@@ -108,43 +109,50 @@ class RemotePipe:
     # -- for users -------------------------------------------------------------------------------------------
 
     @overload
-    async def new(self, kind: int, *records: bytes, tag: int | None = None) -> RemoteSession: ...
+    async def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> RemoteSession: ...
 
     @overload
-    async def new(self, kind: int, *records: R, tag: int | None = None, codec: Codec[R]) -> TypedSession[R]: ...
+    async def new(
+        self, kind: int, *records: R, tag: int | None = None, trace: bytes = b"", codec: Codec[R]
+    ) -> TypedSession[R]: ...
 
-    async def new(self, kind: int, *records: Any, tag: int | None = None, codec: Codec[Any] | None = None) -> Any:
+    async def new(
+        self, kind: int, *records: Any, tag: int | None = None, trace: bytes = b"", codec: Codec[Any] | None = None
+    ) -> Any:
         """Open a session. `tag`: the owner's own number for it, not in use by another open session. `codec`: what its
         records are; None: bytes."""
         if codec is None:
-            return await self._new(kind, records, tag)
+            return await self._new(kind, records, tag, trace)
         from truba.typed import TypedSession
 
-        return TypedSession(await self._new(kind, [*map(codec.encode, records)], tag), codec)
+        return TypedSession(await self._new(kind, [*map(codec.encode, records)], tag, trace), codec)
 
     @overload
-    def session(self, kind: int, *records: bytes) -> AbstractAsyncContextManager[RemoteSession]: ...
+    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractAsyncContextManager[RemoteSession]: ...
 
     @overload
-    def session(self, kind: int, *records: R, codec: Codec[R]) -> AbstractAsyncContextManager[TypedSession[R]]: ...
+    def session(
+        self, kind: int, *records: R, trace: bytes = b"", codec: Codec[R]
+    ) -> AbstractAsyncContextManager[TypedSession[R]]: ...
 
-    def session(self, kind: int, *records: Any, codec: Codec[Any] | None = None) -> Any:
+    def session(self, kind: int, *records: Any, trace: bytes = b"", codec: Codec[Any] | None = None) -> Any:
         """`async with`: delete on success; on an exception give back by the kind's policy and raise it again. `codec`:
         as with `new`."""
         if codec is None:
-            return self._block(kind, records)
+            return self._block(kind, records, trace)
         from truba.typed import typed_block
 
-        return typed_block(self._block(kind, [*map(codec.encode, records)]), codec)
+        return typed_block(self._block(kind, [*map(codec.encode, records)], trace), codec)
 
-    async def _new(self, kind: int, records: Sequence[bytes], tag: int | None) -> RemoteSession:
+    async def _new(self, kind: int, records: Sequence[bytes], tag: int | None, trace: bytes) -> RemoteSession:
         calls = self._calls
         if tag is None:
             tag = self._next_tag
             self._next_tag += 1
         if tag in calls.holds:
             raise Busy(f"tag {tag} is in use by session {calls.holds[tag].id}; nothing was sent")
-        request = encode(b"NEW", b"%d" % kind, b"TAG", b"%d" % tag, *map(plain, records))
+        traced = (b"TRACE", plain(trace)) if trace else ()
+        request = encode(b"NEW", b"%d" % kind, *traced, b"TAG", b"%d" % tag, *map(plain, records))
         hold = calls.holds[tag] = RemoteHold(kind, tag, tag)
         try:
             if calls.full:
@@ -156,8 +164,8 @@ class RemotePipe:
         return RemoteSession(hold, calls)
 
     @asynccontextmanager
-    async def _block(self, kind: int, records: Sequence[bytes]) -> AsyncIterator[RemoteSession]:
-        session = await self._new(kind, records, None)
+    async def _block(self, kind: int, records: Sequence[bytes], trace: bytes) -> AsyncIterator[RemoteSession]:
+        session = await self._new(kind, records, None, trace)
         try:
             yield session
         except BaseException as error:
@@ -384,23 +392,27 @@ def connect(
     *,
     user: str | None = None,
     password: str | None = None,
+    tls: Tls | None = None,
+    insecure: bool = False,
     token: bytes | None = None,
     grace_s: float = 30.0,
     timeout_s: float = 30.0,
     connect_timeout_s: float = 5.0,
 ) -> Connecting:
-    """Connect to a pipe: `truba://[user:password@]host:port`, or `unix:///path`; several: nodes of one
-    cluster, of which the one that leads is found, through whichever answers.
+    """Connect to a pipe: `truba://[user:password@]host:port`, `trubas://` for TLS, or `unix:///path`; several: nodes of
+    one cluster, of which the one that leads is found, through whichever answers.
 
+    `tls`: whom to believe and what to show (without it, authorities of the system, and nothing); its files are read
+    again when they change. Plain text beyond this machine is refused unless `insecure`.
     `token`: the owner's secret of 16 to 64 bytes, random if not given; give your own, always with the same grace, to
     find your sessions in `held` after a restart of this process. `grace_s`: how long the pipe keeps the sessions of a
     broken connection for it. `timeout_s`: how long an operation waits for a pipe that cannot be reached, before
     UnknownOutcome (it was sent) or Unavailable (it was not). Raises Unavailable, NoAuth, BadRequest when it is awaited
     or entered; ConfigError for a bad url.
     """
-    targets = [parse_target(one) for one in ([url] if isinstance(url, str) else url)]
+    targets = [parse_target(one, tls, insecure=insecure) for one in ([url] if isinstance(url, str) else url)]
     if not targets:
-        raise ConfigError("no address of a pipe: write truba://host:port or unix:///path")
+        raise ConfigError("no address of a pipe: write truba://host:port, trubas://host:port or unix:///path")
     if not timeout_s > 0:
         raise ConfigError(f"timeout_s must be above zero, not {timeout_s!r}")
     own = secrets.token_bytes(32) if token is None else token

@@ -20,11 +20,11 @@ from truba.cluster.member import Member
 from truba.cluster.peers import statuses
 from truba.clustered.doors import ClusterDoors
 from truba.clustered.host import MemberHost
-from truba.clustered.storage import NodeStorage, has_log
+from truba.clustered.storage import NodeStorage, has_log, peers_tls
 from truba.clustered.stream import jetstream_settings
 from truba.codec.chain import Chain
 from truba.compose import check_kinds, make_hooks, make_routes
-from truba.config import Config, read_secret
+from truba.config import Config
 from truba.config.cluster import REQUEST_BYTES_MAX
 from truba.errors import LogRegression
 from truba.frontends.listening import Listen, bind
@@ -40,6 +40,7 @@ from truba.ports.stream import StreamDown
 from truba.ports.transport import Transport
 from truba.streams.jetstream import JetStream
 from truba.streams.requirements import check, refuse
+from truba.tls import Contexts
 from truba.wire.connection import WireSettings
 
 T = TypeVar("T")
@@ -75,7 +76,8 @@ async def serve_member(
     name, clock = config.node.name, SystemClock()
     request_bytes_max = min(settings.parser.request_bytes_max, REQUEST_BYTES_MAX)
     settings = replace(settings, parser=replace(settings.parser, request_bytes_max=request_bytes_max))
-    secret = read_secret(cluster.secret_file)
+    secret = cluster.peers_secret.read()
+    dialled = peers_tls(config)
     limits = Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint)
     others = {other: node for other, node in cluster.nodes.items() if other != name}
     peers = {other: node.peers for other, node in others.items()}
@@ -95,7 +97,7 @@ async def serve_member(
         )
 
     async def tails() -> dict[str, int]:
-        said = await statuses(peers, secret)
+        said = await statuses(peers, secret, tls=dialled)
         return {other: said[other].seq if other in said else 0 for other in peers} | {name: storage.log.tail.seq}
 
     async with AsyncExitStack() as open_:
@@ -111,13 +113,15 @@ async def serve_member(
             cluster_id,
             peers,
             secret,
+            tls=dialled,
             segment_bytes=config.node.segment,
             reserve_bytes=config.node.reserve,
         )
         open_.callback(storage.close)
         listening = await bind(listen)
         open_.callback(listening.close)
-        doors = ClusterDoors(listening, settings, own, {other: node.clients for other, node in others.items()})
+        clients = {other: node.clients for other, node in others.items()}
+        doors = ClusterDoors(listening, settings, own, clients, dialled if config.node.tls is not None else None)
         member = Member(
             name,
             stream,
@@ -134,9 +138,19 @@ async def serve_member(
             keep_bytes=cluster.keep,
         )
         host = MemberHost(member, storage, cluster_id, clock, lambda: stream.servers)
-        door = Door(host, secret, config.node.data / "outgoing")
+        door_tls = None if cluster.tls is None else Contexts(cluster.tls.files, server_side=True)
+        door = Door(host, secret, config.node.data / "outgoing", door_tls)
         await door.start(cluster.door(name))
         open_.push_async_callback(door.close)
+        admin = None
+        if config.admin is not None:
+            # Imported when a configuration asks for it: HTTP is an extra.
+            from truba.administered import admin_server
+            from truba.clustered.subject import member_subject
+
+            admin = admin_server(config, config.admin, member_subject(member, storage, listening, clock))
+            open_.push_async_callback(admin.stop)
+            await admin.start()
         await doors.open()
         open_.push_async_callback(doors.close)
         bound = listening.bound
@@ -146,6 +160,7 @@ async def serve_member(
             node=name,
             listen=None if bound is None else f"{bound[0]}:{bound[1]}",
             peers=str(door.bound),
+            admin=None if admin is None else str(admin.bound),
             data=str(config.node.data),
             term=storage.log.tail.term,
             seq=storage.log.tail.seq,

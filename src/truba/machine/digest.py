@@ -10,14 +10,18 @@ import hashlib
 import msgspec
 
 from truba.machine.machine import Machine
+from truba.ports.store import Head
 
+_CHUNKS = Head.__struct_fields__.index("chunks")
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def state_digest(machine: Machine) -> str:
     """sha256, in hex, over the last Index and every session with its records, in order of number. Reads all records."""
     sha = hashlib.sha256(_encode((machine.term, machine.seq)))
+    if machine.paused:
+        sha.update(_encode(sorted(machine.paused)))
     for head in machine.scan():
         fields = msgspec.structs.astuple(head)
-        sha.update(_encode((fields[:-1], machine.records(head.number))))
+        sha.update(_encode((fields[:_CHUNKS], fields[_CHUNKS + 1 :], machine.records(head.number))))
     return sha.hexdigest()

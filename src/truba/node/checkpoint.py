@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from truba.errors import Unavailable
+from truba.histogram import Histogram
 from truba.machine.layers import Layer
 from truba.machine.machine import Machine
 from truba.node.sequencer import Batch
@@ -63,6 +64,7 @@ class Checkpointer:
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "truba-checkpoint")
         self.done = 0
+        self.took_ms = Histogram()  # each, from its beginning to the log's being trimmed
         self.failure: BaseException | None = None  # no other one may follow
 
     @property
@@ -104,10 +106,10 @@ class Checkpointer:
     def _begin(self, batch: Batch | None) -> None:
         self._since_bytes = 0
         frozen = self._machine.freeze()
-        counts = dict(self._machine.counts)
+        counts, paused = dict(self._machine.counts), self._machine.paused
         # Asked for here, while the batch is being sealed: by the time the task runs it may be durable, and told nobody.
         durable = None if batch is None else batch.durable()
-        run = self._run(frozen, batch, self._log.tail, durable, counts)
+        run = self._run(frozen, batch, self._log.tail, durable, counts, paused)
         self._task = asyncio.get_running_loop().create_task(run, name="checkpoint")
         self._task.add_done_callback(self._ended)
 
@@ -118,9 +120,12 @@ class Checkpointer:
         tail: Position,
         durable: asyncio.Future[None] | None,
         counts: dict[tuple[int, Phase], int],
+        paused: frozenset[int],
     ) -> None:
         if durable is not None:
             await durable
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         position = tail if batch is None else batch.position
         staged = self._store.stage()
         changes = frozen.changes()
@@ -131,11 +136,10 @@ class Checkpointer:
             await asyncio.sleep(0)
             before, changed = changed, layers.young_count
             slice_sessions = min(max(SLICE, 2 * (changed - before)), SLICE_MAX)
-        await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._store.commit, staged, Summary(position, counts)
-        )
+        await loop.run_in_executor(self._thread, self._store.commit, staged, Summary(position, counts, paused))
         self._machine.settle(frozen)
         self._log.trim(position.seq)
+        self.took_ms.add(round((loop.time() - began_s) * 1000))
         self.done += 1
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -8,7 +8,8 @@ thread. Nothing here encodes, writes or knows how a request looked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,7 @@ from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable, Unk
 from truba.kinds import Kind
 from truba.machine.events import Deleted, Opened, Parked, Stored
 from truba.machine.machine import Machine
+from truba.machine.why import why
 from truba.node.alarm import Alarm
 from truba.node.checkpoint import SESSIONS, Checkpointer
 from truba.node.dispatcher import Dispatcher
@@ -40,6 +42,12 @@ LOST_AT_ONCE = 512
 
 LOST_AT_START = 4096
 """Sessions given back before a start is over; the rest follows in slices while clients are served."""
+
+PAGE_STEPS_MAX = 8192
+"""Sessions that are looked at for one page: some milliseconds, in which nobody else is served."""
+
+PAGE_STEPS = 512
+"""Of these, at once: what a page that fills up sooner has looked at in vain."""
 
 
 class Tell(Protocol):
@@ -103,6 +111,8 @@ class Node:
         self._notices = Notices(self, hooks or {})
         self.accepting = False
         self.owner_losses = 0
+        self.refusals: Counter[str] = Counter()  # by code, of whatever frontend counts them
+        self.limits_hit: Counter[str] = Counter()  # by the limit's name in the configuration
         self._space = "plenty"  # as told last
         self._leases = Leases()
         self._away = Away()
@@ -278,7 +288,8 @@ class Node:
             if before.receiver is not None:
                 before.receiver.released(hold)
             moved = Hold(hold.id, hold.kind, hold.epoch, owner, hold.tag)
-            moved.lane, hold.lane = hold.lane, None
+            if hold.lane is not None:
+                moved.lane, moved.since_ms, hold.lane = hold.lane, hold.since_ms, None
             moved.pushed = True
             owner.take_up(moved)
             self._leases.begin(moved, self._limit_ms(moved), now_ms)
@@ -313,8 +324,11 @@ class Node:
                 f"session {head.id} is {head.phase} at epoch {head.epoch} and not yours; nothing was stored"
             ) from None
 
-    def new(self, owner: Owner, kind: int, records: list[bytes], tag: int = -1) -> Hold:
-        """Open a session; a tag that this owner already uses for an open one answers that one."""
+    def new(self, owner: Owner, kind: int, records: list[bytes], tag: int = -1, trace: bytes = b"") -> Hold:
+        """Open a session; a tag that this owner already uses for an open one answers that one.
+
+        `trace`: a trace context, kept with the session and given to its handlers; nobody looks into it.
+        """
         if not self.accepting:
             raise Unavailable("the pipe is starting or stopping and takes no new sessions; nothing was stored")
         if not -1 <= tag < 2**63:
@@ -325,7 +339,7 @@ class Node:
             return known
         if self.log.space != "plenty":
             self._refuse_growth()
-        event = self.machine.create(kind, self.clock.now_ms(), records, owner.digest, owner.grace_ms, tag)
+        event = self.machine.create(kind, self.clock.now_ms(), records, owner.digest, owner.grace_ms, tag, trace)
         seq = self._stage(event, sum(map(len, records)))
         hold = Hold(Index(self.machine.term, seq), kind, 0, owner, tag)
         owner.take_up(hold)
@@ -363,7 +377,7 @@ class Node:
         if hold.ended:
             hold.check()
         due_ms = self.clock.now_ms() + delay_ms
-        self._stage(self.machine.store(hold.number, hold.epoch, due_ms))
+        self._stage(self.machine.store(hold.number, hold.epoch, due_ms, due_ms - delay_ms))
         self._end(hold, "closed")
         self._due(due_ms)
 
@@ -404,7 +418,7 @@ class Node:
             event = self.machine.give_back(hold.number, hold.epoch, cause, now_ms, chance, reason)
         else:
             due_ms = now_ms + delay_ms + round(chance * self.kinds[hold.kind].jitter_s * 1000)
-            event = self.machine.put_off(hold.number, hold.epoch, due_ms, reason)
+            event = self.machine.put_off(hold.number, hold.epoch, due_ms, now_ms, reason)
         self._stage(event)
         if type(event) is Parked:
             self._tell_parked(hold.number, event)
@@ -425,6 +439,7 @@ class Node:
             owner.receiver.released(hold)
 
     def _refuse_growth(self) -> None:
+        self.limits_hit["reserve"] += 1
         raise Unavailable(
             "the disk is nearly full: only Delete, Store and Fail are taken until there is space; nothing was stored"
         )
@@ -437,9 +452,12 @@ class Node:
 
     # -- hand-over -------------------------------------------------------------------------------------------
 
-    def grant(self, number: int, owner: Owner, now_ms: int) -> Hold | None:
-        """Stage the hand-over of a due session; None when it was parked instead, or is not due."""
-        event = self.machine.repeat(number, now_ms, owner.digest, owner.grace_ms)
+    def grant(self, number: int, owner: Owner, now_ms: int, to: str = "") -> Hold | None:
+        """Stage the hand-over of a due session; None when it was parked instead, or is not due.
+
+        `to`: the handler as configured, for the session's history.
+        """
+        event = self.machine.repeat(number, now_ms, owner.digest, owner.grace_ms, to)
         if event is None:
             return None
         self._stage(event)
@@ -469,10 +487,48 @@ class Node:
         self._stage(self.machine.resume(head.number, self.clock.now_ms()))
         self.dispatcher.wake()
 
+    def why(self, index: Index) -> tuple[str, ...]:
+        """In plain words: where a session stands, what brought it there, what happens next and when. NoSession."""
+        head = self.look_up(index)
+        return why(head, self.kinds[head.kind], self.dispatcher.lanes[head.kind].view, self.clock.now_ms())
+
+    def reschedule(self, index: Index, due_ms: int) -> None:
+        """Have a stored session handed over at another time; its attempts and its age are as before."""
+        head = self.look_up(index)
+        self._stage(self.machine.reschedule(head.number, due_ms, self.clock.now_ms()))
+        self._due(due_ms)
+
+    def pause(self, kind: int, on: bool) -> None:
+        """Hand over nothing more of a kind (`on`), or go on; holds until it is taken back, whatever restarts."""
+        event = self.machine.pause(kind, on, self.clock.now_ms())
+        if event is not None:
+            self._stage(event)
+            self.tell("hand-over paused" if on else "hand-over continues", kind=kind)
+            self.dispatcher.wake()
+
     def remove(self, index: Index) -> None:
         """Delete a stored or parked session."""
         head = self.look_up(index)
         self._stage(self.machine.remove(head.number))
+
+    def page(self, after: Index | None, limit: int, wanted: Callable[[Head], bool]) -> tuple[list[Head], Index | None]:
+        """Up to `limit` sessions that are `wanted`, in order of id, and the id to go on after; None: that was all.
+
+        Looks at PAGE_STEPS_MAX sessions at most, so a page may be short, or empty, before the end.
+        """
+        found: list[Head] = []
+        after_number = after.seq if after else 0
+        for _ in range(PAGE_STEPS_MAX // PAGE_STEPS):
+            heads, rest = self.machine.page(after_number, PAGE_STEPS)
+            for head in heads:
+                if wanted(head):
+                    found.append(head)
+                    if len(found) == limit:
+                        return found, head.id
+            if rest is None:
+                return found, None
+            after_number = rest
+        return found, Index(self.machine.term, after_number)
 
     def scan(self, after: Index | None) -> Iterator[Head]:
         """Sessions in order of id; to be used up before the loop goes on."""

@@ -34,6 +34,7 @@ class Handover:
     deadline_ms: int  # how long the handler may go without a sign of life
     cause: Cause
     records: list[bytes]
+    trace: bytes  # context that the session's client gave at New; empty: none
 
 
 class Receiver(Protocol):
@@ -63,6 +64,7 @@ class Hold:
         "number",
         "owner",
         "pushed",
+        "since_ms",
         "strict",
         "tag",
         "touched_ms",
@@ -81,6 +83,7 @@ class Hold:
         self.strict = False  # an id without epoch is ambiguous on this connection
         self.touched_ms = 0  # steady clock
         self.lease: Lease | None = None
+        self.since_ms: int  # handed over: when, by the steady clock; set by the dispatcher
         self.lane: Lane | None = None  # handed over: the dispatcher's lane that counts it
 
     def check(self) -> None:

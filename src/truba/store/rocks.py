@@ -199,7 +199,7 @@ class RocksStore:
             except Exception as error:
                 raise translated(error, self._directory) from error
             self._view = view
-            self._summary = Summary(summary.applied, dict(summary.counts))
+            self._summary = Summary(summary.applied, dict(summary.counts), summary.paused)
             self._pinned = None
 
     def export(self, directory: Path) -> Summary:

@@ -22,6 +22,7 @@ from truba.transports.posting import Broken, Poster, TooLarge, Unreached, tls_co
 from truba.types import Cause
 from truba.webhook import Unfinished, Webhook
 from truba.webhook.bodies import encode_parts
+from truba.webhook.tracing import trace_headers
 from truba.webhook.verdict import Done, Kept, NotNow, Refused, Verdict, judge
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class WebhookRoute:
 
         def prepare() -> tuple[list[bytes], dict[str, str]]:
             parts = encode_parts(body, self._webhook.format)
-            return parts, poster.headers(message_id, timestamp_s, parts)
+            return parts, poster.headers(message_id, timestamp_s, parts) | trace_headers(handover.trace)
 
         parts, headers = await asyncio.to_thread(prepare) if size >= THREAD_BYTES else prepare()
         try:
