@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import kubernetes_validate
 import pytest
 import yaml
 
 from tests.deploy.support import ROOT, make_certificate
+from tests.service.process import PATIENCE_S, servers
 from truba import config
 from truba.admin.guard import OPEN
 from truba.config.model import Node
@@ -132,42 +135,57 @@ def test_a_pod_is_the_user_of_the_image_and_has_time_to_stop(manifest: Path) -> 
     assert spec["terminationGracePeriodSeconds"] > 2 * Node().stop_timeout
 
 
-@of_pipes
-def test_the_configuration_is_good(manifest: Path, tmp_path: Path) -> None:
-    """As each pod reads it: the file where the pod has it, the secrets where they are mounted."""
+def mount_secrets(manifest: Path, root: Path) -> None:
+    """Where the container has them, below `root`."""
     told = secrets_told(manifest)
     spec = pod(manifest)["spec"]
-    (truba,) = spec["containers"]
-    mounts = {mount["name"]: mount["mountPath"] for mount in truba["volumeMounts"]}
+    mounts = {mount["name"]: mount["mountPath"].lstrip("/") for mount in spec["containers"][0]["volumeMounts"]}
     for volume in spec["volumes"]:
         if "secret" in volume:
-            directory = tmp_path / mounts[volume["name"]].lstrip("/")
+            directory = root / mounts[volume["name"]]
             directory.mkdir(parents=True)
             for key in told[volume["secret"]["secretName"]]:
                 (directory / key).write_text("hush, sixteen bytes of it")
-    make_certificate(tmp_path / mounts["tls"].lstrip("/"))
+    make_certificate(root / mounts["tls"])
+
+
+def write_config(manifest: Path, root: Path, name: str) -> tuple[Path, str]:
+    """The configuration of the pod of that name, as its init container makes it: below `root`; and its text in the pod."""
+    spec = pod(manifest)["spec"]
+    inside = spec["containers"][0]["args"][-1]
+    path = root / inside.lstrip("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text(manifest, "truba.toml"))
+    if "initContainers" in spec:
+        (init,) = spec["initContainers"]
+        template = path.rename(root / "template.toml")
+        shell, dash_c, command = init["command"]
+        command = command.replace("/etc/template/truba.toml", str(template)).replace(inside, str(path))
+        subprocess.run([shell, dash_c, command], env=os.environ | {"POD_NAME": name}, timeout=10, check=True)
+    written = path.read_text()
+    path.write_text(re.sub(r'"(/etc|/var)/', rf'"{root}\1/', written))
+    return path, written
+
+
+@of_pipes
+def test_the_configuration_is_good(manifest: Path, tmp_path: Path) -> None:
+    """As each pod reads it: the file where the pod has it, the secrets where they are mounted."""
+    mount_secrets(manifest, tmp_path)
+    (truba,) = pod(manifest)["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in truba["ports"]}
     used = set()
     for name in pod_names(manifest):
-        path = tmp_path / truba["args"][-1].lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written = text(manifest, "truba.toml")
-        if "initContainers" in spec:
-            (init,) = spec["initContainers"]
-            (tmp_path / "template.toml").write_text(written)
-            shell, dash_c, command = init["command"]
-            command = command.replace("/etc/template/truba.toml", str(tmp_path / "template.toml"))
-            command = command.replace(truba["args"][-1], str(path))
-            subprocess.run([shell, dash_c, command], env=os.environ | {"POD_NAME": name}, timeout=10, check=True)
-            written = path.read_text()
+        path, written = write_config(manifest, tmp_path, name)
         used |= set(re.findall(r'"(/etc/truba/[^"]+)"', written))
-        path.write_text(re.sub(r'"(/etc|/var)/', rf'"{tmp_path}\1/', written))
         loaded = config.load(path)
-        assert loaded.cluster is None or loaded.node.name == name
         assert loaded.node.data == tmp_path / "var/lib/truba/data"
-        ports = {port["name"]: port["containerPort"] for port in truba["ports"]}
         assert loaded.node.listen is not None
         assert loaded.node.listen.port == ports["clients"]
+        assert loaded.admin is not None
+        assert loaded.admin.listen.port == ports["admin"]
+        assert loaded.admin.tls is not None, "probes speak HTTPS"
         if loaded.cluster is not None:
+            assert loaded.node.name == name
             assert loaded.cluster.door(name).port == ports["peers"]
             service = only(manifest, "StatefulSet")["spec"]["serviceName"]
             hosts = {name: node.clients.host for name, node in loaded.cluster.nodes.items()}
@@ -175,10 +193,25 @@ def test_the_configuration_is_good(manifest: Path, tmp_path: Path) -> None:
             assert [re.sub(r"tls://(.*):4222", r"\1", server) for server in loaded.cluster.servers] == [
                 f"{name}.nats.truba.svc" for name in pod_names(DIRECTORY / "nats.yaml")
             ]
-        assert loaded.admin is not None
-        assert loaded.admin.listen.port == ports["admin"]
-        assert loaded.admin.tls is not None, "probes speak HTTPS"
+    told = secrets_told(manifest)
     assert {Path(path).name for path in used} == told["truba"] | told["truba-tls"]
+
+
+def test_a_pod_of_it_serves_and_its_probes_are_answered(tmp_path: Path) -> None:
+    """One pipe, with its TLS, its password, its operators' address; at ports of loopback."""
+    manifest = DIRECTORY / "single.yaml"
+    mount_secrets(manifest, tmp_path)
+    path, _ = write_config(manifest, tmp_path, "truba-0")
+    path.write_text(re.sub(r'"0\.0\.0\.0:\d+"', '"127.0.0.1:0"', path.read_text()))
+    unverified = ssl._create_unverified_context()  # noqa: SLF001 - as the kubelet does
+    (truba,) = pod(manifest)["spec"]["containers"]
+    for pipes in servers(tmp_path):
+        server = pipes.start_again(path)
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            url = f"https://{server.ready['admin']}{truba[probe]['httpGet']['path']}"
+            with urlopen(url, context=unverified, timeout=PATIENCE_S) as answer:
+                assert answer.status == 200
+        assert server.terminate() == 0
 
 
 @of_pipes
