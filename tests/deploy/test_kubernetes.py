@@ -150,7 +150,7 @@ def mount_secrets(manifest: Path, root: Path) -> None:
 
 
 def write_config(manifest: Path, root: Path, name: str) -> tuple[Path, str]:
-    """The configuration of the pod of that name, as its init container makes it: below `root`; and its text in the pod."""
+    """The configuration that the pod of that name has, moved below `root`; and its text as it is in the pod."""
     spec = pod(manifest)["spec"]
     inside = spec["containers"][0]["args"][-1]
     path = root / inside.lstrip("/")
