@@ -20,6 +20,7 @@ from truba.frontends.listening import Listening, bind
 from truba.frontends.resp import RespFrontend
 from truba.garbage import collected_rarely
 from truba.node.node import Limits
+from truba.notify import notify
 from truba.ports.frontend import Frontend
 from truba.reload import Reloader, reloading
 from truba.transports.local import load_object
@@ -49,8 +50,13 @@ async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
     started = time.monotonic()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+
+    def asked() -> None:
+        notify(STOPPING="1")
+        stop.set()
+
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
+        loop.add_signal_handler(signum, asked)
     try:
         for place, where in plain_places(config):
             log.warning("plain text beyond this machine", key=".".join(map(str, place)), where=without_user(where))
@@ -121,20 +127,21 @@ async def _run(
             under_way.append(frontend)
             await frontend.start(node)
         bound = None if listening is None else listening.bound
-        log.info(
-            "ready",
-            version=__version__,
-            listen=None if bound is None else f"{bound[0]}:{bound[1]}",
-            unix=str(config.node.unix) if config.node.unix else None,
-            admin=None if admin is None else str(admin.bound),
-            data=str(config.node.data),
-            term=node.machine.term,
-            seq=node.machine.seq,
-            kinds=[kind.name for kind in config.kinds],
-            ready_ms=round((time.monotonic() - started) * 1000),
-        )
-        node.failed.add_done_callback(lambda _: stop.set())
-        with reloading(reloader):
+        with reloading(reloader):  # before anybody knows that there is somebody to signal
+            log.info(
+                "ready",
+                version=__version__,
+                listen=None if bound is None else f"{bound[0]}:{bound[1]}",
+                unix=str(config.node.unix) if config.node.unix else None,
+                admin=None if admin is None else str(admin.bound),
+                data=str(config.node.data),
+                term=node.machine.term,
+                seq=node.machine.seq,
+                kinds=[kind.name for kind in config.kinds],
+                ready_ms=round((time.monotonic() - started) * 1000),
+            )
+            node.failed.add_done_callback(lambda _: stop.set())
+            notify(READY="1", STATUS=f"serving, term {node.machine.term}")
             await stop.wait()
         if not node.failed.done():
             log.info("stopping", sessions_out=node.dispatcher.out)

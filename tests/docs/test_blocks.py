@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -12,7 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
+import click
 import msgspec
 import pytest
 import trustme
@@ -22,6 +25,7 @@ import truba
 from truba import config, passwords
 from truba.cli.main import main
 from truba.rights import FREE, GROUPS
+from truba.types import Cause
 from truba.webhook.bodies import decode, read_answer
 from truba.wire.verbs import VERBS
 
@@ -32,7 +36,7 @@ SECRETS = {
 """What a file of a secret holds, by its suffix."""
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -47,6 +51,7 @@ BLOCKS = [
     Block(str(page.relative_to(ROOT)), number, language, text)
     for page in PAGES
     for number, (language, text) in enumerate(FENCE.findall(page.read_text()))
+    if "```console\n" not in page.read_text()  # such a page is walked through as a whole: test_walks.py
 ]
 
 
@@ -268,6 +273,38 @@ def test_the_table_of_errors_is_the_tree() -> None:
     }
 
 
+def test_the_table_of_causes_has_all_of_them() -> None:
+    page = (ROOT / "docs" / "python-api.md").read_text()
+    assert re.findall(r'^\| `"(\w+)"` \|', page, re.MULTILINE) == [cause.value for cause in Cause]
+
+
+@pytest.mark.parametrize("name", ["connect", "serve_handlers"])
+def test_the_tables_of_options_have_all_of_them(name: str) -> None:
+    page = (ROOT / "docs" / "python-api.md").read_text()
+    table = re.search(rf"Options of `{name}`:\n\n((?:\|.*\n)+)", page)
+    assert table is not None
+    told = {
+        option for row in re.findall(r"^\| (`.*?) \|", table[1], re.MULTILINE) for option in re.findall(r"\w+", row)
+    }
+    first, *options = inspect.signature(getattr(truba, name)).parameters
+    assert told == set(options), f"beside {first}"
+
+
+def names(command: click.Command | None) -> list[str]:
+    """Of the commands in it; of one that has none, its own: nothing."""
+    if not isinstance(command, click.Group):
+        return [""]
+    context = click.Context(command)
+    inside = command.list_commands(context)
+    return [f"{name} {inner}".strip() for name in inside for inner in names(command.get_command(context, name))]
+
+
+def test_each_command_has_one_row() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    rows = re.findall(r"^\| `truba ([a-z -]+)` \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted(names(main))
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
@@ -286,3 +323,9 @@ def test_every_verb_has_its_row() -> None:
     rows = re.findall(r"^\| (`[A-Z].*?) \|", page, re.MULTILINE)
     told = {verb for row in rows for verb in re.findall(r"`([A-Z]+)", row)}
     assert {verb.decode() for verb in VERBS} <= told
+
+
+def test_the_picture_says_what_it_shows() -> None:
+    """To whoever cannot see it; and it is what a browser can read."""
+    root = ElementTree.parse(ROOT / "docs" / "pictures" / "pipe.svg").getroot()
+    assert {"title", "desc"} <= {child.tag.rpartition("}")[2] for child in root}

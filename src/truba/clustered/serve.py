@@ -32,6 +32,7 @@ from truba.frontends.listening import Listen, bind
 from truba.machine.machine import Machine
 from truba.node.checkpoint import Checkpointer
 from truba.node.node import Limits, Node
+from truba.notify import notify
 from truba.ports.frontend import Frontend
 from truba.ports.log import Log
 from truba.ports.parked import HookMaker
@@ -167,21 +168,22 @@ async def serve_member(
         await doors.open()
         open_.push_async_callback(doors.close)
         bound = listening.bound
-        log.info(
-            "ready",
-            version=__version__,
-            node=name,
-            listen=None if bound is None else f"{bound[0]}:{bound[1]}",
-            peers=str(door.bound),
-            admin=None if admin is None else str(admin.bound),
-            data=str(config.node.data),
-            term=storage.log.tail.term,
-            seq=storage.log.tail.seq,
-            cluster=cluster_id.hex(),
-            kinds=[kind.name for kind in config.kinds],
-            ready_ms=round((time.monotonic() - started_s) * 1000),
-        )
-        with reloading(reloader):
+        with reloading(reloader):  # before anybody knows that there is somebody to signal
+            log.info(
+                "ready",
+                version=__version__,
+                node=name,
+                listen=None if bound is None else f"{bound[0]}:{bound[1]}",
+                peers=str(door.bound),
+                admin=None if admin is None else str(admin.bound),
+                data=str(config.node.data),
+                term=storage.log.tail.term,
+                seq=storage.log.tail.seq,
+                cluster=cluster_id.hex(),
+                kinds=[kind.name for kind in config.kinds],
+                ready_ms=round((time.monotonic() - started_s) * 1000),
+            )
+            notify(READY="1", STATUS=f"node {name}; its role: truba cluster status")
             return await _run(member, stop, storage)
 
 
@@ -266,5 +268,6 @@ async def _however_long(what: str, ask: Callable[[], Awaitable[T]]) -> T:
         except StreamDown as error:
             if not told:
                 log.warning(what, error=str(error))
+                notify(STATUS=f"{what}: {error}")
                 told = True
         await asyncio.sleep(AGAIN_S)
