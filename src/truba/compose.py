@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Parts:
     """A node and what it stands on, opened and closed together."""
 
+    data: Path
     node: Node
     log: FileLog
     store: RocksStore
@@ -145,7 +146,7 @@ def build(
     except BaseException:
         log.close()
         raise
-    return Parts(node, log, store)
+    return Parts(data, node, log, store)
 
 
 def _refuse_half(data: Path) -> None:

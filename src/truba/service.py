@@ -12,6 +12,7 @@ import structlog
 
 from truba import __version__
 from truba.auth import SharedPassword
+from truba.backup.running import RunningBackups
 from truba.compose import Parts, build, default_transports
 from truba.config import Config, read_secret, read_webhook
 from truba.errors import UnknownOutcome
@@ -81,8 +82,10 @@ async def _run(
     node = parts.node
     listening: Listening | None = None
     under_way: list[Frontend] = []
+    backups = RunningBackups(parts.data, config.node.backups, parts.log, parts.store, node.checkpointer, log.warning)
     try:
         await node.start()
+        node.backups = backups
         if config.node.listen is not None or config.node.unix is not None:
             # Not before the node is ready: until then clients are refused and know it, they do not hang.
             listening = await bind(_listen(config))
@@ -116,6 +119,7 @@ async def _run(
             listening.close()  # first, so that whoever comes now is refused and does not wait
         for frontend in under_way:
             await frontend.stop()
+        await backups.close()
         await node.stop()
     if node.failed.done():
         error = node.failed.result()

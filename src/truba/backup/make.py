@@ -32,7 +32,7 @@ Tell = Callable[[Stage, int, int], object]
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What to copy. `store` is not written to meanwhile; `log` is not trimmed beyond `after` before its part is over."""
+    """What to copy. `store` is not written to meanwhile, `log` not trimmed beyond `after` before it is copied."""
 
     data: str  # the directory that it is of, for the manifest
     store: str
@@ -43,8 +43,8 @@ class Order(msgspec.Struct, frozen=True):
 
 
 def make(order: Order, tell: Tell) -> Manifest:
-    """Durable when it returns. DataForeign: the target is not empty. DataDamaged: the original is. OSError, DataUnwritable:
-    the copy could not be written. After any of them the target is as empty as it was."""
+    """Durable when it returns. DataForeign: the target is not empty. DataDamaged: the original is. DataUnwritable: the
+    copy could not be written, or the original not be read. After any of them the target is as empty as it was."""
     target = Path(order.target)
     there = target.exists()
     take_place(target, UNFINISHED)

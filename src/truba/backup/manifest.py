@@ -5,7 +5,8 @@
     BACKUP/store/           the store as of its last commit
     BACKUP/MANIFEST         last of all: the act by which it becomes a backup
 
-MANIFEST has two lines: JSON, and the SHA-256 of the first line in hex. `format` rises when an older truba would misread.
+MANIFEST has two lines: JSON, and the SHA-256 of the first line in hex. `format` rises when an older truba would misread
+it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ def refuse_unfit(data: Path) -> None:
     """DataForeign where nothing may be served from, whatever else lies there."""
     if (data / NAME).exists() or (data / UNFINISHED).exists():
         raise DataForeign(
-            f"{data} is a backup, and no data directory: `truba restore {data} DATA` makes one of it; nothing was changed"
+            f"{data} is a backup, and no data directory: `truba restore {data} DATA` makes one of it; nothing was"
+            " changed"
         )
     if (data / RESTORING).exists():
         raise DataForeign(

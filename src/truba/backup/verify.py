@@ -31,7 +31,7 @@ class Verdict:
 
 
 def manifest_of(directory: Path) -> Manifest:
-    """What the backup says of itself. FileNotFoundError; DataForeign: this is none, or none yet; DataDamaged, DataNewer."""
+    """What it says of itself. FileNotFoundError; DataForeign: this is none, or none yet; DataDamaged, DataNewer."""
     if not directory.is_dir():
         raise FileNotFoundError(2, "No such directory", str(directory))
     if not (directory / NAME).exists():

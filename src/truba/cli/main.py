@@ -19,6 +19,8 @@ COMMANDS = {
     "show": ("truba.cli.sessions:show", "Show one session, with its records if asked."),
     "resume": ("truba.cli.operate:resume", "Have stored or parked sessions handed over now."),
     "delete": ("truba.cli.operate:delete", "Delete stored or parked sessions for good."),
+    "backup": ("truba.cli.backup:backup", "Back up a pipe, running or stopped; verify a backup."),
+    "restore": ("truba.cli.backup:restore", "Make a data directory of a backup."),
     "cluster": ("truba.cli.cluster:cluster", "Look at a cluster: status; have its leader step down."),
     "bench": ("truba.cli.bench:bench", "Measure operations a second beside what the disk does by itself."),
     "demo": ("truba.cli.demo:demo", "See work that killed processes left behind get finished."),

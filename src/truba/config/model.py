@@ -86,6 +86,8 @@ class Frontend(Table):
 
 class Node(Table):
     data: FilePath = Path("data")
+    backups: FilePath | None = None
+    """Where `truba backup` may write while the pipe runs; None: nowhere."""
     listen: Annotated[Address | None, reader(_address_or_none)] = Address("127.0.0.1", 7433)
     """None (written ""): no TCP port; then `unix` must be given."""
     unix: FilePath | None = None

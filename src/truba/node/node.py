@@ -25,6 +25,7 @@ from truba.node.dispatcher import Dispatcher
 from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
 from truba.node.recovery import recover
 from truba.node.sequencer import Sequencer, Waiter
+from truba.ports.backup import Backups
 from truba.ports.log import Log
 from truba.ports.store import Head, Store
 from truba.ports.transport import Route
@@ -95,6 +96,7 @@ class Node:
         self.sequencer.on_seal = self.checkpointer.sealed
         self.dispatcher = Dispatcher(self, routes)
         self.accepting = False
+        self.backups: Backups | None = None  # for operators, where whoever owns log and store can make any
         self.owner_losses = 0
         self._space = "plenty"  # as told last
         self._leases = Leases()

@@ -1,0 +1,162 @@
+"""Backups of a pipe that goes on meanwhile.
+
+    keep the log -> copy the store by hard links, on a thread -> name the log's tail -> a child copies both
+                                                    the log's part is copied: it may be trimmed again <-'
+
+All that the pipe itself does takes a millisecond or two, and none of it is on the loop but the naming.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from truba.backup.make import Order
+from truba.backup.manifest import Manifest, Place
+from truba.errors import BadRequest, Busy, TrubaError, Unavailable
+from truba.log.file import FileLog
+from truba.node.checkpoint import Checkpointer
+from truba.ports.backup import Progress
+from truba.processes.child import Child
+from truba.store.rocks import RocksStore
+
+SCRATCH = "backing-up"
+"""Under the data directory, so that hard links reach it; what a process left there that was killed is removed."""
+
+NAME_BYTES_MAX = 255
+
+
+class _Said(msgspec.Struct):
+    """A line of the child."""
+
+    stage: str = ""
+    done: int = 0
+    of: int = 0
+    failed: str = ""
+    made: Manifest | None = None
+
+
+class RunningBackups:
+    """`ports.backup.Backups` of a pipe by itself. `root`: what backups are made under; None: none may be made."""
+
+    def __init__(
+        self,
+        data: Path,
+        root: Path | None,
+        log: FileLog,
+        store: RocksStore,
+        checkpointer: Checkpointer,
+        tell: Callable[..., object],
+    ) -> None:
+        self.progress = Progress()
+        self._data = data
+        self._root = root
+        self._log = log
+        self._store = store
+        self._checkpointer = checkpointer
+        self._tell = tell
+        self._task: asyncio.Task[None] | None = None
+        self._child: Child | None = None
+        self._scratch = data / SCRATCH
+        shutil.rmtree(self._scratch, ignore_errors=True)  # if it stays, the next backup says so
+
+    def begin(self, name: str) -> str:
+        """See the port."""
+        target = self._target(name)
+        if self._task is not None:
+            raise Busy(f"a backup to {self.progress.directory} is under way; nothing was begun")
+        if self._log.failure is not None:
+            raise Unavailable("the log has failed: the pipe is about to stop; nothing was begun")
+        self.progress = Progress("running", str(target))
+        self._task = asyncio.get_running_loop().create_task(self._run(target), name="backup")
+        return str(target)
+
+    async def close(self) -> None:
+        """End what is under way: its directory stays unfinished. Before the store is closed."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def _target(self, name: str) -> Path:
+        if self._root is None:
+            raise BadRequest(
+                'no directory for backups is configured: write backups = "/some/directory" in [node] and start again,'
+                " or stop the pipe and use truba backup --data; nothing was begun"
+            )
+        root = self._root.resolve()
+        if not name or len(os.fsencode(name)) > NAME_BYTES_MAX or "\0" in name:
+            raise BadRequest(f"a backup is named by up to {NAME_BYTES_MAX} bytes; nothing was begun")
+        target = (root / name).resolve()
+        if root not in target.parents:
+            raise BadRequest(f"backups of this pipe go below {root}, and {name!r} does not; nothing was begun")
+        return target
+
+    async def _run(self, target: Path) -> None:
+        try:
+            manifest = await self._make(target)
+        except asyncio.CancelledError:
+            self.progress = replace(self.progress, state="failed", error="the pipe stopped; the backup is unfinished")
+        except Exception as error:  # whatever it was: the pipe goes on, and whoever asked hears of it
+            self.progress = replace(self.progress, state="failed", error=str(error) or repr(error))
+            self._tell("backup failed", directory=str(target), error=self.progress.error)
+        else:
+            self.progress = Progress(
+                "done",
+                str(target),
+                term=manifest.at.term,
+                seq=manifest.at.seq,
+                sessions=manifest.sessions,
+                bytes=manifest.bytes,
+            )
+        finally:
+            self._task = None
+
+    async def _make(self, target: Path) -> Manifest:
+        keep = self._checkpointer.keep_log()
+        try:
+            await asyncio.to_thread(shutil.rmtree, self._scratch, True)
+            held = await asyncio.to_thread(self._store.export, self._scratch / "store")
+            # The store's last commit is never ahead of what the log holds durably, and the tail only grows.
+            order = Order(
+                data=str(self._data),
+                store=str(self._scratch / "store"),
+                log=str(self._data / "log"),
+                after=Place.of(held.applied),
+                through=Place.of(self._log.tail),
+                target=str(target),
+            )
+            return await self._watched(order, keep.let_go)
+        finally:
+            keep.let_go()
+            await asyncio.to_thread(shutil.rmtree, self._scratch, True)
+
+    async def _watched(self, order: Order, log_copied: Callable[[], None]) -> Manifest:
+        """What the child makes. TrubaError with what it says when it fails."""
+        errors = self._scratch / "errors"
+        child = await Child.start("backup", sys.executable, "-m", "truba.backup.child", log=errors)
+        failed = ""
+        try:
+            child.tell(msgspec.json.encode(order).decode())
+            async for line in child.lines():
+                said = msgspec.json.decode(line, type=_Said)
+                if said.made is not None:
+                    return said.made
+                if said.failed:
+                    failed = said.failed
+                elif said.stage:
+                    self.progress = replace(self.progress, stage=said.stage, done=said.done, of=said.of)
+                    if said.stage != "log":
+                        log_copied()
+        finally:
+            await child.kill()
+        if not failed:
+            left = errors.read_text(errors="replace").strip().splitlines()[-1:] or ["it was killed"]
+            failed = f"the process that made the backup ended early: {left[0]}; {order.target} is unfinished: remove it"
+        raise TrubaError(failed)
