@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 class Parts:
     """A node and what it stands on, opened and closed together."""
 
-    data: Path
     node: Node
     log: FileLog
     store: RocksStore
@@ -146,7 +145,7 @@ def build(
     except BaseException:
         log.close()
         raise
-    return Parts(data, node, log, store)
+    return Parts(node, log, store)
 
 
 def _refuse_half(data: Path) -> None:

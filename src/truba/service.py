@@ -82,7 +82,15 @@ async def _run(
     node = parts.node
     listening: Listening | None = None
     under_way: list[Frontend] = []
-    backups = RunningBackups(parts.data, config.node.backups, parts.log, parts.store, node.checkpointer, log.warning)
+    backups = RunningBackups(
+        config.node.data,
+        config.node.backups,
+        parts.log,
+        parts.store,
+        node.checkpointer,
+        log.warning,
+        config.node.reserve,
+    )
     try:
         await node.start()
         node.backups = backups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from truba.backup.manifest import File
 from truba.errors import DataForeign
 from truba.store.mark import sync_directory
 from truba.store.rocks import RocksStore
+
+_STORE = re.compile(r"CURRENT|MANIFEST-\d+|\d+\.sst|APPLIED")
 
 PIECE_BYTES = 1 << 20
 SYNC_BYTES = 4 << 20
@@ -70,8 +73,8 @@ def write_under(young: Path, name: Path, content: bytes) -> None:
 
 
 def store_files(store: Path) -> list[Path]:
-    """What there is to copy of a store that nobody writes to: all but its lock and RocksDB's diary."""
-    return [path for path in sorted(store.iterdir()) if path.name != "LOCK" and not path.name.startswith("LOG")]
+    """What there is to copy of a store that nobody writes to; all else are settings, locks and RocksDB's diary."""
+    return [path for path in sorted(store.iterdir()) if _STORE.fullmatch(path.name)]
 
 
 def take_place(target: Path, sign: str) -> None:
@@ -80,9 +83,9 @@ def take_place(target: Path, sign: str) -> None:
     DataForeign: it holds something. Durable with all directories above that were missing.
     """
     missing = [path for path in (target, *target.parents) if not path.exists()]
-    target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not target.is_dir() or any(target.iterdir()):
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataForeign(f"{target} is not empty; name a directory that is new or empty. Nothing was changed")
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
     target.chmod(0o700)
     (target / sign).touch(0o600)
     sync_directory(target)
@@ -104,8 +107,7 @@ def looked_at(store: Path) -> Iterator[RocksStore]:
     with TemporaryDirectory(prefix="truba-look-") as made:
         view = Path(made)
         for path in store_files(store):
-            if path.name != "rocksdict-config.json":
-                (view / path.name).symlink_to(path.absolute())
+            (view / path.name).symlink_to(path.absolute())
         opened = RocksStore.open(view, read_only=True)
         try:
             yield opened

@@ -8,6 +8,7 @@ it is called a backup: damage in the original is found now, while there is anoth
 
 from __future__ import annotations
 
+import errno
 import shutil
 import socket
 from collections.abc import Callable
@@ -40,6 +41,8 @@ class Order(msgspec.Struct, frozen=True):
     after: Place  # what the store holds
     through: Place
     target: str
+    leave_bytes: int = 0
+    """Of the file system that `store` is on, which the pipe needs itself: free space that the copy leaves."""
 
 
 def make(order: Order, tell: Tell) -> Manifest:
@@ -72,6 +75,7 @@ def _make(order: Order, target: Path, tell: Tell) -> Manifest:
     files = [_named(hash_file(path, lambda _: None), path, target) for path in sorted((target / "log").iterdir())]
     sources = store_files(store)
     done_bytes, all_bytes = 0, sum(path.stat().st_size for path in sources)
+    _refuse_full(target, all_bytes + _leave_bytes(order, target))
     tell("store", done_bytes, all_bytes)
 
     def advance(size_bytes: int) -> None:
@@ -107,6 +111,16 @@ def _make(order: Order, target: Path, tell: Tell) -> Manifest:
     sync_directory(target)
     write_under(target / UNFINISHED, target / NAME, manifest.encode())
     return manifest
+
+
+def _leave_bytes(order: Order, target: Path) -> int:
+    return order.leave_bytes if target.stat().st_dev == Path(order.store).stat().st_dev else 0
+
+
+def _refuse_full(target: Path, needed_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(target).free
+    if free_bytes < needed_bytes:
+        raise OSError(errno.ENOSPC, f"the disk has {free_bytes} bytes free, and {needed_bytes} are needed", str(target))
 
 
 def _named(file: File, path: Path, target: Path) -> File:

@@ -4,8 +4,9 @@ Whatever was given out after the backup must never be given out again, and whoev
 believed now. So the restored pipe goes on
 
 * in a new log, with an id of its own: no segment and no node of the old one fits to it;
-* from a term that is the time of the restore, in seconds: above every term that the pipe had in the meantime, and that
-  an earlier restore of the same backup has given it. So no id is given twice;
+* from a term that is the time of the restore, in milliseconds: above every term that the pipe had in the meantime, and
+  above those of an earlier restore of the same backup, since no pipe starts a thousand times in a second. So no id is
+  given twice;
 * with every session's epoch raised to that term: above every hand-over that happened in the meantime, for whoever
   fences by it;
 * with no session's owner known: what was active or repeating is unfinished at the first start, by its kind's policy.
@@ -80,7 +81,7 @@ def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None)
 
 def _restore(backup: Path, data: Path, manifest: Manifest, now_ms: int, tell: Tell) -> Restored:
     at = manifest.at.position
-    term = max(at.term + 1, now_ms // 1000)
+    term = max(at.term + 1, now_ms)
     log_id = OsDisk().random(16)
     batch = LogBatch(term, at.seq + 1, 1, encode_batch([Opened(now_ms, WRITER)]))
     begin = Position(term, batch.last_seq, Chain(log_id).chain(at, batch))

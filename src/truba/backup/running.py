@@ -54,7 +54,9 @@ class RunningBackups:
         store: RocksStore,
         checkpointer: Checkpointer,
         tell: Callable[..., object],
+        reserve_bytes: int = 0,
     ) -> None:
+        """`reserve_bytes`: free space of its own disk that a backup leaves to the pipe."""
         self.progress = Progress()
         self._data = data
         self._root = root
@@ -62,6 +64,7 @@ class RunningBackups:
         self._store = store
         self._checkpointer = checkpointer
         self._tell = tell
+        self._reserve_bytes = reserve_bytes
         self._task: asyncio.Task[None] | None = None
         self._child: Child | None = None
         self._scratch = data / SCRATCH
@@ -131,6 +134,7 @@ class RunningBackups:
                 after=Place.of(held.applied),
                 through=Place.of(self._log.tail),
                 target=str(target),
+                leave_bytes=self._reserve_bytes,
             )
             return await self._watched(order, keep.let_go)
         finally:
