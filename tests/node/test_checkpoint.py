@@ -213,3 +213,19 @@ def test_after_a_checkpoint_that_failed_there_is_no_other(jump: Jump, clock: Jum
         await node.checkpointer.close()
 
     jump(main())
+
+
+async def test_the_log_stays_while_somebody_reads_it() -> None:
+    world = World(KIND)
+    node = await world.start()
+    node.new(node.attach(), 7, [b"x" * 300])
+    first, second = node.checkpointer.keep_log(), node.checkpointer.keep_log()
+    await node.checkpoint()
+    assert node.checkpointer.done == 1
+    assert next(world.log.read(0))[0].first_seq == 1  # all of it
+    first.let_go()
+    first.let_go()
+    assert next(world.log.read(0))[0].first_seq == 1
+    second.let_go()
+    assert world.log.size_bytes == 0  # what the checkpoint holds went at last
+    await node.stop()

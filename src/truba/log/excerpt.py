@@ -64,7 +64,7 @@ def write_excerpt(
     path: Path, log_id: bytes, begin: Position, batches: Iterable[LogBatch], disk: Disk | None = None
 ) -> Position:
     """Make the directory, with a log of these batches after `begin`; where it leads. Durable, files and names, except
-    for the name of the directory itself. OSError; ValueError: `path` is there already and not empty."""
+    for the name of the directory itself. FileExistsError, OSError."""
     disk = disk or OsDisk()
     disk.mkdir(str(path), 0o700)
     directory = Directory(path, disk)
