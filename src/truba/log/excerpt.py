@@ -48,11 +48,14 @@ def read_between(path: Path, after: Position, through: Position, disk: Disk | No
         headers = _headers(directory, after)
         framing = Framing(headers[0].log_id)
         at = first_position(framing, directory.peek(headers[0], HEADER_BYTES + SECTOR))
+        begun = False
         for _, frame in read_frames(framing, headers, directory.load, through.seq):
-            if frame.batch.first_seq == after.seq + 1 and at != after:
-                break
+            if not begun and frame.position.seq > after.seq:
+                if at != after:
+                    break
+                begun = True
             at = frame.position
-            if at.seq > after.seq:
+            if begun:
                 yield frame
         if at != through:
             raise _elsewhere(path, after, through)
