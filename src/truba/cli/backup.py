@@ -63,7 +63,7 @@ def make(target: str | None, data: Path | None, as_json: bool, ask: Ask) -> None
     \b
     Examples:
       truba backup
-      truba backup monday --json
+      truba backup make monday --json
       truba backup --data /var/lib/truba /mnt/backups/monday
     """
     if data is None:

@@ -86,8 +86,6 @@ class Frontend(Table):
 
 class Node(Table):
     data: FilePath = Path("data")
-    backups: FilePath | None = None
-    """Where `truba backup` may write while the pipe runs; None: nowhere."""
     listen: Annotated[Address | None, reader(_address_or_none)] = Address("127.0.0.1", 7433)
     """None (written ""): no TCP port; then `unix` must be given."""
     unix: FilePath | None = None
@@ -97,6 +95,8 @@ class Node(Table):
     checkpoint: LogSize = 64 * MIB
     segment: LogSize = 32 * MIB
     reserve: Annotated[int, reader(size_bytes)] = 256 * MIB
+    backups: FilePath | None = None
+    """Where `truba backup` may write while the pipe runs; None: nowhere."""
     connections_max: Count = 10_000
     request_bytes_max: LogSize = 64 * MIB
     output_bytes_max: LogSize = MIB
