@@ -2,9 +2,9 @@
 
     python -m tests.backup.doomed make|restore SOURCE DIRECTORY
 
-The n-th try is a process of its own, on the target DIRECTORY/n, which it leaves as it is when it dies. A step is anything
-done to a file at or below the target that Python tells of (open, mkdir, rename, remove), and each sync. Prints the
-number of the try that nobody killed.
+The n-th try is a process of its own, on the target DIRECTORY/n, which it leaves as it is when it dies. A step is
+anything done to a file at or below the target that Python tells of (open, mkdir, rename, remove), and each sync. Prints
+the number of the try that nobody killed.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Sample:
 
 async def sample(data: Path, sessions: int = 6, checkpoint: bool = True) -> Sample:
     """Old sessions that are in the store, young ones that are in the log alone; active, stored, parked and gone."""
-    parts = build(data, kinds())
+    parts = opened(data)
     node = parts.node
     await node.start()
     owner = node.attach()
@@ -58,6 +58,11 @@ async def sample(data: Path, sessions: int = 6, checkpoint: bool = True) -> Samp
     digest = state_digest(node.machine)
     await abandon(parts)
     return Sample(data, digest, active)
+
+
+def opened(data: Path) -> Parts:
+    """A pipe with small files, not started."""
+    return build(data, kinds(), segment_bytes=1 << 18, reserve_bytes=0)
 
 
 async def abandon(parts: Parts) -> None:

@@ -87,7 +87,10 @@ def take_place(target: Path, sign: str) -> None:
         raise DataForeign(f"{target} is not empty; name a directory that is new or empty. Nothing was changed")
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     target.chmod(0o700)
-    (target / sign).touch(0o600)
+    try:
+        (target / sign).touch(0o600, exist_ok=False)
+    except FileExistsError as error:
+        raise DataForeign(f"{target} was taken by another process just now; nothing was changed") from error
     sync_directory(target)
     for path in missing:
         sync_directory(path.parent)

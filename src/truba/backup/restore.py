@@ -17,6 +17,9 @@ RESTORING is there before anything else and goes last: its removal is the act by
 from __future__ import annotations
 
 import copy
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,7 +31,7 @@ from truba.backup.verify import Tell, sound
 from truba.clock import SystemClock
 from truba.codec.batch import encode_batch
 from truba.codec.chain import Chain
-from truba.errors import DataDamaged, DataUnwritable
+from truba.errors import DataDamaged, DataLocked, DataUnwritable
 from truba.log.disk import OsDisk
 from truba.log.plant import plant
 from truba.machine.digest import state_digest
@@ -44,6 +47,9 @@ WRITER = "truba restore"
 GROUP_SESSIONS = 10_000
 """Rewritten by one commit: some megabytes of memory."""
 
+FIRST_SEGMENT_BYTES = 64 << 10
+"""Of the new log: the pipe makes larger ones as it starts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Restored:
@@ -55,8 +61,9 @@ class Restored:
 def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None) -> Restored:
     """Durable when it returns. An interrupted one leaves a directory that no pipe starts on; call it again.
 
-    DataForeign: `data` is not empty, or `backup` is none. DataDamaged: the backup is, and nothing was made.
-    DataUnwritable: it cannot be written, or this machine's clock is wrong. FileNotFoundError: there is no backup.
+    DataForeign: `data` is not empty, or `backup` is none. DataLocked: another one goes on there. DataDamaged: the
+    backup is, and nothing was made. DataUnwritable: it cannot be written, or this machine's clock is wrong.
+    FileNotFoundError: there is no backup.
     """
     manifest = sound(backup, tell)
     now_ms = SystemClock().now_ms()
@@ -66,17 +73,30 @@ def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None)
             f" {(manifest.made_ms - now_ms) / 1000:.0f} s: set the clock, since ids of the restored pipe begin with it."
             " Nothing was made"
         )
-    if (data / RESTORING).exists():
-        clear(data, RESTORING)
-    else:
+    again = (data / RESTORING).exists()
+    if not again:
         take_place(data, RESTORING)
     try:
-        return _restore(backup, data, manifest, now_ms, tell)
+        with _alone(data):
+            if again:
+                clear(data, RESTORING)
+            return _restore(backup, data, manifest, now_ms, tell)
     except OSError as error:
         raise DataUnwritable(
             f"the backup could not be restored into {data}: {error}. What is there is incomplete, and no pipe starts on"
             " it; make room or name another directory, and run it again"
         ) from error
+
+
+@contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """DataLocked while another process restores into that directory."""
+    with (data / RESTORING).open("rb") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataLocked(f"another process restores into {data} just now; nothing was changed") from error
+        yield
 
 
 def _restore(backup: Path, data: Path, manifest: Manifest, now_ms: int, tell: Tell) -> Restored:
@@ -96,7 +116,7 @@ def _restore(backup: Path, data: Path, manifest: Manifest, now_ms: int, tell: Te
         _disown(store, begin)
     finally:
         store.close()
-    plant(data / "log", log_id, begin)
+    plant(data / "log", log_id, begin, segment_bytes=FIRST_SEGMENT_BYTES)
     for directory in (data / "store", data / "log", data):
         sync_directory(directory)
     (data / RESTORING).unlink()

@@ -32,6 +32,9 @@ SCRATCH = "backing-up"
 
 NAME_BYTES_MAX = 255
 
+LOG_PATIENCE_S = 300.0
+"""For the log's part, some hundred megabytes. The log grows meanwhile: a target that hangs must not fill its disk."""
+
 
 class _Said(msgspec.Struct):
     """A line of the child."""
@@ -148,16 +151,23 @@ class RunningBackups:
         failed = ""
         try:
             child.tell(msgspec.json.encode(order).decode())
-            async for line in child.lines():
-                said = msgspec.json.decode(line, type=_Said)
-                if said.made is not None:
-                    return said.made
-                if said.failed:
-                    failed = said.failed
-                elif said.stage:
-                    self.progress = replace(self.progress, stage=said.stage, done=said.done, of=said.of)
-                    if said.stage != "log":
-                        log_copied()
+            async with asyncio.timeout(LOG_PATIENCE_S) as limit:
+                async for line in child.lines():
+                    said = msgspec.json.decode(line, type=_Said)
+                    if said.made is not None:
+                        return said.made
+                    if said.failed:
+                        failed = said.failed
+                    elif said.stage:
+                        self.progress = replace(self.progress, stage=said.stage, done=said.done, of=said.of)
+                        if said.stage != "log":
+                            limit.reschedule(None)
+                            log_copied()
+        except TimeoutError as error:
+            raise TrubaError(
+                f"the log was not copied to {order.target} within {LOG_PATIENCE_S:.0f} s, and cannot be kept for ever;"
+                " the backup is unfinished: remove it"
+            ) from error
         finally:
             await child.kill()
         if not failed:

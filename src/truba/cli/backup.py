@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from truba.cli.failure import PROBLEM, Failure
+from truba.cli.failure import DATA, PROBLEM, Failure
 from truba.cli.options import FILE, json_option, progress, say_json, say_table
 from truba.cli.remote import Ask, asks_a_pipe
+from truba.errors import DataDamaged
 
 if TYPE_CHECKING:
     from truba.backup.manifest import Manifest
@@ -108,8 +109,11 @@ def verify(directory: Path, as_json: bool) -> None:
     """
     from truba.backup.verify import verify as judge
 
-    with _watched() as watch:
-        verdict = judge(directory, watch)
+    try:
+        with _watched() as watch:
+            verdict = judge(directory, watch)
+    except DataDamaged as error:  # the manifest itself: nothing can be told of the rest
+        raise Failure(PROBLEM, str(error), "take an older backup") from error
     manifest, age_s = verdict.manifest, _age_s(verdict.manifest)
     if as_json:
         say_json({"sound": verdict.sound, "problems": list(verdict.problems), "age_s": round(age_s), **_told(manifest)})
@@ -149,8 +153,11 @@ def restore(source: Path, data: Path, as_json: bool) -> None:
     """
     from truba.backup.restore import restore as carry_out
 
-    with _watched() as watch:
-        restored = carry_out(source, data, watch)
+    try:
+        with _watched() as watch:
+            restored = carry_out(source, data, watch)
+    except DataDamaged as error:
+        raise Failure(DATA, str(error), "look at it with truba backup verify, and take an older one") from error
     manifest = restored.manifest
     if as_json:
         say_json(
