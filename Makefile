@@ -16,7 +16,7 @@ JOBS := 2
 TIME := 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help test torture mutants demo cluster-demo bench race race-setup lint format lock clean
+.PHONY: help test torture mutants demo cluster-demo bench race race-setup scale lint format lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench: $(STAMP) ## measure operations a second, embedded and over TCP
 
 race: $(STAMP) ## the same job on truba, Redis, PostgreSQL, NATS, RabbitMQ, DBOS and Restate (bench/README.md)
 	$(BIN)/python -m bench.race $(ARGS)
+
+scale: $(STAMP) ## ten million stored sessions, a million active ones, pauses of the loop (docs/scale.md)
+	$(BIN)/python -m bench.scale $(ARGS)
 
 # Servers of the system come from its own packages: the race names those that are missing. Install scripts are not run.
 race-setup: ## install under build/race what the race's DBOS and Restate need

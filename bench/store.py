@@ -40,8 +40,8 @@ def timed(act: Callable[[], object]) -> float:
 def largest_gap_ms(act: Callable[[], object]) -> float:
     """How long another thread was kept from running while `act` ran on its own thread."""
     worker = threading.Thread(target=act)
+    gap, last = 0.0, time.perf_counter()  # before the start: the worker may take the lock at once
     worker.start()
-    gap, last = 0.0, time.perf_counter()
     while worker.is_alive():
         now = time.perf_counter()
         gap, last = max(gap, now - last), now

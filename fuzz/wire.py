@@ -326,7 +326,8 @@ _GRAMMAR: tuple[Callable[[list[bytes]], object], ...] = (
     grammar.parse_ls,
 )  # fmt: skip
 _WORDS = (
-    b"NEW", b"TAG", b"GRACE", b"OWNER", b"HELLO", b"AUTH", b"SETNAME", b"KINDS", b"CREDIT", b"LS", b"KIND", b"PHASE",
+    b"NEW", b"TAG", b"TRACE", b"GRACE",
+    b"OWNER", b"HELLO", b"AUTH", b"SETNAME", b"KINDS", b"CREDIT", b"LS", b"KIND", b"PHASE",
     b"AFTER", b"LIMIT", b"stored", b"3-117", b"3-117@2", b"1e3", b".5", b"0.0001", b"7", b"18446744073709551616",
     b"9999999999999999999-9999999999999999999", b"transfer", b"x" * 16, b"\xff", b"3155760000", b"1e-999", b"1e999",
 )  # fmt: skip

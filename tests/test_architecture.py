@@ -31,23 +31,41 @@ IO_MODULES = {
     "logging",
 }  # fmt: skip
 
-ADAPTERS = ("truba.log", "truba.store", "truba.streams", "truba.frontends", "truba.transports")
+ADAPTERS = (
+    "truba.log",
+    "truba.store",
+    "truba.streams",
+    "truba.frontends",
+    "truba.transports",
+    "truba.hooks",
+    "truba.records",
+)
 ROOTS = (
     "truba.compose", "truba.install", "truba.service", "truba.clustered", "truba.embedded", "truba.cli",
     "truba.testing", "truba.bench", "truba.demo", "truba.torture", "truba.backup",
 )  # fmt: skip
 """Where adapters are named: the composition roots, and the tools that look into one of them."""
 
-OUTERMOST = ("truba.cli", "truba.demo", "truba.bench", "truba.torture", "truba.service", "truba.clustered")
+OUTERMOST = (
+    "truba.cli",
+    "truba.demo",
+    "truba.bench",
+    "truba.torture",
+    "truba.service",
+    "truba.clustered",
+    "truba.administered",
+)
 
 CLOCKS_AND_DICE = re.compile(r"\btime\.(time|time_ns|monotonic|monotonic_ns|perf_counter)\b|\brandom\.\w|\bsecrets\.\w")
 READS_CLOCKS = {
     "truba.clock",  # the node's, all of them
     "truba.client.calls",  # another process's: its own timeouts
     "truba.client.remote",  # the same; tags and tokens
+    "truba.admin.pulse",  # how late the loop is
     "truba.log.disk",  # how long a sync takes
     "truba.clustered.serve",  # how long the start took, and the id of a new cluster
     "truba.service",  # how long the start took
+    "truba.transports.notes",  # when a note was sent
     "truba.webhook.receive",  # a receiver's: how old a POST is
 }
 

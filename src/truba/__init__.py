@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from truba.errors import (
+    BadRecord,
     BadRequest,
     Busy,
     Closed,
@@ -38,7 +39,8 @@ from truba.errors import (
     UnknownKind,
     UnknownOutcome,
 )
-from truba.kinds import Backoff, Handler, Kind
+from truba.kinds import Backoff, Breaker, Handler, Kind
+from truba.ports.parked import ParkedSession
 from truba.session import Pipe, RepeatData, Session
 from truba.types import Cause, Index, Phase
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from truba.client.handlers import serve_handlers
     from truba.client.remote import connect
     from truba.embedded import open  # noqa: A004 - truba.open is the name of the contract
+    from truba.typed import TypedRepeat, TypedSession, handles
 
 __version__ = "0.1.0"
 
@@ -54,11 +57,16 @@ _LAZY = {
     "open": "truba.embedded",
     "connect": "truba.client.remote",
     "serve_handlers": "truba.client.handlers",
+    "TypedRepeat": "truba.typed",
+    "TypedSession": "truba.typed",
+    "handles": "truba.typed",
 }
 
 __all__ = [
     "Backoff",
+    "BadRecord",
     "BadRequest",
+    "Breaker",
     "Busy",
     "Cause",
     "Closed",
@@ -79,16 +87,20 @@ __all__ = [
     "NoSession",
     "NotLeader",
     "OperationError",
+    "ParkedSession",
     "Phase",
     "Pipe",
     "RepeatData",
     "Session",
     "TooBig",
     "TrubaError",
+    "TypedRepeat",
+    "TypedSession",
     "Unavailable",
     "UnknownKind",
     "UnknownOutcome",
     "connect",
+    "handles",
     "open",
     "serve_handlers",
     "sync",

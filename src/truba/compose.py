@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from truba.errors import ConfigError, DataDamaged
+from truba.hooks.command import CommandHook
+from truba.hooks.function import FunctionHook
 from truba.install import settle
-from truba.kinds import Kind
+from truba.kinds import AnyHandler, Handler, Kind
 from truba.log.file import FileLog
 from truba.node.node import Limits, Node, Tell
+from truba.ports.parked import HookMaker, ParkedHook
+from truba.ports.records import Codec
 from truba.ports.transport import Route, Transport
 from truba.store.rocks import RocksStore
 from truba.transports.local import LocalRoute, local_transport
@@ -51,7 +56,7 @@ def make_routes(kinds: Sequence[Kind], transports: Mapping[str, Transport]) -> d
     posted: dict[Webhook, list[Kind]] = {}
     for kind in kinds:
         if callable(kind.handler):
-            routes[kind.number] = LocalRoute(kind.handler)
+            routes[kind.number] = LocalRoute(_handler(kind.handler, kind.codec))
         elif isinstance(kind.handler, str):
             shared.setdefault(kind.handler, []).append(kind)
         else:
@@ -70,6 +75,52 @@ def make_routes(kinds: Sequence[Kind], transports: Mapping[str, Transport]) -> d
     return routes
 
 
+def _handler(function: AnyHandler, codec: Codec[Any] | None) -> Handler:
+    if codec is None:
+        return cast(Handler, function)
+    # Imported when a kind asks for it: most records are bytes.
+    from truba.typed import handles
+
+    return handles(codec)(cast(Any, function))
+
+
+def make_hooks(kinds: Sequence[Kind], makers: Mapping[str, HookMaker] | None = None) -> dict[int, ParkedHook]:
+    """Who is told of parked sessions, by kind. `makers`: of hooks that are addresses, by scheme."""
+    hooks: dict[int, ParkedHook] = {}
+    for kind in kinds:
+        hook = kind.on_parked
+        if callable(hook):
+            hooks[kind.number] = FunctionHook(hook)
+        elif isinstance(hook, str):
+            scheme = hook.partition(":")[0]
+            maker = (makers or {}).get(scheme)
+            if maker is None:
+                raise ConfigError(
+                    f"kind {kind.name!r}: on_parked {hook!r} is neither a command (a list) nor known here"
+                )
+            hooks[kind.number] = maker(hook, kind)
+        elif isinstance(hook, Sequence):
+            hooks[kind.number] = CommandHook(hook)
+        elif hook is not None:
+            hooks[kind.number] = _parked_post(hook)
+    return hooks
+
+
+def posting_hooks(webhooks: Mapping[int, Webhook]) -> dict[str, HookMaker]:
+    """Makers of the hooks whose address is posted to; `webhooks`: with what, by number of the kind."""
+
+    def posted(address: str, kind: Kind) -> ParkedHook:
+        return _parked_post(webhooks[kind.number])
+
+    return {"https": posted, "http": posted}
+
+
+def _parked_post(webhook: Webhook) -> ParkedHook:
+    with _extra(webhook):
+        from truba.transports.notes import ParkedPost
+    return ParkedPost(webhook)
+
+
 def check_kinds(kinds: Sequence[Kind]) -> None:
     """ConfigError for two kinds with one number or one name, or none at all."""
     if not kinds:
@@ -83,12 +134,19 @@ def check_kinds(kinds: Sequence[Kind]) -> None:
 
 
 def _posting(webhook: Webhook, kinds: Collection[Kind]) -> Route:
-    try:
+    with _extra(webhook):
         from truba.transports.webhook import WebhookRoute
-    except ModuleNotFoundError as error:  # an extra, and slow to import
-        what = f"handler {webhook.url!r}: webhooks need {error.name}; pip install 'truba[webhook]'"
-        raise ConfigError(what) from error
     return WebhookRoute(webhook, kinds)
+
+
+@contextmanager
+def _extra(webhook: Webhook) -> Iterator[None]:
+    """What posts is imported when it is asked for: it is an extra, and slow to import."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        what = f"webhook {webhook.url!r}: webhooks need {error.name}; pip install 'truba[webhook]'"
+        raise ConfigError(what) from error
 
 
 def default_transports(
@@ -126,19 +184,21 @@ def build(
     tell: Tell | None = None,
     limits: Limits | None = None,
     transports: Mapping[str, Transport] | None = None,
+    hook_makers: Mapping[str, HookMaker] | None = None,
     segment_bytes: int = 32 << 20,
     reserve_bytes: int = 256 << 20,
 ) -> Parts:
     """Open log and store under `data` and put a node on them. Must run on the loop. ConfigError, DataError."""
     check_kinds(kinds)
     routes = make_routes(kinds, default_transports() if transports is None else transports)
+    hooks = make_hooks(kinds, hook_makers)
     settle(data)
     _refuse_half(data)
     log = FileLog.open(data / "log", segment_bytes=segment_bytes, reserve_bytes=reserve_bytes)
     try:
         store = RocksStore.open(data / "store")
         try:
-            node = Node(log, store, kinds, routes, name=name, limits=limits, tell=tell)
+            node = Node(log, store, kinds, routes, name=name, limits=limits, tell=tell, hooks=hooks)
         except BaseException:
             store.close()
             raise

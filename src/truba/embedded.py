@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 from truba.compose import Parts, build
 from truba.errors import OperationError
@@ -12,7 +13,11 @@ from truba.kinds import Kind
 from truba.node.node import Limits
 from truba.node.session import LocalSession, plain
 from truba.opening import Opening
+from truba.ports.records import Codec
+from truba.typed import TypedSession, typed_block
 from truba.types import Index
+
+R = TypeVar("R")
 
 
 class EmbeddedPipe:
@@ -23,17 +28,53 @@ class EmbeddedPipe:
         self.node = parts.node
         self._owner = self.node.attach()
 
-    async def new(self, kind: int, *records: bytes, tag: int | None = None) -> LocalSession:
-        """Open a session. `tag` has no effect: it serves clients that reconnect."""
+    @overload
+    async def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> LocalSession: ...
+
+    @overload
+    async def new(
+        self, kind: int, *records: R, tag: int | None = None, trace: bytes = b"", codec: Codec[R]
+    ) -> TypedSession[R]: ...
+
+    async def new(
+        self, kind: int, *records: Any, tag: int | None = None, trace: bytes = b"", codec: Codec[Any] | None = None
+    ) -> Any:
+        """Open a session. `codec`: what its records are; that of its kind if not given, else bytes. `tag` has no
+        effect: it serves clients that reconnect."""
+        codec = codec or self._codec(kind)
+        if codec is None:
+            return await self._new(kind, records, tag, trace)
+        return TypedSession(await self._new(kind, [*map(codec.encode, records)], tag, trace), codec)
+
+    @overload
+    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractAsyncContextManager[LocalSession]: ...
+
+    @overload
+    def session(
+        self, kind: int, *records: R, trace: bytes = b"", codec: Codec[R]
+    ) -> AbstractAsyncContextManager[TypedSession[R]]: ...
+
+    def session(self, kind: int, *records: Any, trace: bytes = b"", codec: Codec[Any] | None = None) -> Any:
+        """`async with`: delete on success; on an exception give back by the kind's policy and raise it again. `codec`:
+        as with `new`."""
+        codec = codec or self._codec(kind)
+        if codec is None:
+            return self._block(kind, records, trace)
+        return typed_block(self._block(kind, [*map(codec.encode, records)], trace), codec)
+
+    def _codec(self, kind: int) -> Codec[Any] | None:
+        known = self.node.kinds.get(kind)
+        return None if known is None else known.codec
+
+    async def _new(self, kind: int, records: Sequence[bytes], tag: int | None, trace: bytes) -> LocalSession:
         node = self.node
-        hold = node.new(self._owner, kind, [*map(plain, records)], -1 if tag is None else tag)
+        hold = node.new(self._owner, kind, [*map(plain, records)], -1 if tag is None else tag, trace)
         await node.sequencer.flush()
         return LocalSession(node, hold)
 
     @asynccontextmanager
-    async def session(self, kind: int, *records: bytes) -> AsyncIterator[LocalSession]:
-        """Delete on success; on an exception give back by the kind's policy and raise it again."""
-        session = await self.new(kind, *records)
+    async def _block(self, kind: int, records: Sequence[bytes], trace: bytes) -> AsyncIterator[LocalSession]:
+        session = await self._new(kind, records, None, trace)
         try:
             yield session
         except BaseException as error:

@@ -7,6 +7,7 @@ An error of an operation answers two questions: did it happen (`happened`: "no" 
       OperationError          an operation on the pipe was refused, or its outcome is unknown
         UnknownKind  NoSession  Fenced  Closed  TooBig  Busy  NotLeader  Unavailable  UnknownOutcome
         NoAuth  NoPerm  BadRequest
+      BadRecord               a codec cannot write, or read, a record
       ConfigError             the configuration cannot be used
       DataError               the data directory cannot be used
         DataLocked  DataDamaged  DataNewer  DataForeign  DataUnwritable  LogRegression
@@ -129,6 +130,10 @@ OPERATION_ERRORS: dict[str, type[OperationError]] = {
     )
 }
 """Code on the wire -> class, for clients that turn an error reply back into an exception."""
+
+
+class BadRecord(TrubaError, ValueError):
+    """A record that its codec cannot write so that it can be read again, or cannot read. Nothing was stored."""
 
 
 class ConfigError(TrubaError):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,10 @@ from truba.errors import ConfigError
 
 if TYPE_CHECKING:
     from truba import sync
+    from truba.ports.parked import ParkedSession
+    from truba.ports.records import Codec
     from truba.session import RepeatData
+    from truba.typed import TypedRepeat
     from truba.webhook import Webhook
 
 AsyncHandler = Callable[["RepeatData"], Awaitable[Any]]
@@ -23,6 +26,12 @@ Handler = AsyncHandler | Callable[["sync.RepeatData"], Any]
 
 A coroutine function, or a plain one, which runs in a thread with the plain twin of the repeat.
 """
+
+AnyHandler = Handler | Callable[["TypedRepeat[Any]"], Awaitable[Any]] | Callable[["sync.TypedRepeat[Any]"], Any]
+"""Where a codec may stand beside it: with one, the function gets records as objects."""
+
+OnParked = Callable[["ParkedSession"], Any]
+"""Hears of a session that was parked: a coroutine function, or a plain one, which runs in a thread."""
 
 KIND_MAX = 2**32 - 1
 
@@ -71,7 +80,7 @@ class Kind:
 
     number: int
     name: str
-    handler: Handler | Webhook | str
+    handler: AnyHandler | Webhook | str
     """A function, a webhook, or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
     recovery_delay_s: float = 5.0
     """From the loss of an owner to the hand-over: time for the old owner's last effects to settle."""
@@ -94,6 +103,11 @@ class Kind:
     rate_per_s: float | None = None
     """Hand-overs a second, one second's worth of them at once; None: no limit."""
     breaker: Breaker = field(default_factory=Breaker)
+    on_parked: OnParked | Webhook | Sequence[str] | str | None = None
+    """Told of each session that is parked: a function, a webhook, a command with its arguments, or an address of a
+    scheme that is plugged in."""
+    codec: Codec[Any] | None = None
+    """What records are for the handler, where it is a function, and for sessions of an embedded pipe; None: bytes."""
 
     def __post_init__(self) -> None:
         def refuse(what: str) -> ConfigError:
@@ -114,6 +128,13 @@ class Kind:
                 raise refuse(f"{what} must be above zero")
         if self.rate_per_s is not None and not 0 < self.rate_per_s < math.inf:
             raise refuse("rate_per_s must be above zero and finite, or None")
+        hook = self.on_parked
+        words = hook if isinstance(hook, str | list | tuple) else ()
+        posted = hasattr(hook, "url")  # a Webhook: its module is imported by those who post
+        if not (hook is None or callable(hook) or posted) and not (
+            words and words[0] and all(type(word) is str for word in words)
+        ):
+            raise refuse("on_parked must be a function, or a command with its arguments: a list of texts")
         for what in ("record_bytes_max", "session_bytes_max", "session_records_max"):
             if getattr(self, what) < 1:
                 raise refuse(f"{what} must be at least 1")

@@ -5,26 +5,33 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from truba import __version__
 from truba.auth import SharedPassword
 from truba.backup.running import RunningBackups
-from truba.compose import Parts, build, default_transports
+from truba.compose import Parts, build, default_transports, posting_hooks
 from truba.config import Config, read_secret, read_webhook
 from truba.errors import UnknownOutcome
 from truba.frontends.listening import Listen, Listening, bind
 from truba.frontends.resp import RespFrontend
+from truba.garbage import collected_rarely
 from truba.node.node import Limits
 from truba.ports.auth import Authenticator
 from truba.ports.frontend import Frontend
+from truba.ports.parked import HookMaker
 from truba.ports.transport import Transport
 from truba.protocols import resp
 from truba.transports.local import load_object
 from truba.wire.connection import WireSettings
+
+if TYPE_CHECKING:
+    from truba.admin.server import AdminServer
+    from truba.admin.subject import Subject
 
 log = structlog.get_logger("truba.service")
 
@@ -35,6 +42,11 @@ EXIT_LOG_FAILED = 70
 
 async def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code. ConfigError, DataError, OSError when it cannot start."""
+    with collected_rarely():
+        return await _serve(config)
+
+
+async def _serve(config: Config) -> int:
     started = time.monotonic()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -48,7 +60,8 @@ async def serve(config: Config) -> int:
             from truba.clustered.serve import serve_member
 
             transports = _transports(config, settings)
-            return await serve_member(config, _listen(config), settings, transports, own, stop, started)
+            hooks = _hook_makers(config)
+            return await serve_member(config, _listen(config), settings, transports, hooks, own, stop, started)
         parts = build(
             config.node.data,
             config.kinds,
@@ -56,6 +69,7 @@ async def serve(config: Config) -> int:
             tell=log.warning,
             limits=Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint),
             transports=_transports(config, settings),
+            hook_makers=_hook_makers(config),
             segment_bytes=config.node.segment,
             reserve_bytes=config.node.reserve,
         )
@@ -91,7 +105,14 @@ async def _run(
         log.warning,
         config.node.reserve,
     )
+    admin: AdminServer | None = None
     try:
+        if config.admin is not None:
+            # Imported when a configuration asks for it: HTTP is an extra.
+            from truba.administered import admin_server
+
+            admin = admin_server(config, config.admin, _subject(parts, config, lambda: listening))
+            await admin.start()
         await node.start()
         node.backups = backups
         if config.node.listen is not None or config.node.unix is not None:
@@ -107,6 +128,7 @@ async def _run(
             version=__version__,
             listen=None if bound is None else f"{bound[0]}:{bound[1]}",
             unix=str(config.node.unix) if config.node.unix else None,
+            admin=None if admin is None else str(admin.bound),
             data=str(config.node.data),
             term=node.machine.term,
             seq=node.machine.seq,
@@ -128,7 +150,11 @@ async def _run(
         for frontend in under_way:
             await frontend.stop()
         await backups.close()
-        await node.stop()
+        try:
+            await node.stop()
+        finally:
+            if admin is not None:
+                await admin.stop()
     if node.failed.done():
         error = node.failed.result()
         log.error(
@@ -140,6 +166,26 @@ async def _run(
         return EXIT_LOG_FAILED
     log.info("stopped", term=node.machine.term, seq=node.machine.seq)
     return EXIT_OK
+
+
+def _subject(parts: Parts, config: Config, listening: Callable[[], Listening | None]) -> Subject:
+    from truba.admin.subject import Doors, Subject
+
+    def doors() -> Doors:
+        found = listening()
+        return Doors(found.connections if found else 0, found.refused if found else 0)
+
+    return Subject(
+        name=config.node.name,
+        version=__version__,
+        clock=parts.node.clock,
+        current=lambda: parts.node,
+        role=lambda: "single",
+        doors=doors,
+        sync_us=lambda: parts.log.sync_us,
+        log_bytes=lambda: parts.log.size_bytes,
+        store_bytes=lambda: parts.store.size_bytes,
+    )
 
 
 def _released(parts: Parts) -> bool:
@@ -183,6 +229,13 @@ def _transports(config: Config, settings: WireSettings) -> Mapping[str, Transpor
     own: dict[str, Transport] = {scheme: load_object(path) for scheme, path in config.transports.items()}
     webhooks = {route: read_webhook(route, table) for route, table in config.webhooks.items()}
     return default_transports(secrets, settings, webhooks) | own
+
+
+def _hook_makers(config: Config) -> Mapping[str, HookMaker]:
+    numbers = {kind.name: kind.number for kind in config.kinds}
+    return posting_hooks(
+        {numbers[name]: read_webhook(url, table) for name, (url, table) in config.parked_webhooks.items()}
+    )
 
 
 def _text(path: Path) -> str:

@@ -57,10 +57,11 @@ class Session(Protocol):
 class Pipe(Protocol):
     """A pipe, embedded or remote."""
 
-    async def new(self, kind: int, *records: bytes, tag: int | None = None) -> Session:
-        """Open a session, with first records if given."""
+    async def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> Session:
+        """Open a session, with first records if given. `trace`: a trace context (`truba.otel`) for its handlers. The
+        shipped pipes take `codec` too: see `truba.typed`."""
 
-    def session(self, kind: int, *records: bytes) -> AbstractAsyncContextManager[Session]:
+    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractAsyncContextManager[Session]:
         """`async with`: delete on success; on an exception give back by the kind's policy, and raise it again."""
 
     async def close(self) -> None: ...
@@ -77,3 +78,5 @@ class RepeatData:
     """Which hand-over to a handler this is, from 1."""
     cause: Cause
     """What ended the hold of the last owner."""
+    trace: bytes = b""
+    """The trace context that the session's client gave at New; empty: none."""

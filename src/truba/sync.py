@@ -17,19 +17,24 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from truba import session as contracts
 from truba.errors import BadRequest, Unavailable, UnknownOutcome
 from truba.kinds import AsyncHandler, Handler, Kind
+from truba.ports.records import Codec
 from truba.types import Cause, Index
 
+if TYPE_CHECKING:
+    from truba.typed import TypedSession as AsyncTypedSession
+
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +45,8 @@ class Home:
     process: int = field(default_factory=os.getpid)
 
 
-class Session:
-    """See `truba.session.Session`; each method returns when its effect is on stable storage."""
+class _Session:
+    """All of a session but its records."""
 
     __slots__ = ("_home", "_session")
 
@@ -51,6 +56,15 @@ class Session:
 
     def __repr__(self) -> str:
         return repr(self._session)
+
+    @property
+    def session(self) -> contracts.Session:
+        """The async one behind it."""
+        return self._session
+
+    @property
+    def home(self) -> Home:
+        return self._home
 
     @property
     def id(self) -> Index:
@@ -69,12 +83,6 @@ class Session:
         """The hold is over: nothing more can be done with this object."""
         return self._session.ended
 
-    def append(self, *records: bytes) -> None:
-        _wait(self._session.append(*records), self._home)
-
-    def replace(self, record: bytes) -> None:
-        _wait(self._session.replace(record), self._home)
-
     def delete(self) -> None:
         _wait(self._session.delete(), self._home)
 
@@ -88,6 +96,39 @@ class Session:
         _wait(self._session.touch(), self._home)
 
 
+class Session(_Session):
+    """See `truba.session.Session`; each method returns when its effect is on stable storage."""
+
+    __slots__ = ()
+
+    def append(self, *records: bytes) -> None:
+        _wait(self._session.append(*records), self._home)
+
+    def replace(self, record: bytes) -> None:
+        _wait(self._session.replace(record), self._home)
+
+
+class TypedSession(_Session, Generic[R]):
+    """See `truba.TypedSession`: records are objects."""
+
+    __slots__ = ("_typed", "plain")
+
+    def __init__(self, session: Session, codec: Codec[R]) -> None:
+        from truba.typed import TypedSession as AsyncTyped
+
+        super().__init__(session.session, session.home)
+        self.plain = session
+        self._typed: AsyncTypedSession[R] = AsyncTyped(session.session, codec)
+
+    def append(self, *records: R) -> None:
+        """Add records, all or none. BadRecord: one of them could not be read again."""
+        _wait(self._typed.append(*records), self._home)
+
+    def replace(self, record: R) -> None:
+        """Drop the records so far and add this one. BadRecord: it could not be read again."""
+        _wait(self._typed.replace(record), self._home)
+
+
 @dataclass(frozen=True, slots=True)
 class RepeatData:
     """See `truba.RepeatData`: what a plain handler function gets."""
@@ -97,11 +138,26 @@ class RepeatData:
     kind: int
     attempt: int
     cause: Cause
+    trace: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class TypedRepeat(Generic[R]):
+    """See `truba.TypedRepeat`: what a plain handler function gets, with a codec between."""
+
+    records: Sequence[R] = field(repr=False)
+    session: TypedSession[R]
+    kind: int
+    attempt: int
+    cause: Cause
+    shown: tuple[str, ...]
 
 
 def plain_repeat(repeat: contracts.RepeatData, home: Home) -> RepeatData:
     """The plain twin of a repeat whose session lives at `home`."""
-    return RepeatData(repeat.records, Session(repeat.session, home), repeat.kind, repeat.attempt, repeat.cause)
+    return RepeatData(
+        repeat.records, Session(repeat.session, home), repeat.kind, repeat.attempt, repeat.cause, repeat.trace
+    )
 
 
 def as_coroutine(handler: Handler) -> AsyncHandler:
@@ -162,15 +218,43 @@ class Pipe:
             self._end_loop()
             raise
 
-    def new(self, kind: int, *records: bytes, tag: int | None = None) -> Session:
-        """Open a session, with first records if given."""
-        return Session(_wait(self._pipe.new(kind, *records, tag=tag), self._home), self._home)
+    @overload
+    def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> Session: ...
+
+    @overload
+    def new(
+        self, kind: int, *records: R, tag: int | None = None, trace: bytes = b"", codec: Codec[R]
+    ) -> TypedSession[R]: ...
+
+    def new(
+        self, kind: int, *records: Any, tag: int | None = None, trace: bytes = b"", codec: Codec[Any] | None = None
+    ) -> Any:
+        """Open a session, with first records if given. `codec`: what its records are; None: bytes."""
+        return self._twin(_wait(self._pipe.new(kind, *records, tag=tag, trace=trace, codec=codec), self._home))
+
+    @overload
+    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractContextManager[Session]: ...
+
+    @overload
+    def session(
+        self, kind: int, *records: R, trace: bytes = b"", codec: Codec[R]
+    ) -> AbstractContextManager[TypedSession[R]]: ...
+
+    def session(self, kind: int, *records: Any, trace: bytes = b"", codec: Codec[Any] | None = None) -> Any:
+        """`with`: delete on success; on an exception give back by the kind's policy and raise it again. `codec`: what
+        its records are; None: bytes."""
+        return self._block(self._pipe.session(kind, *records, trace=trace, codec=codec))
+
+    def _twin(self, session: Any) -> Session | TypedSession[Any]:
+        from truba.typed import TypedSession as AsyncTyped
+
+        if isinstance(session, AsyncTyped):
+            return TypedSession(Session(session.plain, self._home), session.codec)
+        return Session(session, self._home)
 
     @contextmanager
-    def session(self, kind: int, *records: bytes) -> Iterator[Session]:
-        """Delete on success; on an exception give back by the kind's policy and raise it again."""
-        block = self._pipe.session(kind, *records)
-        session = Session(_wait(block.__aenter__(), self._home), self._home)
+    def _block(self, block: Any) -> Iterator[Session | TypedSession[Any]]:
+        session = self._twin(_wait(block.__aenter__(), self._home))
         try:
             yield session
         except BaseException as error:

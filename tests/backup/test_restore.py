@@ -65,6 +65,7 @@ async def test_the_sessions_are_those_of_the_named_index(source: Sample, backup:
         assert {index: plain(head) for index, head in before.items()} == {i: plain(h) for i, h in after.items()}
         for head in before.values():
             assert new.node.machine.records(head.number) == old.node.machine.records(head.number)
+        assert new.node.machine.paused == old.node.machine.paused == {8}
         assert new.node.machine.counts == old.node.machine.counts
         assert restored.disowned == len(old.node.machine.owned) == len(source.active)
         assert restored.manifest.digest == source.digest
@@ -280,3 +281,10 @@ async def test_two_at_once_do_not_mix(backup: Path, tmp_path: Path) -> None:
             restore(backup, data)
     restore(backup, data)
     await _closed(data)
+
+
+async def test_paused_nothing_is_handed_over(backup: Path, tmp_path: Path) -> None:
+    restore(backup, tmp_path / "new", paused=True)
+    parts = await opened(tmp_path / "new", start=False)
+    assert parts.node.machine.paused == {7, 8}
+    parts.release()

@@ -141,6 +141,16 @@ def test_objects_that_the_file_names(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_the_command_that_is_told_of_parked_sessions(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    for text, mode, problem in ((None, 0, True), ("", 0o600, True), ("", 0o700, False)):
+        if text is not None:
+            there.write_text(text)
+            there.chmod(mode)
+        text = f'[kinds.a]\nnumber = 1\nhandler = "local:asyncio:sleep"\non_parked = ["{there}"]'
+        assert bool(findings(check(tmp_path, text, "--json"))["parked hook"]) == problem
+
+
 @pytest.mark.parametrize("data", ["truba.toml", "truba.toml/deeper"])
 def test_a_file_in_place_of_the_data_directory(tmp_path: Path, data: str) -> None:
     text = f'[node]\ndata = "{data}"\n[kinds.a]\nnumber = 1\nhandler = "local:asyncio:sleep"'
@@ -213,10 +223,10 @@ def test_a_webhook_is_sent_a_signed_ping(tmp_path: Path) -> None:
     secret = "whsec_" + "A" * 43 + "="
     (tmp_path / "whsec").write_text(secret)
     with receiver(204) as (port, posts):
-        result = check(tmp_path, posted_kind(port), "--json")
-    assert findings(result) == {"configuration": "", "data": "", "handler": ""}
-    ((headers, body),) = posts
-    assert verify(headers, body, secret) == Ping([7])
+        text = posted_kind(port) + f'on_parked = "http://127.0.0.1:{port}/parked"\n'
+        result = check(tmp_path, text, "--json")
+    assert findings(result) == {"configuration": "", "data": "", "handler": "", "parked hook": ""}
+    assert [verify(headers, body, secret) for headers, body in posts] == [Ping([7])] * 2
     with receiver(401) as (port, posts):
         result = check(tmp_path, posted_kind(port), "--json")
     assert findings(result)["handler"] == "answered 401; is the secret right?"

@@ -142,6 +142,17 @@ def test_resume_by_id_and_all_parked(pipe: Pipe) -> None:
     assert pipe.run("resume", "--kind", "transfer", "--all-parked").stdout == "resumed: 0\n"
 
 
+def test_why(pipe: Pipe) -> None:
+    number = pipe.stored(7, b"x")
+    said = pipe.run("why", number)
+    assert said.exit_code == 0
+    assert "Its owner stored it itself" in said.stdout
+    assert "It is to be handed to truba://127.0.0.1:1 in 60 min" in said.stdout
+    (document,) = pipe.lines("why", number)
+    assert len(document["why"]) == len(said.stdout.splitlines())
+    assert pipe.run("why", "1-999").exit_code == 4
+
+
 def test_delete(pipe: Pipe) -> None:
     first, second = pipe.stored(7, b"x"), pipe.stored(7, b"y")
     unasked = pipe.run("delete", first)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from truba.config import Cluster, ClusterNode, Frontend, KindTable, Node, WebhookTable, load
+from truba.config import Admin, AdminToken, Cluster, ClusterNode, Frontend, KindTable, Node, WebhookTable, load
 from truba.config.table import Table
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
@@ -32,6 +32,8 @@ def documented(title: str) -> dict[str, str]:
         ("[[node.frontends]]", Frontend),
         ("[cluster]", Cluster),
         ("[cluster.nodes]", ClusterNode),
+        ("[admin]", Admin),
+        ("[admin.tokens.NAME]", AdminToken),
         ("[kinds.NAME]", KindTable),
         ("[kinds.NAME.webhook]", WebhookTable),
     ],
@@ -46,6 +48,7 @@ def test_the_tables_have_every_key_and_its_default(title: str, model: type[Table
         "factory": "a:b",
         "servers": ["nats://h"],
         "secret_file": "s",
+        "sha256": "0" * 64,
         "nodes": {"a": {"clients": "h:1", "peers": "h:2"}},
         "clients": "h:1",
         "peers": "h:2",

@@ -83,6 +83,7 @@ def test_everything_said_is_taken(write: Path) -> None:
         session_max = "2KiB"
         records_max = 3
         rate = "30/m"
+        on_parked = ["/usr/bin/page", "--team", "money"]
         breaker = { failures = 5, open_for = "2s", cap = "1m" }
         """,
     )
@@ -113,6 +114,7 @@ def test_everything_said_is_taken(write: Path) -> None:
         3,
         0.5,
         kinds.Breaker(5, 2.0, 60.0),
+        ("/usr/bin/page", "--team", "money"),
     )
 
 
@@ -145,6 +147,10 @@ def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch
         (KIND + "backoff = {factor = inf}", "4: kinds.transfer.backoff.factor: inf is not a number"),
         (KIND + "breaker = {faliures = 1}", '4: kinds.transfer.breaker.faliures: unknown key; write "failures"'),
         (KIND + "breaker = {failures = -1}", "4: kinds.transfer.breaker.failures: -1 is too small; write 0 or more"),
+        (KIND + "on_parked = 'page'", """4: kinds.transfer.on_parked: 'page' is not a command; write its"""),
+        (KIND + "on_parked = ['page']", """4: kinds.transfer.on_parked: ['page'] is not a command; write its"""),
+        (KIND + "on_parked = []", "4: kinds.transfer.on_parked: [] is not a command"),
+        (KIND + "on_parked = ['/bin/page', 3]", "4: kinds.transfer.on_parked: ['/bin/page', 3] is not a command"),
         (KIND + "rate = 100", "4: kinds.transfer.rate: 100 is not a rate; write a rate such as"),
         (KIND + 'rate = "0/s"', "4: kinds.transfer.rate: '0/s' is not a rate"),
         (KIND + "backoff = 3", "4: kinds.transfer.backoff: 3 is not a table"),
@@ -278,6 +284,15 @@ def test_a_webhook_with_a_secret_of_the_environment(write: Path, monkeypatch: py
     assert read_webhook(route, table) == Webhook("http://host/path", SECRETS[0], insecure=True)
 
 
+def test_parked_sessions_may_be_posted_though_the_handler_is_not(write: Path) -> None:
+    (write.parent / "whsec").write_text(SECRETS[0])
+    text = 'on_parked = "https://pager/x"\nwebhook = { secret_file = "whsec" }\n'
+    config = loaded(write, KIND + text)
+    assert config.webhooks == {}
+    assert read_webhook(*config.parked_webhooks["transfer"]) == Webhook("https://pager/x", SECRETS[0])
+    assert config.kinds[0].on_parked == "https://pager/x"
+
+
 def test_two_kinds_share_a_webhook_only_as_a_whole(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A", SECRETS[0])
     text = WEBHOOK + 'webhook = { secret_env = "A" }\n'
@@ -293,7 +308,7 @@ def test_two_kinds_share_a_webhook_only_as_a_whole(write: Path, monkeypatch: pyt
         (WEBHOOK, "1: kinds.transfer: there is no secret to sign with; write webhook = {"),
         (WEBHOOK + "webhook = {}", "4: kinds.transfer.webhook: there is no secret to sign with"),
         (WEBHOOK + 'webhook = { secret_file = "nowhere" }', "4: kinds.transfer.webhook: "),
-        (WEBHOOK + 'webhook = { secret_file = "bad" }', "4: kinds.transfer.webhook: handler 'https://host/path': a"),
+        (WEBHOOK + 'webhook = { secret_file = "bad" }', "4: kinds.transfer.webhook: webhook 'https://host/path': a"),
         (
             WEBHOOK + 'webhook = { secret_env = "TRUBA_NOT_SET" }',
             "4: kinds.transfer.webhook: the variable TRUBA_NOT_SET",
@@ -311,7 +326,7 @@ def test_two_kinds_share_a_webhook_only_as_a_whole(write: Path, monkeypatch: pyt
         ),
         (
             WEBHOOK.replace("https", "http") + 'webhook = { secret_file = "good" }',
-            "4: kinds.transfer.webhook: handler 'http://host/path': records would leave this machine in plain text",
+            "4: kinds.transfer.webhook: webhook 'http://host/path': records would leave this machine in plain text",
         ),
         (
             WEBHOOK + 'handler_secret_file = "good"\nwebhook = { secret_file = "good" }',
@@ -321,6 +336,12 @@ def test_two_kinds_share_a_webhook_only_as_a_whole(write: Path, monkeypatch: pyt
             KIND + 'webhook = { secret_file = "good" }',
             "4: kinds.transfer.webhook: truba://127.0.0.1:7434 is not posted to",
         ),
+        (KIND + 'on_parked = "https://host/path"', "1: kinds.transfer: there is no secret to sign with"),
+        (
+            KIND + 'on_parked = "http://host/path"\nwebhook = { secret_file = "good" }',
+            "5: kinds.transfer.webhook: webhook 'http://host/path': records would leave",
+        ),
+        (KIND + 'on_parked = "https://ann:pw@host/"', "4: kinds.transfer.on_parked: 'https://ann:pw@host/' is not the"),
         (WEBHOOK.replace("host/path", "ann:pw@host"), "3: kinds.transfer.handler: 'https://ann:pw@host' is not the"),
         (WEBHOOK.replace("host/path", ""), "3: kinds.transfer.handler: 'https://' is not the route of a webhook"),
     ],

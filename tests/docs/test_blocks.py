@@ -94,7 +94,7 @@ def test_toml(block: Block, tmp_path: Path) -> None:
     for secret in re.findall(r'_file = "(.*?)"', block.text):
         path = tmp_path / secret
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"whsec_{'A' * 43}=\n" if path.suffix == ".whsec" else "hush\n")
+        path.write_text(f"whsec_{'A' * 43}=\n" if path.suffix == ".whsec" else "hush, and not a word of it\n")
     assert config.load(tmp_path / "truba.toml").kinds
 
 

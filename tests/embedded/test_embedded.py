@@ -86,7 +86,9 @@ async def test_g6_restart_finds_what_was_there_whatever_was_checkpointed(tmp_pat
 
     def sessions(pipe: EmbeddedPipe) -> dict[truba.Index, tuple[object, list[bytes]]]:
         machine = pipe.node.machine
-        return {h.id: (msgspec.structs.astuple(h)[:-1], machine.records(h.number)) for h in pipe.node.scan(None)}
+        return {
+            h.id: (msgspec.structs.asdict(h) | {"chunks": ()}, machine.records(h.number)) for h in pipe.node.scan(None)
+        }
 
     async def work(pipe: truba.Pipe, number: int) -> None:
         session = await pipe.new(7, b"%d" % number)
@@ -99,6 +101,8 @@ async def test_g6_restart_finds_what_was_there_whatever_was_checkpointed(tmp_pat
             assert sessions(pipe) == before
             for wave in range(10):
                 await asyncio.gather(*(work(pipe, number) for number in range(wave * 90, wave * 90 + 90)))
+                if wave % 3 == 2:
+                    await pipe.node.checkpointer.wait()
             assert pipe.node.checkpointer.done >= 3
             before = sessions(pipe)
             assert len(before) == 300 * round_number
@@ -211,3 +215,37 @@ def test_process_that_dies_leaves_its_sessions_to_the_handler_of_the_next(tmp_pa
 
     asyncio.run(recover())
     assert found == [([b"take", b"taken"], truba.Cause.RESTART)]
+
+
+async def test_on_parked_hears_of_a_session_whose_attempts_are_used_up(tmp_path: Path) -> None:
+    heard: asyncio.Queue[truba.ParkedSession] = asyncio.Queue()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: None)  # the handler's own error
+
+    async def fails(repeat: truba.RepeatData) -> None:
+        raise ValueError("no such account")
+
+    kinds = [truba.Kind(7, "transfer", fails, jitter_s=0, max_attempts=1, on_parked=heard.put)]
+    async with truba.open(tmp_path / "data", kinds=kinds) as pipe:
+        session = await pipe.new(7, b"one")
+        await session.store(0)
+        parked = await asyncio.wait_for(heard.get(), 10)
+        assert parked == truba.ParkedSession(
+            session.id,
+            7,
+            "transfer",
+            truba.Cause.FAILED,
+            "1 attempts, max_attempts is 1: ValueError: no such account",
+            1,
+            1,
+        )
+
+
+@pytest.mark.parametrize("hook", ["", (), [""], [3], 3, "mail:somebody"])
+def test_what_cannot_be_told_of_parked_sessions_is_refused(tmp_path: Path, hook: object) -> None:
+    async def open_it() -> None:
+        async with truba.open(tmp_path / "data", kinds=[kind(on_parked=hook)]):  # type: ignore[arg-type]
+            pass
+
+    with pytest.raises(truba.ConfigError, match="on_parked"):
+        asyncio.run(open_it())
+    assert not (tmp_path / "data").exists()

@@ -22,6 +22,7 @@ class NaiveSession:
     aged_from_ms: int = 0
     operations: int = 0
     cause: Cause = Cause.LOST
+    holds: list[tuple[int, int, str, int, str]] = field(default_factory=list)  # epoch, from, to whom, until, why
 
 
 class Refusal(Exception):
@@ -33,6 +34,7 @@ class Naive:
     kinds: dict[int, Kind]
     sessions: dict[int, NaiveSession] = field(default_factory=dict)
     seq: int = 0
+    paused: set[int] = field(default_factory=set)
 
     def _event(self) -> int:
         self.seq += 1
@@ -59,6 +61,7 @@ class Naive:
         self._fits(self.kinds[kind], records, [])
         number = self._event()
         self.sessions[number] = NaiveSession(kind, list(records), now_ms, aged_from_ms=now_ms)
+        self.sessions[number].holds.append((0, now_ms, "", 0, ""))
         return number
 
     def append(self, number: int, epoch: int, records: list[bytes]) -> None:
@@ -80,9 +83,13 @@ class Naive:
         self._event()
         del self.sessions[number]
 
-    def store(self, number: int, epoch: int, due_ms: int) -> None:
+    def store(self, number: int, epoch: int, due_ms: int, now_ms: int) -> None:
         session = self._held(number, epoch)
+        self._hold_ends(session, now_ms, Cause.STORED)
         self._sleep(session, due_ms, Cause.STORED)
+
+    def _hold_ends(self, session: NaiveSession, now_ms: int, cause: Cause) -> None:
+        session.holds[-1] = (*session.holds[-1][:3], now_ms, cause.value)
 
     def _sleep(self, session: NaiveSession, due_ms: int, cause: Cause) -> None:
         session.phase, session.due_ms, session.order, session.cause = "stored", due_ms, self._event(), cause
@@ -95,6 +102,7 @@ class Naive:
                 self._event()
                 del self.sessions[number]
                 return
+            self._hold_ends(session, now_ms, cause)
             self._sleep(session, now_ms + round(1000 * (kind.recovery_delay_s + chance * kind.jitter_s)), cause)
             return
         if cause is Cause.UNREACHABLE:
@@ -102,14 +110,16 @@ class Naive:
             tries = session.deliveries
         else:
             tries = session.attempts
+        self._hold_ends(session, now_ms, cause)
         if self._exhausted(session, now_ms):
             session.phase, session.order, session.cause, session.due_ms = "parked", self._event(), cause, 0
             return
         ceiling_s = min(kind.backoff.cap_s, kind.backoff.base_s * kind.backoff.factor ** (max(tries, 1) - 1))
         self._sleep(session, now_ms + round(1000 * chance * ceiling_s), cause)
 
-    def put_off(self, number: int, epoch: int, due_ms: int) -> None:
+    def put_off(self, number: int, epoch: int, due_ms: int, now_ms: int) -> None:
         session = self._held(number, epoch)
+        self._hold_ends(session, now_ms, Cause.UNREACHABLE)
         if session.phase == "repeating":
             session.attempts -= 1
         self._sleep(session, due_ms, Cause.UNREACHABLE)
@@ -128,7 +138,7 @@ class Naive:
         ]
         return min(stored)[2] if stored else None
 
-    def repeat(self, number: int, now_ms: int) -> str:
+    def repeat(self, number: int, now_ms: int, to: str) -> str:
         session = self.sessions[number]
         if session.phase != "stored" or session.due_ms > now_ms:
             return "not due"
@@ -136,6 +146,7 @@ class Naive:
             session.phase, session.order, session.due_ms = "parked", self._event(), 0
             return "parked"
         self._event()
+        session.holds.append((session.epoch + 1, now_ms, to, 0, ""))
         self.sessions[number] = replace(
             session,
             phase="repeating",
@@ -155,6 +166,21 @@ class Naive:
             raise Refusal("BUSY")
         session.attempts, session.aged_from_ms = 0, now_ms
         self._sleep(session, now_ms, Cause.RESUMED)
+
+    def reschedule(self, number: int, due_ms: int) -> None:
+        session = self.sessions.get(number)
+        if session is None:
+            raise Refusal("NOSESSION")
+        if session.phase != "stored":
+            raise Refusal("BUSY")
+        self._sleep(session, due_ms, session.cause)
+
+    def pause(self, kind: int, on: bool) -> None:
+        if kind not in self.kinds:
+            raise Refusal("UNKNOWNKIND")
+        if on != (kind in self.paused):
+            self._event()
+            self.paused ^= {kind}
 
     def remove(self, number: int) -> None:
         session = self.sessions.get(number)

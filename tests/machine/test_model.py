@@ -18,6 +18,7 @@ from truba.kinds import Backoff, Kind
 from truba.machine import due
 from truba.machine.digest import state_digest
 from truba.machine.events import Event, Opened
+from truba.machine.history import HISTORY_MAX, holds
 from truba.machine.layers import Layer
 from truba.machine.machine import Machine
 from truba.ports.store import Summary
@@ -115,7 +116,10 @@ class Twins:
     def store(self, pick: int, stale: bool, delay_ms: int) -> None:
         number = self.number(pick)
         epoch, due_ms = self._epoch(number, stale), self.now_ms + delay_ms
-        self._both(lambda: self.machine.store(number, epoch, due_ms), lambda: self.naive.store(number, epoch, due_ms))
+        self._both(
+            lambda: self.machine.store(number, epoch, due_ms, self.now_ms),
+            lambda: self.naive.store(number, epoch, due_ms, self.now_ms),
+        )
 
     def give_back(self, pick: int, stale: bool, cause: Cause, chance: float) -> None:
         number = self.number(pick)
@@ -129,7 +133,8 @@ class Twins:
         number = self.number(pick)
         epoch, due_ms = self._epoch(number, stale), self.now_ms + delay_ms
         self._both(
-            lambda: self.machine.put_off(number, epoch, due_ms), lambda: self.naive.put_off(number, epoch, due_ms)
+            lambda: self.machine.put_off(number, epoch, due_ms, self.now_ms),
+            lambda: self.naive.put_off(number, epoch, due_ms, self.now_ms),
         )
 
     def hand_over(self, kind: int, wait_ms: int) -> None:
@@ -141,8 +146,8 @@ class Twins:
         if expected is None:
             return
         assert self.machine.repeat(expected, self.naive.sessions[expected].due_ms - 1) is None
-        event = self.machine.repeat(expected, self.now_ms)
-        outcome = self.naive.repeat(expected, self.now_ms)
+        event = self.machine.repeat(expected, self.now_ms, to="truba://h:1")
+        outcome = self.naive.repeat(expected, self.now_ms, "truba://h:1")
         assert outcome == ("not due" if event is None else type(event).__name__.lower())
         if event is not None:
             self._log([event])
@@ -151,6 +156,15 @@ class Twins:
         number = self.number(pick)
         self._both(lambda: self.machine.resume(number, self.now_ms), lambda: self.naive.resume(number, self.now_ms))
 
+    def reschedule(self, pick: int, delay_ms: int) -> None:
+        number, due_ms = self.number(pick), self.now_ms + delay_ms
+        self._both(
+            lambda: self.machine.reschedule(number, due_ms, self.now_ms), lambda: self.naive.reschedule(number, due_ms)
+        )
+
+    def pause(self, kind: int, on: bool) -> None:
+        self._both(lambda: self.machine.pause(kind, on, self.now_ms), lambda: self.naive.pause(kind, on))
+
     def remove(self, pick: int) -> None:
         number = self.number(pick)
         self._both(lambda: self.machine.remove(number), lambda: self.naive.remove(number))
@@ -158,7 +172,9 @@ class Twins:
     def checkpoint(self) -> None:
         """Begin one, or end the one that has begun."""
         if self.frozen is None:
-            summary = Summary(Position(self.machine.term, self.machine.seq, bytes(16)), dict(self.machine.counts))
+            summary = Summary(
+                Position(self.machine.term, self.machine.seq, bytes(16)), dict(self.machine.counts), self.machine.paused
+            )
             self.frozen = (self.machine.freeze(), summary, len(self.batches))
             return
         layer, summary, batches = self.frozen
@@ -184,6 +200,7 @@ class Twins:
             head.number: (
                 head.kind, self.machine.records(head.number), head.created_ms, head.phase.value, head.epoch,
                 head.due_ms, head.attempts, head.deliveries, head.aged_from_ms, head.operations, head.cause, head.bytes,
+                [(held.epoch, held.at_ms, held.to, held.ended_ms, held.cause) for held in holds(head)],
             )
             for head in self.machine.scan()
         }  # fmt: skip
@@ -191,11 +208,14 @@ class Twins:
             number: (
                 s.kind, s.records, s.created_ms, s.phase, s.epoch, s.due_ms,
                 s.attempts, s.deliveries, s.aged_from_ms, s.operations, s.cause, sum(map(len, s.records)),
+                s.holds[-HISTORY_MAX:],
             )
             for number, s in self.naive.sessions.items()
         }  # fmt: skip
         assert real == model
         assert list(real) == sorted(real)
+        assert self._paged(3 + self.machine.seq % 20) == list(real)
+        assert self.machine.paused == self.naive.paused
         assert self.machine.seq == self.naive.seq
         counted: dict[tuple[int, str], int] = {}
         for s in self.naive.sessions.values():
@@ -204,6 +224,15 @@ class Twins:
         assert set(self.machine.owned) == {
             n for n, s in self.naive.sessions.items() if s.phase in ("active", "repeating")
         }
+
+    def _paged(self, steps: int) -> list[int]:
+        found: list[int] = []
+        at: int | None = 0
+        while at is not None:
+            heads, at = self.machine.page(at, steps)
+            assert len(heads) <= steps
+            found += [head.number for head in heads]
+        return found
 
     def replay_all(self) -> None:
         """The whole log, applied to nothing, leads to the same state."""
@@ -257,6 +286,14 @@ class MachineMatchesModel(RuleBasedStateMachine):
     def resume(self, pick: int) -> None:
         self.twins.resume(pick)
 
+    @rule(pick=picks, delay_ms=st.integers(0, 5000))
+    def reschedule(self, pick: int, delay_ms: int) -> None:
+        self.twins.reschedule(pick, delay_ms)
+
+    @rule(kind=st.sampled_from([1, 2, 9]), on=st.booleans())
+    def pause(self, kind: int, on: bool) -> None:
+        self.twins.pause(kind, on)
+
     @rule(pick=picks)
     def remove(self, pick: int) -> None:
         self.twins.remove(pick)
@@ -308,6 +345,8 @@ def test_g2_g6_a_long_walk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         (30, lambda: twins.hand_over(dice.choice([1, 2]), dice.choice(WAITS_MS))),
         (2, lambda: twins.resume(dice.randrange(100))),
         (6, lambda: twins.remove(dice.randrange(300))),
+        (4, lambda: twins.reschedule(dice.randrange(100), dice.randrange(4000))),
+        (1, lambda: twins.pause(dice.choice([1, 2]), dice.random() < 0.5)),
         (12, twins.checkpoint),
         (1, twins.restart),
     ]

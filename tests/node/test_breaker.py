@@ -270,13 +270,13 @@ def test_a_kind_that_is_paused_waits_for_whoever_paused_it(jump: Jump, clock: Ju
     async def main() -> None:
         world = World(kind(), kind(8), clock=clock)
         node = await world.start()
-        node.dispatcher.lanes[7].paused = True
+        node.pause(7, True)
         await _due(world, 7, 3)
         await _due(world, 8, 3)
         await world.pass_time(3_600)
         assert not world.route(7).given
         assert len(world.route(8).given) >= 3
-        node.dispatcher.lanes[7].paused = False
+        node.pause(7, False)
         await world.pass_time(0)
         await world.durable()
         assert len(_out(world, 7)) == 3

@@ -13,6 +13,7 @@ import pytest
 from tests.node.world import World, nobody
 from truba.errors import Unavailable, UnknownOutcome
 from truba.kinds import Kind
+from truba.machine.layers import Layer
 from truba.node.node import Limits, Node
 from truba.ports.store import Staged, Summary
 from truba.store.memory import MemoryStore
@@ -228,4 +229,52 @@ async def test_the_log_stays_while_somebody_reads_it() -> None:
     assert next(world.log.read(0))[0].first_seq == 1
     second.let_go()
     assert world.log.size_bytes == 0  # what the checkpoint holds went at last
+    await node.stop()
+
+
+async def test_one_begins_by_the_number_of_changed_sessions_too() -> None:
+    """However little log they took: what is young takes memory, and the commit holds up the loop by their number."""
+    world = World(KIND, limits=Limits(checkpoint_sessions=50))
+    node = await world.start()
+    owner = node.attach()
+    for at in range(49):
+        node.new(owner, 7, [b"%d" % at])
+    await node.sequencer.flush()
+    assert not node.checkpointer.running
+    node.delete(node.new(owner, 7, []))  # born and gone: the store will never hear of it
+    await node.sequencer.flush()
+    assert not node.checkpointer.running
+    node.new(owner, 7, [b"one more"])
+    await node.sequencer.flush()
+    await node.checkpointer.wait()
+    assert node.checkpointer.done == 1
+    assert len(list(world.store.scan(0))) == 50
+    await node.stop()
+
+
+async def test_one_that_is_staged_while_very_many_sessions_come_is_ahead_of_them() -> None:
+    """Else each would be larger than the one before: the next one begins when this has ended."""
+    world = World(KIND, limits=Limits(checkpoint_sessions=2_000))
+    node = await world.start()
+    owner = node.attach()
+    sizes: list[int] = []
+    freeze = node.machine.freeze
+
+    def counted() -> Layer:
+        frozen = freeze()
+        sizes.append(len(frozen.heads))
+        return frozen
+
+    node.machine.freeze = counted  # type: ignore[method-assign]
+    turns = 0
+    while len(sizes) < 6:
+        for _ in range(300):  # more than twice as many as are staged at least in one turn
+            node.new(owner, 7, [b"x"])
+        await asyncio.sleep(0)
+        turns += 1
+        assert turns < 1_000
+    await node.checkpointer.wait()
+    # Half of what was staged comes meanwhile, and what comes while a thread commits (no bound in turns of this loop,
+    # but there is little to commit).
+    assert max(sizes[1:]) < 2 * 2_000 + 20 * 300, sizes
     await node.stop()

@@ -10,7 +10,7 @@ import pytest
 from tests.node.test_life import TOKEN, kind
 from tests.node.world import World
 from truba.errors import BadRequest, DataDamaged, DataUnwritable, Fenced
-from truba.node.node import LOST_AT_ONCE
+from truba.node.node import LOST_AT_ONCE, LOST_AT_START
 from truba.node.session import LocalSession
 from truba.ports.store import Head
 from truba.testing.jump import JumpClock
@@ -261,3 +261,80 @@ def test_owner_that_held_very_many_is_lost_bit_by_bit_and_wholly(jump: Jump, clo
         assert node.owner_losses == 3000
 
     jump(main())
+
+
+def test_very_many_holds_that_end_at_once_let_others_have_their_turns(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(idle_timeout_s=10), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        count = 3 * LOST_AT_ONCE + 1
+        for _ in range(count):
+            node.new(owner, 7, [b"a"])
+        await world.durable()
+        left = await _left_by_turns(clock, 10, lambda: len(owner.holds))
+        assert left == [count, count - LOST_AT_ONCE, count - 2 * LOST_AT_ONCE, 1, 0]
+        assert node.machine.counts == {(7, Phase.STORED): count}
+
+    jump(main())
+
+
+def test_very_many_owners_that_do_not_come_back_let_others_have_their_turns(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        count = 2 * LOST_AT_ONCE + 1
+        for number in range(count):
+            owner = node.attach()
+            node.name_owner(owner, b"a token of owner %016d" % number, 10_000)
+            node.new(owner, 7, [b"a"])
+            node.detach(owner)
+        await world.durable()
+        left = await _left_by_turns(clock, 10, lambda: len(node.machine.owned))
+        assert left == [count, count - LOST_AT_ONCE, 1, 0]
+        assert node.machine.counts == {(7, Phase.STORED): count}
+
+    jump(main())
+
+
+def test_a_start_does_not_wait_until_very_many_sessions_are_given_back(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        count = LOST_AT_START + 2 * LOST_AT_ONCE + 1
+        owner = node.attach()
+        for _ in range(count):
+            node.new(owner, 7, [b"a"])
+        await world.durable()
+        node = await world.crash()
+        assert node.machine.counts == {(7, Phase.STORED): LOST_AT_START, (7, Phase.ACTIVE): count - LOST_AT_START}
+        client = node.attach()
+        hold = node.new(client, 7, [b"served meanwhile"])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await world.durable()
+        # Killed half-way: the next start goes on with those that are left.
+        assert 0 < node.machine.counts[7, Phase.ACTIVE] < count - LOST_AT_START + 1
+        node.delete(hold)
+        await world.durable()
+        node = await world.crash()
+        await world.pass_time(4.9)
+        assert node.machine.counts == {(7, Phase.STORED): count}
+        assert not world.route(7).given
+        await world.pass_time(0.2)
+        assert world.route(7).given, "the rest comes due without anybody's help"
+
+    jump(main())
+
+
+async def _left_by_turns(clock: JumpClock, seconds: float, count: Callable[[], int]) -> list[int]:
+    """The different counts that another task sees, turn by turn of the loop, around a time from now."""
+    seen = [count()]
+    until_s = clock.steady_s + seconds + 1
+    while count() == seen[0] and clock.steady_s < until_s:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.001)
+    for _ in range(100):  # time stands still from here on
+        if count() != seen[-1]:
+            seen.append(count())
+        await asyncio.sleep(0)
+    return seen

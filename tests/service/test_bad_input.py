@@ -144,6 +144,7 @@ ARITY: dict[str, tuple[list[bytes], ...]] = {
     "LS": ([b"KIND"], [b"LIMIT", b"0"], [b"LIMIT", b"x"], [b"PHASE", b"gone"], [b"AFTER", b"1"], [b"X", b"1"],
            [b"LIMIT", b"1", b"LIMIT", b"1"]),
     "SHOW": ([], [ID, ID], [b"1"]),
+    "WHY": ([], [ID, ID], [b"1"]),
     "RESUME": ([], [ID, ID], [b"1"]),
     "REMOVE": ([], [ID, ID], [b"1"]),
     "PING": ([b"a", b"b"],),
@@ -185,7 +186,7 @@ WRONG_IDS = [b"", b"7", b"-", b"1-", b"-1", b"1-1-1", b"01-1", b"1-01", b"+1-1",
 
 def test_wrong_ids(narrow: Server) -> None:
     verbs = {"APPEND": ["x"], "REPLACE": ["x"], "DELETE": [], "STORE": ["1"], "FAIL": [], "TOUCH": [], "SHOW": [],
-             "RESUME": [], "REMOVE": []}  # fmt: skip
+             "WHY": [], "RESUME": [], "REMOVE": []}  # fmt: skip
     with Wire.dial(narrow.address) as client:
         for verb, rest in verbs.items():
             for wrong in WRONG_IDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -175,6 +176,30 @@ def test_g4_none_is_early_and_each_comes_in_its_turn(pipes: Servers, listener: L
         came.append(push[1])
     assert came == made[::-1]  # the later they were created, the earlier they were due
     assert [handler.push()[1] for _ in same] == same
+
+
+def test_a_command_is_told_of_a_parked_session_and_the_pipe_says_so(pipes: Servers, tmp_path: Path) -> None:
+    told, program = tmp_path / "told", tmp_path / "program"
+    once = f"[ -e {told}.tried ] || {{ touch {told}.tried; echo busy >&2; exit 7; }}"
+    program.write_text(f"#!/bin/sh\n{once}\ncat > {told}\n")
+    program.chmod(0o700)
+    with Listener() as listener:
+        settings: dict[str, object] = {"max_attempts": 1, "on_parked": [str(program)]}
+        server = pipes.start(kind(handler=listener.url, **settings))
+        handler = listener.serve(7)
+        id_text = leave(server, "a secret")
+        assert handler.ask("FAIL", handler.push()[1], "no such account") == b"OK"
+        assert json.loads(server.wait_line('"parked hook failed"'))["error"].endswith("exit status 7: busy")
+        assert json.loads(server.wait_line('"parked session told of"'))["session"] == id_text
+        assert json.loads(told.read_text()) == {
+            "session": id_text,
+            "kind": 7,
+            "name": "transfer",
+            "cause": "failed",
+            "detail": "1 attempts, max_attempts is 1: no such account",
+            "attempts": 1,
+        }
+        assert server.terminate() == 0
 
 
 def test_failing_sessions_are_parked_and_an_operator_resumes_them(pipes: Servers, notes: Path) -> None:

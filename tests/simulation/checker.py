@@ -253,7 +253,10 @@ class Checker:
         open_ = [
             call
             for call in hold.calls
-            if call.verb in WRITES and call.outcome in NO_ANSWER and call.applied is None and not call.never
+            if call.verb in WRITES
+            and call.outcome in NO_ANSWER
+            and call.applied is None
+            and not (call.never or call.stale)
         ]
         if not sure <= operations <= sure + len(open_):
             raise Violation(
@@ -336,7 +339,7 @@ class Checker:
                 continue
             if call.verb not in WRITES:
                 continue
-            if call.never:
+            if call.never or call.stale:
                 continue  # must not be in there, and says nothing of those after it
             happened = call.outcome == "ok"
             if call.outcome in NO_ANSWER:

@@ -70,6 +70,12 @@ RIGHT: list[Play] = [
     lambda h: (h.do("append", b"b", outcome=""), h.hand(b"a", b"b")),
     lambda h: (h.wall.jumped(h.now_s + 1, 3_600_000), h.hand(b"a", after_s=1.5)),
     lambda h: h.hand(b"a", after_s=2.5),
+    lambda h: (
+        h.do("append", b"b", link="old", stale=True, outcome="unknown"),  # never arrived, and was of no right
+        h.do("append", b"c", outcome="unknown"),
+        h.owner((ID, 1, 1, 1)),
+        h.hand(b"a", b"c"),
+    ),
     lambda h: (h.wall.jumped(h.now_s + 1, -3_600_000), h.hand(b"a")),  # it may have been lost just after the jump
 ]
 
@@ -95,6 +101,7 @@ WRONG: list[tuple[str, Play]] = [
     ("G2", lambda h: h.checker.delivered("1-3", 1, 1, 1, "lost", [b"q"], 99.0)),
     ("G2", lambda h: h.do("append", b"b", never=True)),
     ("G3", lambda h: h.do("append", b"b", stale=True)),
+    ("G1/G2", lambda h: (h.do("append", b"b", stale=True, outcome="unknown"), h.hand(b"a", b"b"))),
     ("G3", lambda h: (h.hand(b"a"), h.do("append", b"b"))),
     ("G3", lambda h: (h.hand(b"a"), h.do("touch"))),
     ("G3", lambda h: (h.hand(b"a"), h.hand(b"a", attempt=2))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 import threading
 from pathlib import Path
@@ -15,7 +16,7 @@ from rocksdict import Options, Rdict
 from truba.errors import DataDamaged, DataForeign, DataLocked, DataNewer, DataUnwritable
 from truba.ports.store import DueKey, Put, Remove
 from truba.store import keys
-from truba.store.rocks import PAGE_KEYS, RocksStore
+from truba.store.rocks import PAGE_KEYS, RUN_KEYS, RocksStore
 from truba.testing.store import commit, contents, make_head, stored, summary
 from truba.types import Phase
 
@@ -221,4 +222,32 @@ def test_a_head_that_cannot_be_read_is_damage(tmp_path: Path, value: bytes) -> N
             read()
     with pytest.raises(DataDamaged, match="key 63"):
         store.chunk(1, 0)
+    store.close()
+
+
+def test_a_commit_of_several_runs_is_what_it_says(tmp_path: Path) -> None:
+    """Keys are put in order by runs, whatever the order of sessions: none is lost between two, and none in the last."""
+    few = RUN_KEYS  # three keys each
+    numbers = list(range(1, few + 1))
+    random.Random(1).shuffle(numbers)
+    store = RocksStore.open(tmp_path)
+    commit(store, few, *(Put(stored(n, 10 * n, chunks=(0,)), None, (0, [b"%d" % n])) for n in numbers))
+    assert [head.number for head in store.scan(0)] == sorted(numbers)
+    assert [key.number for key in store.due(7, None, few)] == sorted(numbers)
+    assert [store.chunk(n, 0) for n in (1, few)] == [[b"1"], [b"%d" % few]]
+    later = [stored(n, 10 * n + 5, order=few + n, chunks=(0,)) for n in numbers if n % 2]
+    commit(
+        store,
+        2 * few,
+        *(Put(head, stored(head.number, 10 * head.number, chunks=(0,)), None) for head in later),
+        *(Remove(stored(n, 10 * n, chunks=(0,))) for n in numbers if n % 2 == 0),
+    )
+    store.close()
+    store = RocksStore.open(tmp_path)
+    assert [head.number for head in store.scan(0)] == [n for n in sorted(numbers) if n % 2]
+    assert [(key.due_ms, key.number) for key in store.due(7, None, few)] == [
+        (10 * n + 5, n) for n in sorted(numbers) if n % 2
+    ]
+    with pytest.raises(KeyError):
+        store.chunk(2, 0)
     store.close()

@@ -33,9 +33,11 @@ from tests.transports.receiver import (
     webhook,
 )
 from truba.cli.main import main
+from truba.node import notices
 from truba.transports import webhook as transport
+from truba.transports.notes import ping
 from truba.transports.posting import NotDelivered
-from truba.transports.webhook import ANSWER_BYTES_SPARE, ping, post_parked
+from truba.transports.webhook import ANSWER_BYTES_SPARE
 from truba.types import Cause, Phase
 from truba.webhook import Parked, Ping, Webhook, verify
 
@@ -65,6 +67,17 @@ async def test_what_is_posted(tmp_path: Path) -> None:
         "webhook-id", "webhook-timestamp", "webhook-signature",
     }  # fmt: skip
     assert told.lines == []
+
+
+async def test_the_trace_of_the_client_is_in_the_headers(tmp_path: Path) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with receiving() as receiver, piped(tmp_path, kind(webhook(receiver))) as (pipe, _):
+        for trace in (parent.encode(), b"none\r\nX-Other: y"):
+            await (await pipe.new(7, trace=trace)).store(0)
+        await until(lambda: not pipe.node.machine.counts)
+        traced = {post.headers.get("traceparent") for post in receiver.posts}
+        assert traced == {parent, None}
+        assert not any("X-Other" in post.headers for post in receiver.posts)
 
 
 async def test_messagepack_both_ways(tmp_path: Path) -> None:
@@ -547,12 +560,11 @@ async def test_without_a_file_the_systems_authorities_decide(tmp_path: Path, aut
     async with receiving(tls=server_context(authority.issue_cert("127.0.0.1"))) as receiver:
         where = Webhook(f"https://127.0.0.1:{receiver.port}/", SECRET)
         with pytest.raises(NotDelivered, match="cannot be reached: its certificate is not trusted"):
-            await ping(where, [7], datetime.now(UTC).timestamp())
+            await ping(where, [7])
         assert not receiver.posts
 
 
 async def test_tls_to_a_port_without_it_and_the_reverse(tmp_path: Path, authority: trustme.CA) -> None:
-    now_s = datetime.now(UTC).timestamp()
 
     async def bad_request(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(http(400))  # what servers make of a handshake
@@ -561,10 +573,10 @@ async def test_tls_to_a_port_without_it_and_the_reverse(tmp_path: Path, authorit
         receiver.on_connect.append(bad_request)
         where = Webhook(f"https://127.0.0.1:{receiver.port}/", SECRET)
         with pytest.raises(NotDelivered, match="cannot be reached: it does not speak TLS as it should: WRONG_VERSION"):
-            await ping(where, [7], now_s)
+            await ping(where, [7])
     async with receiving(tls=server_context(authority.issue_cert("127.0.0.1"))) as receiver:
         with pytest.raises(NotDelivered, match=r"broke|HTTP"):
-            await ping(webhook(receiver), [7], now_s)
+            await ping(webhook(receiver), [7])
 
 
 def test_a_file_of_certificates_that_is_none(tmp_path: Path) -> None:
@@ -576,26 +588,44 @@ def test_a_file_of_certificates_that_is_none(tmp_path: Path) -> None:
 # -- beside sessions
 
 
-async def test_ping_and_parked() -> None:
-    now_s = datetime.now(UTC).timestamp()
+async def test_a_ping() -> None:
     async with receiving(NO_CONTENT, http(200, b"OK", content_type="text/plain"), http(401), http(404)) as receiver:
-        await ping(webhook(receiver), [8, 7], now_s)
-        parked = Parked("3-117", 7, "transfer", "failed", "25 attempts", 25)
-        await post_parked(webhook(receiver), parked, "3-117@25-parked", now_s)
+        await ping(webhook(receiver), [8, 7])
+        await ping(webhook(receiver), [])
         with pytest.raises(NotDelivered, match=r"answered 401; is the secret right\?"):
-            await ping(webhook(receiver), [7], now_s)
+            await ping(webhook(receiver), [7])
         with pytest.raises(NotDelivered, match="answered 404"):
-            await ping(webhook(receiver), [7], now_s)
+            await ping(webhook(receiver), [7])
     first, second = receiver.posts[:2]
     assert verify(first.headers, first.body, SECRET) == Ping([7, 8])
-    assert verify(second.headers, second.body, SECRET) == parked
-    assert second.headers["webhook-id"] == "3-117@25-parked"
+    assert first.headers["webhook-id"] != second.headers["webhook-id"]
     with pytest.raises(NotDelivered, match="cannot be reached: Connection refused"):
-        await ping(webhook(receiver), [7], now_s)
+        await ping(webhook(receiver), [7])
+
+
+async def test_a_parked_session_is_posted_until_somebody_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notices, "AGAIN", truba.Backoff(0, 1, 0))
+    async with receiving(http(500, b"no such account"), http(503), NO_CONTENT) as receiver:
+        where = webhook(receiver)
+        async with piped(tmp_path, kind(where, max_attempts=1, on_parked=where)) as (pipe, told):
+            await (await pipe.new(7, b"a secret record")).store(0)
+            await until(lambda: "parked session told of" in [event for event, _ in told.lines])
+    session, *tries = receiver.posts
+    assert session.headers["webhook-id"] == "1-2@1"
+    assert [post.headers["webhook-id"] for post in tries] == ["1-2@1-parked"] * 2
+    for post in tries:
+        said = verify(post.headers, post.body, SECRET)
+        assert said == Parked(
+            "1-2", 7, "kind-7", "failed", "1 attempts, max_attempts is 1: answered 500: no such account", 1
+        )
+        assert b"secret record" not in post.body
+    (failed,) = [fields for event, fields in told.lines if event == "parked hook failed"]
+    assert failed["error"] == "NotDelivered: answered 503"
+    assert failed["hook"] == f"webhook {where.url}"
 
 
 async def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("truba.transports.webhook", "truba.transports.posting"):
+    for module in ("truba.transports.webhook", "truba.transports.posting", "truba.transports.notes"):
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(truba.ConfigError, match=r"webhooks need aiohttp; pip install 'truba\[webhook\]'"):

@@ -58,8 +58,10 @@ class Restored:
     disowned: int  # sessions that had an owner, and are unfinished now
 
 
-def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None) -> Restored:
-    """Durable when it returns. An interrupted one leaves a directory that no pipe starts on; call it again.
+def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None, *, paused: bool = False) -> Restored:
+    """`paused`: nothing of any kind is handed over before an operator lets it go on.
+
+    Durable when it returns. An interrupted one leaves a directory that no pipe starts on; call it again.
 
     DataForeign: `data` is not empty, or `backup` is none. DataLocked: another one goes on there. DataDamaged: the
     backup is, and nothing was made. DataUnwritable: it cannot be written, or this machine's clock is wrong.
@@ -80,7 +82,7 @@ def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None)
         with _alone(data):
             if again:
                 clear(data, RESTORING)
-            return _restore(backup, data, manifest, now_ms, tell)
+            return _restore(backup, data, manifest, now_ms, tell, paused)
     except OSError as error:
         raise DataUnwritable(
             f"the backup could not be restored into {data}: {error}. What is there is incomplete, and no pipe starts on"
@@ -99,7 +101,7 @@ def _alone(data: Path) -> Iterator[None]:
         yield
 
 
-def _restore(backup: Path, data: Path, manifest: Manifest, now_ms: int, tell: Tell) -> Restored:
+def _restore(backup: Path, data: Path, manifest: Manifest, now_ms: int, tell: Tell, paused: bool) -> Restored:
     at = manifest.at.position
     term = max(at.term + 1, now_ms)
     log_id = OsDisk().random(16)
@@ -112,7 +114,8 @@ def _restore(backup: Path, data: Path, manifest: Manifest, now_ms: int, tell: Te
         if state_digest(machine) != manifest.digest:
             raise DataDamaged(f"the copy of {backup} in {data} is not the state that was backed up: run it again")
         disowned = len(machine.owned)
-        _catch_up(store, machine, at)
+        kinds = frozenset(kind for kind, _ in machine.counts) if paused else frozenset()
+        _catch_up(store, machine, at, machine.paused | kinds)
         _disown(store, begin)
     finally:
         store.close()
@@ -146,11 +149,11 @@ def _bytes_told(manifest: Manifest, tell: Tell) -> Advance:
     return advance
 
 
-def _catch_up(store: Store, machine: Machine, at: Position) -> None:
+def _catch_up(store: Store, machine: Machine, at: Position, paused: frozenset[int]) -> None:
     """The store holds what the log led to: a checkpoint."""
     frozen = machine.freeze()
     counts = dict(machine.counts)
-    store.commit(staged_all(store, frozen.changes()), Summary(at, counts))
+    store.commit(staged_all(store, frozen.changes()), Summary(at, counts, paused))
 
 
 def _disown(store: Store, begin: Position) -> None:
@@ -159,7 +162,7 @@ def _disown(store: Store, begin: Position) -> None:
     sessions = store.scan(-1)
     while group := list(islice(sessions, GROUP_SESSIONS)):
         store.commit(staged_all(store, (Put(_disowned(head, begin.term), head, None) for head in group)), before)
-    store.commit(store.stage(), Summary(begin, before.counts))
+    store.commit(store.stage(), Summary(begin, before.counts, before.paused))
 
 
 def _disowned(head: Head, term: int) -> Head:

@@ -138,8 +138,9 @@ def verify(directory: Path, as_json: bool) -> None:
 @click.command
 @click.argument("source", metavar="BACKUP", type=FILE)
 @click.argument("data", type=FILE)
+@click.option("--paused", is_flag=True, help="Hand nothing over until an operator lets each kind go on.")
 @json_option
-def restore(source: Path, data: Path, as_json: bool) -> None:
+def restore(source: Path, data: Path, paused: bool, as_json: bool) -> None:
     """Make a data directory of a backup, which is verified first. DATA must be new or empty.
 
     The sessions are as they were then: one that was finished since is handed to its handler again. Nobody owns any of
@@ -149,13 +150,14 @@ def restore(source: Path, data: Path, as_json: bool) -> None:
     \b
     Examples:
       truba restore /mnt/backups/monday /var/lib/truba
+      truba restore /mnt/backups/monday /var/lib/truba --paused
       truba restore /mnt/backups/monday /tmp/rehearsal --json
     """
     from truba.backup.restore import restore as carry_out
 
     try:
         with _watched() as watch:
-            restored = carry_out(source, data, watch)
+            restored = carry_out(source, data, watch, paused=paused)
     except DataDamaged as error:
         raise Failure(DATA, str(error), "look at it with truba backup verify, and take an older one") from error
     manifest = restored.manifest

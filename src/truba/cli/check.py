@@ -9,7 +9,6 @@ import asyncio
 import fcntl
 import os
 import sys
-import time
 from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,6 +77,8 @@ async def _look(config: Config, path: Path) -> list[Finding]:
     kinds = ", ".join(f"{kind.number} {kind.name}" for kind in config.kinds)
     findings = [Finding("configuration", f"{path} (kinds: {kinds})"), _data(config)]
     findings += _objects(config)
+    findings += [finding async for finding in _hooks(config)]
+    findings += _admin(config)
     findings += _cluster(config)
     findings += await _stream(config)
     findings += [finding async for finding in _handlers(config)]
@@ -136,6 +137,42 @@ def _objects(config: Config) -> Iterator[Finding]:
             yield Finding(what, path, str(error))
         else:
             yield Finding(what, path)
+
+
+async def _hooks(config: Config) -> AsyncIterator[Finding]:
+    from truba.config import read_webhook
+
+    for kind in config.kinds:
+        if isinstance(kind.on_parked, str):
+            problem = ""
+            try:
+                await _ping(read_webhook(*config.parked_webhooks[kind.name]), [kind.number])
+            except ConfigError as error:
+                problem = str(error)
+            yield Finding("parked hook", f"{kind.on_parked} ({kind.name})", problem)
+        elif kind.on_parked is not None:
+            assert isinstance(kind.on_parked, tuple)  # a file can name nothing else
+            yield _program(Path(kind.on_parked[0]), kind.name)
+
+
+def _program(program: Path, kind: str) -> Finding:
+    runs = program.is_file() and os.access(program, os.X_OK)
+    problem = "" if runs else "there is no program that this user may run"
+    return Finding("parked hook", f"{program} ({kind})", problem)
+
+
+def _admin(config: Config) -> Iterator[Finding]:
+    """Whether what the address of operators needs is installed, and who is let in."""
+    admin = config.admin
+    if admin is None:
+        return
+    who = ", ".join([*admin.tokens, *(["operator"] if admin.token_file else [])]) or "whoever is on this machine"
+    try:
+        import truba.administered  # noqa: F401
+    except ModuleNotFoundError as error:
+        yield Finding("admin", str(admin.listen), f"{error.name} is not installed: pip install 'truba[admin]'")
+    else:
+        yield Finding("admin", f"{admin.listen} (serves: {who})")
 
 
 def _cluster(config: Config) -> Iterator[Finding]:
@@ -197,12 +234,12 @@ async def _stream(config: Config) -> list[Finding]:
 async def _ping(webhook: Webhook, kinds: Collection[int]) -> None:
     """ConfigError says why nobody answers it."""
     try:
+        from truba.transports.notes import ping
         from truba.transports.posting import NotDelivered
-        from truba.transports.webhook import ping
     except ModuleNotFoundError as error:
         raise ConfigError(f"webhooks need {error.name}; pip install 'truba[webhook]'") from error
     try:
-        await ping(webhook, kinds, time.time())
+        await ping(webhook, kinds)
     except NotDelivered as error:
         raise ConfigError(str(error)) from error
 

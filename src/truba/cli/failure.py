@@ -87,6 +87,8 @@ def as_failure(error: Exception) -> Failure | None:
             return Failure(
                 USAGE, "a cluster needs the client of NATS, which is not installed", "pip install 'truba[cluster]'"
             )
+        case ModuleNotFoundError(name="fastapi" | "starlette" | "uvicorn" | "prometheus_client"):
+            return Failure(USAGE, f"[admin] needs {error.name}, which is not installed", "pip install 'truba[admin]'")
         case BrokenPipeError():
             return None  # whoever read our output has gone: click ends quietly
         case ConnectionError() | TimeoutError():

@@ -17,6 +17,7 @@ COMMANDS = {
     "handlers": ("truba.cli.handlers:handlers", "Serve handlers of unfinished sessions."),
     "ls": ("truba.cli.sessions:ls", "Count or list the sessions of a running pipe."),
     "show": ("truba.cli.sessions:show", "Show one session, with its records if asked."),
+    "why": ("truba.cli.sessions:why", "Say why a session is unfinished, and what happens next."),
     "resume": ("truba.cli.operate:resume", "Have stored or parked sessions handed over now."),
     "delete": ("truba.cli.operate:delete", "Delete stored or parked sessions for good."),
     "backup": ("truba.cli.backup:backup", "Back up a pipe, running or stopped; verify a backup."),

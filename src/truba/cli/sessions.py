@@ -1,4 +1,4 @@
-"""`truba ls` and `truba show`: look at the sessions of a running pipe. Changes nothing."""
+"""`truba ls`, `truba show` and `truba why`: look at the sessions of a running pipe. Changes nothing."""
 
 from __future__ import annotations
 
@@ -125,6 +125,26 @@ def show(session_id: Index, with_records: bool, only: int | None, raw: bool, as_
     say_table(("field", "value"), [(k, v) for k, v in shown.items() if k not in ("created_ms", "due_ms")])
     for number, record in chosen if wanted else ():
         click.echo(f"\nrecord {number}, {len(record)} bytes\n  {preview(record)}")
+
+
+@click.command
+@click.argument("session_id", metavar="ID", type=IdType())
+@asks_a_pipe
+@json_option
+def why(session_id: Index, as_json: bool, ask: Ask) -> None:
+    """Say in plain words where a session stands, what brought it there, and what happens next and when.
+
+    \b
+    Examples:
+      truba why 3-117
+      truba why 3-117 --json
+    """
+    sentences = ask(lambda admin: admin.why(session_id))
+    if as_json:
+        say_json({"id": str(session_id), "why": list(sentences)})
+    else:
+        for sentence in sentences:
+            click.echo(sentence)
 
 
 def as_document(session: SessionInfo) -> dict[str, Any]:

@@ -102,6 +102,11 @@ class Admin:
         """One session, and its records. NoSession."""
         return _session(await self._pipe.request(b"SHOW", str(session_id).encode(), read=True))
 
+    async def why(self, session_id: Index) -> Sequence[str]:
+        """In plain words: where it stands, what brought it there, what happens next and when. NoSession."""
+        said = await self._pipe.request(b"WHY", str(session_id).encode(), read=True)
+        return [sentence.decode() for sentence in said]
+
     async def resume(self, session_id: Index) -> None:
         """Due at once, with fresh limits. NoSession, Busy."""
         await self._pipe.request(b"RESUME", str(session_id).encode())

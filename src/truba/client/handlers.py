@@ -27,7 +27,8 @@ from truba.client.requests import encode, error_of
 from truba.client.resume import Act
 from truba.client.session import Hold, WireSession
 from truba.errors import Closed, ConfigError, Fenced, NoSession, OperationError, TrubaError, UnknownOutcome
-from truba.kinds import AsyncHandler, Handler
+from truba.kinds import AnyHandler, AsyncHandler, Handler
+from truba.ports.records import Codec
 from truba.session import RepeatData
 from truba.sync import as_coroutine
 from truba.types import Cause, Index
@@ -147,6 +148,7 @@ class _PipeLink(asyncio.Protocol):
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._running: dict[tuple[bytes, int], tuple[Hold, asyncio.Task[None]]] = {}
         self._outbox: list[bytes] = []
+        self._traced: tuple[tuple[bytes, int], bytes] | None = None  # trace context of the repeat that comes next
         self._transport: asyncio.Transport | None = None
 
     # -- asyncio
@@ -196,6 +198,9 @@ class _PipeLink(asyncio.Protocol):
             match message[0]:
                 case b"repeat":
                     self._repeat(message)
+                case b"traced":
+                    _, id_text, epoch, trace = message
+                    self._traced = ((id_text, epoch), bytes(trace))
                 case b"lost":
                     self._lost(message)
                 case _:
@@ -246,7 +251,9 @@ class _PipeLink(asyncio.Protocol):
         hold.id = Index.parse(id_text)
         hold.ref = b"%b@%d" % (id_text, epoch)
         session = HandlerSession(hold, self)
-        repeat = RepeatData(records, session, kind, attempt, Cause(cause.decode()))
+        traced, self._traced = self._traced, None
+        trace = traced[1] if traced is not None and traced[0] == key else b""
+        repeat = RepeatData(records, session, kind, attempt, Cause(cause.decode()), trace)
         task = asyncio.get_running_loop().create_task(self._run(repeat, session), name=f"handler {hold.id}")
         self._running[key] = (hold, task)
         self._server.tasks.add(task)
@@ -373,9 +380,10 @@ class Serving:
 
 
 def serve_handlers(
-    handlers: Mapping[int, Handler],
+    handlers: Mapping[int, AnyHandler],
     listen: str = "127.0.0.1:7434",
     *,
+    codecs: Mapping[int, Codec[Any]] | None = None,
     secret: str | None = None,
     user: str | None = None,
     password: str | None = None,
@@ -385,9 +393,17 @@ def serve_handlers(
 
     `secret`: what a pipe must show (`handler_secret_file` in its configuration). `user`, `password`: what this service
     shows to the pipe. `credit`: sessions at work at once on one connection. A plain function runs in a thread of its
-    own, with a session whose methods are plain too. Raises ConfigError, OSError when it is awaited or entered.
+    own, with a session whose methods are plain too. `codecs`: what records are for the handlers of some kinds, by
+    number; the others get bytes. Raises ConfigError, OSError when it is awaited or entered.
     """
     if not handlers:
         raise ConfigError("no handlers: give a function for each number of a kind")
     settings = _Settings(secret, user, password, credit)
-    return Serving({number: as_coroutine(handler) for number, handler in handlers.items()}, listen, settings)
+    if strangers := (codecs or {}).keys() - handlers.keys():
+        raise ConfigError(f"codecs for kinds without a handler here: {', '.join(map(str, sorted(strangers)))}")
+    plain = {number: cast(Handler, handler) for number, handler in handlers.items()}
+    if codecs:
+        from truba.typed import handles
+
+        plain |= {number: handles(codec)(cast(Any, handlers[number])) for number, codec in codecs.items()}
+    return Serving({number: as_coroutine(handler) for number, handler in plain.items()}, listen, settings)

@@ -15,9 +15,9 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from truba.client import leader
 from truba.client.calls import Calls, Errand, Held, RemoteHold
@@ -28,6 +28,12 @@ from truba.client.session import WireSession
 from truba.client.target import Target, parse_target
 from truba.errors import Busy, ConfigError, NotLeader, OperationError, Unavailable
 from truba.kinds import Backoff
+from truba.ports.records import Codec
+
+if TYPE_CHECKING:
+    from truba.typed import TypedSession
+
+R = TypeVar("R")
 
 REDIAL = Backoff(base_s=0.05, factor=2.0, cap_s=2.0)
 SOON_S = 0.5
@@ -101,15 +107,51 @@ class RemotePipe:
 
     # -- for users -------------------------------------------------------------------------------------------
 
-    async def new(self, kind: int, *records: bytes, tag: int | None = None) -> RemoteSession:
-        """Open a session. `tag`: the owner's own number for it, not in use by another open session."""
+    @overload
+    async def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> RemoteSession: ...
+
+    @overload
+    async def new(
+        self, kind: int, *records: R, tag: int | None = None, trace: bytes = b"", codec: Codec[R]
+    ) -> TypedSession[R]: ...
+
+    async def new(
+        self, kind: int, *records: Any, tag: int | None = None, trace: bytes = b"", codec: Codec[Any] | None = None
+    ) -> Any:
+        """Open a session. `tag`: the owner's own number for it, not in use by another open session. `codec`: what its
+        records are; None: bytes."""
+        if codec is None:
+            return await self._new(kind, records, tag, trace)
+        from truba.typed import TypedSession
+
+        return TypedSession(await self._new(kind, [*map(codec.encode, records)], tag, trace), codec)
+
+    @overload
+    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractAsyncContextManager[RemoteSession]: ...
+
+    @overload
+    def session(
+        self, kind: int, *records: R, trace: bytes = b"", codec: Codec[R]
+    ) -> AbstractAsyncContextManager[TypedSession[R]]: ...
+
+    def session(self, kind: int, *records: Any, trace: bytes = b"", codec: Codec[Any] | None = None) -> Any:
+        """`async with`: delete on success; on an exception give back by the kind's policy and raise it again. `codec`:
+        as with `new`."""
+        if codec is None:
+            return self._block(kind, records, trace)
+        from truba.typed import typed_block
+
+        return typed_block(self._block(kind, [*map(codec.encode, records)], trace), codec)
+
+    async def _new(self, kind: int, records: Sequence[bytes], tag: int | None, trace: bytes) -> RemoteSession:
         calls = self._calls
         if tag is None:
             tag = self._next_tag
             self._next_tag += 1
         if tag in calls.holds:
             raise Busy(f"tag {tag} is in use by session {calls.holds[tag].id}; nothing was sent")
-        request = encode(b"NEW", b"%d" % kind, b"TAG", b"%d" % tag, *map(plain, records))
+        traced = (b"TRACE", plain(trace)) if trace else ()
+        request = encode(b"NEW", b"%d" % kind, *traced, b"TAG", b"%d" % tag, *map(plain, records))
         hold = calls.holds[tag] = RemoteHold(kind, tag, tag)
         try:
             if calls.full:
@@ -121,9 +163,8 @@ class RemotePipe:
         return RemoteSession(hold, calls)
 
     @asynccontextmanager
-    async def session(self, kind: int, *records: bytes) -> AsyncIterator[RemoteSession]:
-        """Delete on success; on an exception give back by the kind's policy and raise it again."""
-        session = await self.new(kind, *records)
+    async def _block(self, kind: int, records: Sequence[bytes], trace: bytes) -> AsyncIterator[RemoteSession]:
+        session = await self._new(kind, records, None, trace)
         try:
             yield session
         except BaseException as error:

@@ -23,7 +23,7 @@ from truba.clustered.host import MemberHost
 from truba.clustered.storage import NodeStorage, has_log
 from truba.clustered.stream import jetstream_settings
 from truba.codec.chain import Chain
-from truba.compose import check_kinds, make_routes
+from truba.compose import check_kinds, make_hooks, make_routes
 from truba.config import Config, read_secret
 from truba.config.cluster import REQUEST_BYTES_MAX
 from truba.errors import LogRegression
@@ -33,6 +33,7 @@ from truba.node.checkpoint import Checkpointer
 from truba.node.node import Limits, Node
 from truba.ports.frontend import Frontend
 from truba.ports.log import Log
+from truba.ports.parked import HookMaker
 from truba.ports.store import Store
 from truba.ports.stream import StreamDown
 from truba.ports.transport import Transport
@@ -59,6 +60,7 @@ async def serve_member(
     listen: Listen,
     settings: WireSettings,
     transports: Mapping[str, Transport],
+    hook_makers: Mapping[str, HookMaker],
     own: Sequence[Frontend],
     stop: asyncio.Event,
     started_s: float,
@@ -68,6 +70,7 @@ async def serve_member(
     assert cluster is not None  # or there would be nothing to be a member of
     check_kinds(config.kinds)
     make_routes(config.kinds, transports)  # refused before anything starts
+    make_hooks(config.kinds, hook_makers)
     name, clock = config.node.name, SystemClock()
     request_bytes_max = min(settings.parser.request_bytes_max, REQUEST_BYTES_MAX)
     settings = replace(settings, parser=replace(settings.parser, request_bytes_max=request_bytes_max))
@@ -87,6 +90,7 @@ async def serve_member(
             tell=log.warning,
             machine=machine,
             checkpointer=checkpointer,
+            hooks=make_hooks(config.kinds, hook_makers),
         )
 
     async def tails() -> dict[str, int]:
@@ -132,6 +136,15 @@ async def serve_member(
         door = Door(host, secret, config.node.data / "outgoing")
         await door.start(cluster.door(name))
         open_.push_async_callback(door.close)
+        admin = None
+        if config.admin is not None:
+            # Imported when a configuration asks for it: HTTP is an extra.
+            from truba.administered import admin_server
+            from truba.clustered.subject import member_subject
+
+            admin = admin_server(config, config.admin, member_subject(member, storage, listening, clock))
+            open_.push_async_callback(admin.stop)
+            await admin.start()
         await doors.open()
         open_.push_async_callback(doors.close)
         bound = listening.bound
@@ -141,6 +154,7 @@ async def serve_member(
             node=name,
             listen=None if bound is None else f"{bound[0]}:{bound[1]}",
             peers=str(door.bound),
+            admin=None if admin is None else str(admin.bound),
             data=str(config.node.data),
             term=storage.log.tail.term,
             seq=storage.log.tail.seq,

@@ -1,6 +1,7 @@
 """Configuration: one strict TOML file, refused with every problem at once before anything starts."""
 
 from truba.address import Address
+from truba.config.admin import Admin, AdminToken
 from truba.config.cluster import Cluster, ClusterNode
 from truba.config.load import load, read_secret, read_webhook
 from truba.config.model import Config, Frontend, KindTable, Node, WebhookTable
@@ -8,6 +9,8 @@ from truba.config.problems import ConfigProblems, Problem
 
 __all__ = [
     "Address",
+    "Admin",
+    "AdminToken",
     "Cluster",
     "ClusterNode",
     "Config",

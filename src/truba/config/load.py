@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from truba.config.admin import Admin, AdminToken
 from truba.config.cluster import REQUEST_BYTES_MAX, SECRET_BYTES_MAX, Cluster, ClusterNode
 from truba.config.locate import Lines
 from truba.config.locate import Path as Place
@@ -31,6 +32,9 @@ FILE_BYTES_MAX = 4 << 20  # a configuration is written by hand; whatever is larg
 DEPTH_MAX = 32  # the reader of TOML stands some hundreds, and whoever prints a value fewer
 # Of dotted keys the reader of TOML keeps every beginning: one of 20,000 parts, in 40 kB, takes 1.6 GB.
 _LONG_KEY = re.compile(rf"""^[ \t]*\[*(?:[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.){{{DEPTH_MAX}}}""", re.MULTILINE)
+
+ADMIN_TOKEN_BYTES_MIN = 16
+"""It is compared with a plain hash, so it must be random and long, not a password."""
 
 _QUOTES = 'sizes, times and addresses are written in quotes: "64MiB", "30s", "127.0.0.1:7433"'
 _CLUSTER_SECRET = 'write secret_file = "cluster.secret", a file with the same secret on every node'
@@ -68,6 +72,7 @@ def load(path: Path, *, listen: str | None = None, data: Path | None = None) -> 
     if config is not None:
         found += _secrets(config)
         found += _clustered(config)
+        found += _administered(config)
         found += _unsendable(config)
         found += _torn_secrets(config)
         found += _webhooks(config)
@@ -163,7 +168,8 @@ def _resolved(config: Config, directory: Path) -> Config:
     kinds = {name: kind(table) for name, table in config.kind_tables.items()}
     node = config.node.model_copy(update=paths(config.node))
     cluster = config.cluster and config.cluster.model_copy(update=paths(config.cluster))
-    return config.model_copy(update={"node": node, "cluster": cluster, "kind_tables": kinds})
+    admin = config.admin and config.admin.model_copy(update=paths(config.admin))
+    return config.model_copy(update={"node": node, "cluster": cluster, "admin": admin, "kind_tables": kinds})
 
 
 def _explained(error: Mapping[str, Any]) -> tuple[Place, str, str]:
@@ -243,6 +249,10 @@ def _keys_of(place: Place) -> Iterator[str]:
             model = Cluster
         case ("cluster", "nodes", _):
             model = ClusterNode
+        case ("admin",):
+            model = Admin
+        case ("admin", "tokens", _):
+            model = AdminToken
     return (field.alias or name for name, field in model.model_fields.items())
 
 
@@ -280,6 +290,8 @@ def _secrets(config: Config) -> Iterator[tuple[Place, str, str]]:
         files["kinds", name, "handler_secret_file"] = table.handler_secret_file
     if config.cluster is not None:
         files |= {("cluster", key): path for key, path in config.cluster.secret_files.items()}
+    if config.admin is not None:
+        files["admin", "token_file"] = config.admin.token_file
     for place, path in files.items():
         if path is not None:
             try:
@@ -321,6 +333,24 @@ def _clustered(config: Config) -> Iterator[tuple[Place, str, str]]:
             yield ("cluster", "secret_file"), what, f"write a secret of at most {SECRET_BYTES_MAX}"
 
 
+def _administered(config: Config) -> Iterator[tuple[Place, str, str]]:
+    """An address of operators that something else has, and tokens that can be guessed."""
+    admin = config.admin
+    if admin is None:
+        return
+    if admin.listen.port and admin.listen == config.node.listen:
+        yield (
+            ("admin", "listen"),
+            f"{admin.listen} is what clients are served on",
+            "give operators an address of their own",
+        )
+    if admin.token_file is not None:
+        with suppress(ConfigError):  # told of already
+            if len(read_secret(admin.token_file)) < ADMIN_TOKEN_BYTES_MIN:
+                what = f"the token in {admin.token_file} has fewer than {ADMIN_TOKEN_BYTES_MIN} characters"
+                yield ("admin", "token_file"), what, "make one: openssl rand -hex 32"
+
+
 def _unsendable(config: Config) -> Iterator[tuple[Place, str, str]]:
     """Kinds whose largest record no request could carry."""
     most = config.node.request_bytes_max
@@ -346,19 +376,22 @@ def _webhooks(config: Config) -> Iterator[tuple[Place, str, str]]:
     for name, table in config.kind_tables.items():
         place = ("kinds", name)
         posting = config.webhooks.get(table.handler)
-        if posting is None:
+        parked_url = table.on_parked if isinstance(table.on_parked, str) else None
+        if posting is None and parked_url is None:
             if table.webhook is not None:
                 yield (*place, "webhook"), f"{table.handler} is not posted to", "remove this table"
             continue
-        if table.handler_secret_file is not None:
+        if posting is not None and table.handler_secret_file is not None:
             what = "a webhook is shown no secret: what is posted is signed"
             yield (*place, "handler_secret_file"), what, 'write webhook = { secret_file = "..." }'
         other, webhook = first.setdefault(table.handler, (name, table.webhook))
-        if webhook != table.webhook:
+        if posting is not None and webhook != table.webhook:
             yield place, f"kind {other} has the same handler with another webhook table", "give both kinds the same one"
             continue
         try:
-            read_webhook(table.handler, table.webhook or WebhookTable())
+            for url in (table.handler if posting is not None else None, parked_url):
+                if url is not None:
+                    read_webhook(url, table.webhook or WebhookTable())
             if table.webhook is not None and (path := table.webhook.ca_file) is not None:
                 with path.open("rb") as file:
                     file.read(1)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from truba.address import Address, address
+from truba.config.admin import Admin
 from truba.config.cluster import Cluster
 from truba.config.table import (
     MODULE_OBJECT,
@@ -73,6 +74,18 @@ def _route(value: object) -> str:
         case _ if colon and rest:
             return f"{scheme}:{rest}"
     raise ValueError(f"{value!r} is not the route of a handler", " or ".join(f'"{ROUTES[s]}"' for s in ROUTES))
+
+
+def _hook(value: object) -> tuple[str, ...] | str:
+    if isinstance(value, str) and value.partition(":")[0] in WEBHOOKS:
+        return _route(value)
+    words = value if isinstance(value, list) else []
+    if words and all(isinstance(word, str) and "\0" not in word for word in words) and words[0].startswith("/"):
+        return tuple(words)
+    raise ValueError(
+        f"{value!r} is not a command",
+        'its whole path and its arguments: ["/path/to/command", "argument"], or "https://host/path"',
+    )
 
 
 class Frontend(Table):
@@ -163,6 +176,7 @@ class KindTable(Table):
     concurrency: Count = _KIND["concurrency"]
     rate: Rate | None = _KIND["rate_per_s"]
     breaker: BreakerTable = BreakerTable()
+    on_parked: Annotated[tuple[str, ...] | str | None, reader(_hook)] = _KIND["on_parked"]
     record_max: Size = _KIND["record_bytes_max"]
     session_max: Size = _KIND["session_bytes_max"]
     records_max: Count = _KIND["session_records_max"]
@@ -193,6 +207,7 @@ class KindTable(Table):
             session_bytes_max=self.session_max,
             session_records_max=self.records_max,
             rate_per_s=self.rate,
+            on_parked=self.on_parked,
             breaker=Breaker(self.breaker.failures, self.breaker.open_for, self.breaker.cap),
         )
 
@@ -203,6 +218,8 @@ class Config(Table):
     node: Node = Node()
     cluster: Cluster | None = None
     """None: a single node."""
+    admin: Admin | None = None
+    """None: no address of operators."""
     transports: dict[str, ObjectPath] = Field(default={})
     """Scheme of a route -> `truba.ports.transport.Transport`."""
     kind_tables: dict[str, KindTable] = Field(alias="kinds", min_length=1)
@@ -224,4 +241,13 @@ class Config(Table):
             table.handler: table.webhook or WebhookTable()
             for table in self.kind_tables.values()
             if (scheme := table.handler.partition(":")[0]) in WEBHOOKS and scheme not in self.transports
+        }
+
+    @property
+    def parked_webhooks(self) -> dict[str, tuple[str, WebhookTable]]:
+        """Kind's name -> where it is posted that a session was parked, and how."""
+        return {
+            name: (table.on_parked, table.webhook or WebhookTable())
+            for name, table in self.kind_tables.items()
+            if isinstance(table.on_parked, str)
         }

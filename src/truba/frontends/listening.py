@@ -51,6 +51,8 @@ class Listening:
 
     def __init__(self, listen: Listen) -> None:
         self.connections_max = listen.connections_max
+        self.connections = 0  # taken and not yet ended
+        self.refused = 0  # connections, for there were connections_max of them
         self.bound: tuple[str, int] | None = None
         self._unix = listen.unix
         self._sockets: list[socket.socket] = []
@@ -166,13 +168,17 @@ class Reception:
         if not self._open:
             return _Late()
         if len(self._guests) >= self._listening.connections_max:
+            self._listening.refused += 1
             return _Refused(self._listening.connections_max)
         guest = self._make()
         self._guests.add(guest)
+        self._listening.connections += 1
         return cast(asyncio.Protocol, guest)
 
     def left(self, guest: Guest) -> None:
-        self._guests.discard(guest)
+        if guest in self._guests:
+            self._guests.remove(guest)
+            self._listening.connections -= 1
         if not self._guests:
             self._emptied.set()
 

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Literal
 
 from truba.errors import DataDamaged, LogPoisoned
+from truba.histogram import Histogram
 from truba.log.directory import Directory, refusing
 from truba.log.disk import Disk, OsDisk, write_all
 from truba.log.frame import BODY_BYTES_MAX, Frame, frame_bytes
@@ -31,6 +32,9 @@ Commit = Literal["auto", "inline", "thread"]
 
 BATCH_BYTES_MAX = 16 << 20
 """Of events in a batch: written in tens of milliseconds, held in memory twice."""
+
+SYNC_SAMPLE = 8
+"""Of so many batches one goes into `sync_us`."""
 
 INLINE_BODY_BYTES_MAX = 256 << 10  # hashing and writing more than this takes the loop longer than two thread hops
 
@@ -62,6 +66,9 @@ class FileLog:
         self._loop = loop
         self._failure: BaseException | None = None
         self._closed = False
+        self._commits = 0
+        self.sync_us = Histogram()
+        """How long write and sync of a batch took, microseconds; of every 8th."""
         self._done: Done | None = None  # of the batch on the commit thread
         self._outcome: tuple[float, BaseException | None] = (0.0, None)
         self._work: SimpleQueue[LogBatch | None] = SimpleQueue()
@@ -281,6 +288,9 @@ class FileLog:
         took_s = self._steady_s() - started_s
         self._offset += size
         self._tail = Position(batch.term, batch.first_seq + batch.count - 1, chain)
+        self._commits += 1
+        if self._commits % SYNC_SAMPLE == 0:
+            self.sync_us.add(round(took_s * 1e6))
         return took_s
 
     def _commit_alone(self, batch: LogBatch) -> float:

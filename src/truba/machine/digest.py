@@ -11,9 +11,11 @@ from collections.abc import Callable
 import msgspec
 
 from truba.machine.machine import Machine
+from truba.ports.store import Head
 
 TELL_SESSIONS = 1000
 
+_CHUNKS = Head.__struct_fields__.index("chunks")
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -23,9 +25,11 @@ def state_digest(machine: Machine, progress: Callable[[int], object] = lambda se
     `progress` hears now and then how many sessions have been read.
     """
     sha = hashlib.sha256(_encode((machine.term, machine.seq)))
+    if machine.paused:
+        sha.update(_encode(sorted(machine.paused)))
     for count, head in enumerate(machine.scan(), 1):
         fields = msgspec.structs.astuple(head)
-        sha.update(_encode((fields[:-1], machine.records(head.number))))
+        sha.update(_encode((fields[:_CHUNKS], fields[_CHUNKS + 1 :], machine.records(head.number))))
         if count % TELL_SESSIONS == 0:
             progress(count)
     return sha.hexdigest()

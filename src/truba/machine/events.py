@@ -28,6 +28,7 @@ class Created(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     grace_ms: int
     tag: int  # -1: none
     records: list[bytes]
+    trace: bytes = b""  # the trace context that its client gave, as it gave it; empty: none
 
 
 class Appended(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
@@ -53,6 +54,7 @@ class Stored(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
     due_ms: int
     cause: Cause
     detail: str = ""
+    at_ms: int = 0  # 0: not known, in logs of earlier versions
 
 
 class Repeated(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=6):
@@ -61,6 +63,8 @@ class Repeated(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=6):
     number: int
     owner: bytes
     grace_ms: int
+    at_ms: int = 0
+    to: str = ""  # the handler as configured then
 
 
 class Parked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=7):
@@ -69,6 +73,7 @@ class Parked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=7):
     number: int
     cause: Cause
     detail: str = ""
+    at_ms: int = 0
 
 
 class Resumed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=8):
@@ -79,4 +84,20 @@ class Resumed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=8):
     due_ms: int
 
 
-Event = Opened | Created | Appended | Replaced | Deleted | Stored | Repeated | Parked | Resumed
+class Rescheduled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=9):
+    """An operator moved a stored session to `due_ms`; attempts, age and cause stay as they are."""
+
+    number: int
+    at_ms: int
+    due_ms: int
+
+
+class Paused(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=10):
+    """An operator has no session of this kind handed over (`on`), or has it go on. Clients notice nothing."""
+
+    kind: int
+    at_ms: int
+    on: bool
+
+
+Event = Opened | Created | Appended | Replaced | Deleted | Stored | Repeated | Parked | Resumed | Rescheduled | Paused

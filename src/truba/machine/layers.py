@@ -65,6 +65,11 @@ class Layers:
         self.frozen: Layer | None = None
         self.owned: dict[int, Head] = {head.number: head for head in base.owned()}
 
+    @property
+    def young_count(self) -> int:
+        """Sessions changed since the last checkpoint began, those that are gone included."""
+        return len(self.young.heads)
+
     def get(self, number: int) -> Head | None:
         """The session as it is now; not to be changed (see `thaw`)."""
         heads = self.young.heads
@@ -161,6 +166,35 @@ class Layers:
         while upcoming is not None:
             yield _known(above[upcoming])
             upcoming = next(fresh, None)
+
+    def page(self, after_number: int, through_number: int, steps_max: int) -> tuple[list[Head], int | None]:
+        """Sessions in order of number, found in so many steps; the number to go on after, None at the end.
+
+        What the store does not hold was created after the log's position that it holds, and so has a higher number:
+        those are asked for one by one. Nothing is sorted or copied, however many sessions are young.
+        """
+        young = self.young.heads
+        frozen = self.frozen.heads if self.frozen is not None else {}
+        stored_through = self.base.summary.applied.seq
+        found: list[Head] = []
+        steps = 0
+        at = after_number
+        if at < stored_through:
+            for head in self.base.scan(at):
+                at = head.number
+                now = young[at] if at in young else frozen[at] if at in frozen else self.owned.get(at, head)
+                if now is not None:
+                    found.append(now)
+                steps += 1
+                if steps == steps_max:
+                    return found, at
+            at = max(at, stored_through)
+        last = min(through_number, at + steps_max - steps)
+        for number in range(at + 1, last + 1):
+            fresh = young[number] if number in young else frozen.get(number)
+            if fresh is not None:
+                found.append(fresh)
+        return found, last if last < through_number else None
 
     def freeze(self) -> Layer:
         """Begin a checkpoint: what is young until now will be written; what changes from now on is young again."""

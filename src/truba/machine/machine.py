@@ -27,16 +27,22 @@ from truba.machine.events import (
     Event,
     Opened,
     Parked,
+    Paused,
     Repeated,
     Replaced,
+    Rescheduled,
     Resumed,
     Stored,
 )
+from truba.machine.history import handed, holds
 from truba.machine.layers import OWNED, Layer, Layers
 from truba.ports.store import DueKey, Head, Store
 from truba.types import Cause, Phase
 
 _ACTIVE, _STORED, _REPEATING, _PARKED = Phase.ACTIVE, Phase.STORED, Phase.REPEATING, Phase.PARKED
+
+TRACE_BYTES_MAX = 512
+"""A traceparent has 55; what vendors put into a tracestate is theirs to keep short."""
 
 DETAIL_CHARS_MAX = 256
 """What an owner says when it gives a session back is kept in every copy of the log: a line, not a report."""
@@ -52,6 +58,7 @@ class Machine:
         self.layers = Layers(store)
         self.owned = self.layers.owned  # active and repeating sessions by number: those that can be written to
         self.counts: Counter[tuple[int, Phase]] = Counter(store.summary.counts)
+        self.paused = store.summary.paused  # kinds; replaced, never changed, so that a checkpoint may keep it
         self._queues: dict[int, DueQueue] = {}
         self._apply: dict[type[Event], Callable[[Any, int], None]] = {
             Opened: self._opened,
@@ -63,19 +70,32 @@ class Machine:
             Repeated: self._repeated,
             Parked: self._parked,
             Resumed: self._resumed,
+            Rescheduled: self._rescheduled,
+            Paused: self._paused,
         }
 
     # -- decide: wishes of owners ------------------------------------------------------------------------------
 
     def create(
-        self, kind_number: int, at_ms: int, records: list[bytes], owner: bytes = b"", grace_ms: int = 0, tag: int = -1
+        self,
+        kind_number: int,
+        at_ms: int,
+        records: list[bytes],
+        owner: bytes = b"",
+        grace_ms: int = 0,
+        tag: int = -1,
+        trace: bytes = b"",
     ) -> Created:
         kind = self.kinds.get(kind_number)
         if kind is None:
             raise UnknownKind(f"no kind {kind_number} is configured; nothing was stored")
         if records:
             self._check_size(kind, records, 0, 0)
-        return Created(kind_number, at_ms, owner, grace_ms, tag, records)
+        if len(trace) > TRACE_BYTES_MAX:
+            raise TooBig(
+                f"a trace context of {len(trace)} bytes; at most {TRACE_BYTES_MAX} are kept; nothing was stored"
+            )
+        return Created(kind_number, at_ms, owner, grace_ms, tag, records, trace)
 
     def append(self, number: int, epoch: int, records: list[bytes]) -> Appended:
         head = self.owned.get(number)
@@ -97,11 +117,11 @@ class Machine:
             self._refuse(number)
         return Deleted(number)
 
-    def store(self, number: int, epoch: int, due_ms: int) -> Stored:
+    def store(self, number: int, epoch: int, due_ms: int, now_ms: int = 0) -> Stored:
         head = self.owned.get(number)
         if head is None or head.epoch != epoch:
             self._refuse(number)
-        return Stored(number, due_ms, Cause.STORED)
+        return Stored(number, due_ms, Cause.STORED, "", now_ms)
 
     def give_back(
         self, number: int, epoch: int, cause: Cause, now_ms: int, chance: float, detail: str = ""
@@ -120,27 +140,29 @@ class Machine:
             reached = cause is not Cause.UNREACHABLE
             attempts = head.attempts if reached else head.attempts - 1
             if exhausted := _exhausted(kind, head, attempts, now_ms):
-                return Parked(number, cause, _joined(exhausted, detail))
+                return Parked(number, cause, _joined(exhausted, detail), now_ms)
             delay_s = kind.backoff.delay_s(attempts if reached else head.deliveries, chance)
-        return Stored(number, now_ms + round(delay_s * 1000), cause, detail)
+        return Stored(number, now_ms + round(delay_s * 1000), cause, detail, now_ms)
 
-    def put_off(self, number: int, epoch: int, due_ms: int, detail: str = "") -> Stored:
+    def put_off(self, number: int, epoch: int, due_ms: int, now_ms: int, detail: str = "") -> Stored:
         """The handler says "not now": due again at `due_ms`, and no attempt is used up. Age parks it, if anything."""
         head = self.owned.get(number)
         if head is None or head.epoch != epoch:
             self._refuse(number)
-        return Stored(number, due_ms, Cause.UNREACHABLE, _line(detail))
+        return Stored(number, due_ms, Cause.UNREACHABLE, _line(detail), now_ms)
 
     # -- decide: wishes of the dispatcher and of operators -----------------------------------------------------
 
-    def repeat(self, number: int, now_ms: int, owner: bytes = b"", grace_ms: int = 0) -> Repeated | Parked | None:
-        """Hand over a stored session: None when it is not due (any more)."""
+    def repeat(
+        self, number: int, now_ms: int, owner: bytes = b"", grace_ms: int = 0, to: str = ""
+    ) -> Repeated | Parked | None:
+        """Hand over a stored session to the handler configured as `to`: None when it is not due (any more)."""
         head = self.layers.get(number)
         if head is None or head.phase is not _STORED or head.due_ms > now_ms:
             return None
         if exhausted := _exhausted(self.kinds[head.kind], head, head.attempts, now_ms):
-            return Parked(number, head.cause, _joined(exhausted, head.detail))
-        return Repeated(number, owner, grace_ms)
+            return Parked(number, head.cause, _joined(exhausted, head.detail), now_ms)
+        return Repeated(number, owner, grace_ms, now_ms, to)
 
     def resume(self, number: int, now_ms: int) -> Resumed:
         head = self.layers.get(number)
@@ -149,6 +171,23 @@ class Machine:
         if head.phase in OWNED:
             raise Busy(f"session {head.id} is {head.phase}: it has an owner; nothing was stored")
         return Resumed(number, now_ms, now_ms)
+
+    def reschedule(self, number: int, due_ms: int, now_ms: int) -> Rescheduled:
+        """Move a stored session to another time. NoSession; Busy when an owner holds it, or it is parked."""
+        head = self.layers.get(number)
+        if head is None:
+            raise NoSession(f"no session with number {number}; nothing was changed")
+        if head.phase in OWNED:
+            raise Busy(f"session {head.id} is {head.phase}: it has an owner; nothing was changed")
+        if head.phase is _PARKED:
+            raise Busy(f"session {head.id} is parked: resume it to have it handed over; nothing was changed")
+        return Rescheduled(number, now_ms, due_ms)
+
+    def pause(self, kind: int, on: bool, now_ms: int) -> Paused | None:
+        """Hand over nothing more of a kind (`on`), or go on. UnknownKind; None when it is so already."""
+        if kind not in self.kinds:
+            raise UnknownKind(f"no kind {kind} is configured; nothing was changed")
+        return None if (kind in self.paused) == on else Paused(kind, now_ms, on)
 
     def remove(self, number: int) -> Deleted:
         head = self.layers.get(number)
@@ -189,7 +228,7 @@ class Machine:
         self.layers.add(
             Head(
                 self.term, seq, event.kind, _ACTIVE, 0, event.at_ms, event.at_ms, 0, 0, 0, 0, Cause.LOST, "",
-                event.owner, event.grace_ms, event.tag, 0, 0, len(records), sum(map(len, records)), (),
+                event.owner, event.grace_ms, event.tag, 0, 0, len(records), sum(map(len, records)), (), event.trace,
             ),
             list(records),
         )  # fmt: skip
@@ -222,10 +261,12 @@ class Machine:
 
     def _stored(self, event: Stored, seq: int) -> None:
         head = self._leave(event.number, event.cause, event.detail)
+        head.left_ms = event.at_ms
         self._sleep(head, event.due_ms, seq)
 
     def _repeated(self, event: Repeated, seq: int) -> None:
         head = self.layers.thaw(event.number)
+        head.history = handed(head, event.at_ms, event.to)
         self._move(head, _REPEATING)
         head.epoch += 1
         head.deliveries += 1
@@ -237,16 +278,30 @@ class Machine:
         self.owned[event.number] = head
 
     def _parked(self, event: Parked, seq: int) -> None:
+        self._close_history(event.number)
         head = self._leave(event.number, event.cause, event.detail)
+        head.left_ms = event.at_ms
         self._move(head, _PARKED)
         head.due_ms = 0
         head.order = seq
 
     def _resumed(self, event: Resumed, seq: int) -> None:
+        self._close_history(event.number)
         head = self._leave(event.number, Cause.RESUMED, "")
         head.attempts = 0
         head.aged_from_ms = event.at_ms
         self._sleep(head, event.due_ms, seq)
+
+    def _rescheduled(self, event: Rescheduled, seq: int) -> None:
+        self._sleep(self.layers.thaw(event.number), event.due_ms, seq)
+
+    def _paused(self, event: Paused, seq: int) -> None:
+        self.paused = self.paused | {event.kind} if event.on else self.paused - {event.kind}
+
+    def _close_history(self, number: int) -> None:
+        """Of a session whose last hold ended before: what its head says of that is about to be written over."""
+        head = self.layers.thaw(number)
+        head.history = holds(head)
 
     def _leave(self, number: int, cause: Cause, detail: str) -> Head:
         head = self.layers.thaw(number)
@@ -302,6 +357,13 @@ class Machine:
     def scan(self, after_number: int = 0) -> Iterator[Head]:
         """All sessions in order of number; the state must not change meanwhile."""
         return self.layers.scan(after_number)
+
+    def page(self, after_number: int, steps_max: int) -> tuple[list[Head], int | None]:
+        """Sessions in order of number, not to be changed, and the number to go on after; None: there are no more.
+
+        At most `steps_max` sessions, and as little work: a page may be short, or empty, before the end.
+        """
+        return self.layers.page(after_number, self.seq, steps_max)
 
     # -- checkpoint --------------------------------------------------------------------------------------------
 

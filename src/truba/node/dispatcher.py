@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from truba.kinds import Kind
 from truba.machine.machine import DETAIL_CHARS_MAX
+from truba.machine.why import LaneView
 from truba.node.breaker import BreakerStatus, CircuitBreaker, Stage
+from truba.node.meters import LaneMeter
 from truba.node.owners import Handover, Hold
 from truba.node.rate import TokenBucket
 from truba.ports.transport import Route
@@ -32,36 +34,50 @@ ROUND = 128
 class KindLane:
     """One kind: its route, how many of its sessions are out, and what holds back the next one."""
 
-    __slots__ = ("_breaker", "_bucket", "_dispatcher", "_node", "_paused", "kind", "out", "route")
+    __slots__ = ("_breaker", "_bucket", "_dispatcher", "_node", "kind", "meter", "out", "route", "to")
 
     def __init__(self, kind: Kind, route: Route, dispatcher: Dispatcher, node: Node) -> None:
         self.kind = kind
         self.route = route
+        self.to = handler_text(kind)  # what a session's history says
         self.out = 0
+        self.meter = LaneMeter()
         self._dispatcher = dispatcher
         self._node = node
-        self._paused = False
         self._breaker = CircuitBreaker(kind.breaker, kind.concurrency, node.clock.steady_ms())
         self._bucket = None if kind.rate_per_s is None else TokenBucket(kind.rate_per_s)
+
+    @property
+    def view(self) -> LaneView:
+        """As operators see it now."""
+        kind, breaker = self.kind, self.breaker
+        return LaneView(
+            handler=self.to,
+            state=self.route.state(),
+            out=self.out,
+            concurrency=kind.concurrency,
+            paused=self.paused,
+            reachable=self.out >= kind.concurrency or self.route.seat(kind.number) is not None,
+            room=breaker.room if breaker.stage is Stage.CLOSED else kind.concurrency,
+            rate_per_s=kind.rate_per_s,
+            probing=breaker.stage is Stage.HALF_OPEN,
+            open_until_ms=breaker.until_ms,
+            trouble=f"{breaker.cause}: {breaker.detail}" if breaker.cause and breaker.detail else breaker.cause or "",
+        )
+
+    @property
+    def paused(self) -> bool:
+        """By an operator: nothing of this kind is handed over until `Node.pause` lets it go on."""
+        return self.kind.number in self._dispatcher.machine.paused
 
     @property
     def breaker(self) -> BreakerStatus:
         """How the handler does, as it is now."""
         return self._breaker.status(self._node.clock.steady_ms(), self._node.clock.now_ms())
 
-    @property
-    def paused(self) -> bool:
-        """Nothing of this kind is handed over, until that is set back. This process forgets it when it ends."""
-        return self._paused
-
-    @paused.setter
-    def paused(self, paused: bool) -> None:
-        self._paused = paused
-        self._dispatcher.wake()
-
     def wait_ms(self, steady_ms: int) -> int | None:
         """How long nothing is handed over, whatever is due; None: until something happens that wakes the dispatcher."""
-        if self._paused:
+        if self.paused:
             return None
         wait_ms = self._breaker.wait_ms(steady_ms, self.out)
         if wait_ms is not None and self._bucket is not None:
@@ -77,6 +93,8 @@ class KindLane:
     def left(self, hold: Hold, cause: Cause | None, detail: str) -> None:
         """A hold of this lane has ended: there is room for another."""
         self.out -= 1
+        self.meter.outcomes[self._dispatcher.outcome(hold.number)] += 1
+        self.meter.held_ms.add(self._dispatcher.steady_ms() - hold.since_ms)
         clock = self._node.clock
         stage = self._breaker.ended(hold.number, cause, detail[:DETAIL_CHARS_MAX], clock.steady_ms(), clock.chance)
         if stage is not None:
@@ -100,11 +118,21 @@ class KindLane:
         )
 
 
+def handler_text(kind: Kind) -> str:
+    """The handler as configured, for people."""
+    handler = kind.handler
+    if isinstance(handler, str):
+        return handler
+    return f"local:{handler.__module__}:{getattr(handler, '__qualname__', type(handler).__qualname__)}"
+
+
 class Dispatcher:
     """Owned by the node; `wake` may be called from anywhere on the loop, as often as one likes."""
 
     def __init__(self, node: Node, routes: Mapping[int, Route]) -> None:
         self._node = node
+        self.machine = node.machine
+        self.steady_ms = node.clock.steady_ms
         self._loop = asyncio.get_running_loop()
         self.lanes = {number: KindLane(node.kinds[number], route, self, node) for number, route in routes.items()}
         self._routes: Iterable[Route] = tuple(dict.fromkeys(routes.values()))
@@ -200,19 +228,27 @@ class Dispatcher:
         owner = lane.route.seat(kind.number)
         if owner is None:
             return False
-        hold = node.grant(key.number, owner, now_ms)
+        hold = node.grant(key.number, owner, now_ms, lane.to)
         if hold is not None:
             self.count(hold)
             lane.handed_over(hold, steady_ms)
+            lane.meter.deliveries += 1
+            lane.meter.late_ms.add(now_ms - key.due_ms)
             self.deliveries += 1
             node.when_durable(_Push(node, hold, node.machine.owned[hold.number].bytes))
         return True
+
+    def outcome(self, number: int) -> str:
+        """What a hold that has just ended came to: its session is in the young layer, or is gone."""
+        head = self.machine.layers.young.heads.get(number)
+        return "deleted" if head is None else head.cause.value
 
     def count(self, hold: Hold) -> None:
         """A hold of a handler takes up room in its lane until it ends."""
         lane = self.lanes.get(hold.kind)
         if lane is not None:
             hold.lane = lane
+            hold.since_ms = self.steady_ms()
             lane.out += 1
 
 
@@ -246,6 +282,7 @@ class _Push:
             round(kind.handler_timeout_s * 1000),
             head.cause,
             node.machine.records(hold.number),
+            head.trace,
         )
         receiver = hold.owner.receiver
         hold.pushed = receiver is not None and receiver.repeat(handover)

@@ -8,7 +8,8 @@ thread. Nothing here encodes, writes or knows how a request looked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -19,14 +20,17 @@ from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable, Unk
 from truba.kinds import Kind
 from truba.machine.events import Deleted, Opened, Parked, Stored
 from truba.machine.machine import Machine
+from truba.machine.why import why
 from truba.node.alarm import Alarm
-from truba.node.checkpoint import Checkpointer
+from truba.node.checkpoint import SESSIONS, Checkpointer
 from truba.node.dispatcher import Dispatcher
+from truba.node.notices import Notices
 from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
 from truba.node.recovery import recover
 from truba.node.sequencer import Sequencer, Waiter
 from truba.ports.backup import Backups
 from truba.ports.log import Log
+from truba.ports.parked import ParkedHook
 from truba.ports.store import Head, Store
 from truba.ports.transport import Route
 from truba.types import Cause, Index
@@ -37,8 +41,14 @@ TICK_MS = 1_000
 LOST_AT_ONCE = 512
 """Sessions given back in one turn of the loop: a few milliseconds."""
 
-STAGED_MAX = 4096
-"""Events that recovery stages before it waits for them to be durable."""
+LOST_AT_START = 4096
+"""Sessions given back before a start is over; the rest follows in slices while clients are served."""
+
+PAGE_STEPS_MAX = 8192
+"""Sessions that are looked at for one page: some milliseconds, in which nobody else is served."""
+
+PAGE_STEPS = 512
+"""Of these, at once: what a page that fills up sooner has looked at in vain."""
 
 
 class Tell(Protocol):
@@ -57,6 +67,7 @@ class Limits:
 
     grace_max_s: float = 300.0
     checkpoint_bytes: int = 64 << 20
+    checkpoint_sessions: int = SESSIONS
 
 
 class Node:
@@ -75,8 +86,11 @@ class Node:
         tell: Tell | None = None,
         machine: Machine | None = None,
         checkpointer: Checkpointer | None = None,
+        hooks: Mapping[int, ParkedHook] | None = None,
     ) -> None:
-        """`machine`, with its `checkpointer`: the state of the log as it is, for who has it already; else recovered."""
+        """`machine`, with its `checkpointer`: the state of the log as it is, for who has it already; else recovered.
+        `hooks`: who is told of parked sessions, by kind.
+        """
         self.kinds = {kind.number: kind for kind in kinds}
         self.kind_numbers = {kind.name: kind.number for kind in kinds}
         self.name = name
@@ -90,14 +104,17 @@ class Node:
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.sequencer = Sequencer(log, self.machine, self._ended)
         self.checkpointer = checkpointer or Checkpointer(
-            self.machine, log, store, self.limits.checkpoint_bytes, self.give_up
+            self.machine, log, store, self.limits.checkpoint_bytes, self.give_up, self.limits.checkpoint_sessions
         )
         self.checkpointer.on_failure = self.give_up
         self.sequencer.on_seal = self.checkpointer.sealed
         self.dispatcher = Dispatcher(self, routes)
+        self._notices = Notices(self, hooks or {})
         self.accepting = False
         self.backups: Backups | None = None  # for operators, where whoever owns log and store can make any
         self.owner_losses = 0
+        self.refusals: Counter[str] = Counter()  # by code, of whatever frontend counts them
+        self.limits_hit: Counter[str] = Counter()  # by the limit's name in the configuration
         self._space = "plenty"  # as told last
         self._leases = Leases()
         self._away = Away()
@@ -129,6 +146,7 @@ class Node:
         """After the frontends have closed: what is staged becomes durable, nothing more is taken."""
         self.drain()
         await self.dispatcher.stop()
+        await self._notices.close()
         self._alarm.cancel()
         with suppress(UnknownOutcome):  # the log failed just now: `failed` tells
             while self.sequencer.latest is not None:
@@ -170,8 +188,9 @@ class Node:
     async def _find_owners(self) -> None:
         """Sessions that were owned when the last writer ended: their owners may come back within their grace."""
         owners: dict[bytes, Owner] = {}
-        now_ms, steady_ms = self.clock.now_ms(), self._steady_ms()
-        for count, head in enumerate(list(self.machine.owned.values()), 1):
+        steady_ms = self._steady_ms()
+        lost: list[Head] = []
+        for head in list(self.machine.owned.values()):
             if head.owner and head.grace_ms:
                 owner = owners.get(head.owner)
                 if owner is None:
@@ -185,14 +204,30 @@ class Node:
                     self.dispatcher.count(hold)
                 owner.take_up(hold)
             else:
-                self.owner_losses += 1
-                event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
-                self._stage(event)
-                if count % STAGED_MAX == 0:
-                    await self.sequencer.flush()
+                lost.append(head)
+        rest = iter(lost)
+        self._give_up_for_lost(islice(rest, LOST_AT_START))
         for owner in owners.values():
             self._away.leave(owner, steady_ms)
         await self.sequencer.flush()
+        self._loop.call_soon(self._go_on_giving_back, rest)
+
+    def _give_up_for_lost(self, heads: Iterable[Head]) -> None:
+        now_ms = self.clock.now_ms()
+        for head in heads:
+            self.owner_losses += 1
+            event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
+            self._stage(event)
+            if type(event) is Parked:
+                self._tell_parked(head.number, event)
+
+    def _go_on_giving_back(self, rest: Iterator[Head]) -> None:
+        """Nobody holds them, so nothing becomes of them meanwhile. A stop leaves the rest to the next start."""
+        part = list(islice(rest, LOST_AT_ONCE))
+        if part and self.accepting:
+            self._give_up_for_lost(part)
+            self.dispatcher.wake()
+            self._loop.call_soon(self._go_on_giving_back, rest)
 
     # -- owners ----------------------------------------------------------------------------------------------
 
@@ -255,7 +290,8 @@ class Node:
             if before.receiver is not None:
                 before.receiver.released(hold)
             moved = Hold(hold.id, hold.kind, hold.epoch, owner, hold.tag)
-            moved.lane, hold.lane = hold.lane, None
+            if hold.lane is not None:
+                moved.lane, moved.since_ms, hold.lane = hold.lane, hold.since_ms, None
             moved.pushed = True
             owner.take_up(moved)
             self._leases.begin(moved, self._limit_ms(moved), now_ms)
@@ -290,8 +326,11 @@ class Node:
                 f"session {head.id} is {head.phase} at epoch {head.epoch} and not yours; nothing was stored"
             ) from None
 
-    def new(self, owner: Owner, kind: int, records: list[bytes], tag: int = -1) -> Hold:
-        """Open a session; a tag that this owner already uses for an open one answers that one."""
+    def new(self, owner: Owner, kind: int, records: list[bytes], tag: int = -1, trace: bytes = b"") -> Hold:
+        """Open a session; a tag that this owner already uses for an open one answers that one.
+
+        `trace`: a trace context, kept with the session and given to its handlers; nobody looks into it.
+        """
         if not self.accepting:
             raise Unavailable("the pipe is starting or stopping and takes no new sessions; nothing was stored")
         if not -1 <= tag < 2**63:
@@ -302,7 +341,7 @@ class Node:
             return known
         if self.log.space != "plenty":
             self._refuse_growth()
-        event = self.machine.create(kind, self.clock.now_ms(), records, owner.digest, owner.grace_ms, tag)
+        event = self.machine.create(kind, self.clock.now_ms(), records, owner.digest, owner.grace_ms, tag, trace)
         seq = self._stage(event, sum(map(len, records)))
         hold = Hold(Index(self.machine.term, seq), kind, 0, owner, tag)
         owner.take_up(hold)
@@ -340,7 +379,7 @@ class Node:
         if hold.ended:
             hold.check()
         due_ms = self.clock.now_ms() + delay_ms
-        self._stage(self.machine.store(hold.number, hold.epoch, due_ms))
+        self._stage(self.machine.store(hold.number, hold.epoch, due_ms, due_ms - delay_ms))
         self._end(hold, "closed")
         self._due(due_ms)
 
@@ -381,18 +420,13 @@ class Node:
             event = self.machine.give_back(hold.number, hold.epoch, cause, now_ms, chance, reason)
         else:
             due_ms = now_ms + delay_ms + round(chance * self.kinds[hold.kind].jitter_s * 1000)
-            event = self.machine.put_off(hold.number, hold.epoch, due_ms, reason)
+            event = self.machine.put_off(hold.number, hold.epoch, due_ms, now_ms, reason)
         self._stage(event)
-        if hold.epoch:
-            parked = type(event) is Parked
-            detail = event.detail if isinstance(event, Parked | Stored) else ""
-            self.tell(
-                "session parked" if parked else "hand-over failed",
-                session=str(hold.id),
-                kind=hold.kind,
-                cause=cause.value,
-                detail=detail,
-            )
+        if type(event) is Parked:
+            self._tell_parked(hold.number, event)
+        elif hold.epoch:
+            detail = event.detail if isinstance(event, Stored) else ""
+            self.tell("hand-over failed", session=str(hold.id), kind=hold.kind, cause=cause.value, detail=detail)
         if type(event) is Stored:
             self._due(event.due_ms)
 
@@ -407,25 +441,30 @@ class Node:
             owner.receiver.released(hold)
 
     def _refuse_growth(self) -> None:
+        self.limits_hit["reserve"] += 1
         raise Unavailable(
             "the disk is nearly full: only Delete, Store and Fail are taken until there is space; nothing was stored"
         )
 
-    def _index(self, number: int) -> Index:
+    def _tell_parked(self, number: int, event: Parked) -> None:
         head = self.machine.get(number)
-        assert head is not None  # whoever asks has just decided about it
-        return head.id
+        assert head is not None  # it was parked just now
+        self.tell("session parked", session=str(head.id), kind=head.kind, cause=event.cause.value, detail=event.detail)
+        self._notices.parked(head.kind, number)
 
     # -- hand-over -------------------------------------------------------------------------------------------
 
-    def grant(self, number: int, owner: Owner, now_ms: int) -> Hold | None:
-        """Stage the hand-over of a due session; None when it was parked instead, or is not due."""
-        event = self.machine.repeat(number, now_ms, owner.digest, owner.grace_ms)
+    def grant(self, number: int, owner: Owner, now_ms: int, to: str = "") -> Hold | None:
+        """Stage the hand-over of a due session; None when it was parked instead, or is not due.
+
+        `to`: the handler as configured, for the session's history.
+        """
+        event = self.machine.repeat(number, now_ms, owner.digest, owner.grace_ms, to)
         if event is None:
             return None
         self._stage(event)
         if type(event) is Parked:
-            self.tell("session parked", session=str(self._index(number)), cause=event.cause.value, detail=event.detail)
+            self._tell_parked(number, event)
             return None
         head = self.machine.owned[number]
         hold = Hold(head.id, head.kind, head.epoch, owner)
@@ -450,10 +489,48 @@ class Node:
         self._stage(self.machine.resume(head.number, self.clock.now_ms()))
         self.dispatcher.wake()
 
+    def why(self, index: Index) -> tuple[str, ...]:
+        """In plain words: where a session stands, what brought it there, what happens next and when. NoSession."""
+        head = self.look_up(index)
+        return why(head, self.kinds[head.kind], self.dispatcher.lanes[head.kind].view, self.clock.now_ms())
+
+    def reschedule(self, index: Index, due_ms: int) -> None:
+        """Have a stored session handed over at another time; its attempts and its age are as before."""
+        head = self.look_up(index)
+        self._stage(self.machine.reschedule(head.number, due_ms, self.clock.now_ms()))
+        self._due(due_ms)
+
+    def pause(self, kind: int, on: bool) -> None:
+        """Hand over nothing more of a kind (`on`), or go on; holds until it is taken back, whatever restarts."""
+        event = self.machine.pause(kind, on, self.clock.now_ms())
+        if event is not None:
+            self._stage(event)
+            self.tell("hand-over paused" if on else "hand-over continues", kind=kind)
+            self.dispatcher.wake()
+
     def remove(self, index: Index) -> None:
         """Delete a stored or parked session."""
         head = self.look_up(index)
         self._stage(self.machine.remove(head.number))
+
+    def page(self, after: Index | None, limit: int, wanted: Callable[[Head], bool]) -> tuple[list[Head], Index | None]:
+        """Up to `limit` sessions that are `wanted`, in order of id, and the id to go on after; None: that was all.
+
+        Looks at PAGE_STEPS_MAX sessions at most, so a page may be short, or empty, before the end.
+        """
+        found: list[Head] = []
+        after_number = after.seq if after else 0
+        for _ in range(PAGE_STEPS_MAX // PAGE_STEPS):
+            heads, rest = self.machine.page(after_number, PAGE_STEPS)
+            for head in heads:
+                if wanted(head):
+                    found.append(head)
+                    if len(found) == limit:
+                        return found, head.id
+            if rest is None:
+                return found, None
+            after_number = rest
+        return found, Index(self.machine.term, after_number)
 
     def scan(self, after: Index | None) -> Iterator[Head]:
         """Sessions in order of id; to be used up before the loop goes on."""
@@ -501,9 +578,10 @@ class Node:
             self.give_up(failure)  # nobody was appending who could have been told
             return
         steady_ms = self._steady_ms()
-        for hold in list(self._leases.expired(steady_ms)):
+        # What is left over after so many rings the alarm again at once (`rearm`), after everybody else had a turn.
+        for hold in islice(self._leases.expired(steady_ms), LOST_AT_ONCE):
             self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
-        for owner in self._away.expired(steady_ms):
+        for owner in islice(self._away.expired(steady_ms), LOST_AT_ONCE):
             self._lose(owner, owner.away_cause)
         space = self.log.space
         if space != self._space:

@@ -12,13 +12,14 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Literal, Protocol
+from typing import Literal, NoReturn, Protocol
 
 from truba.errors import BadRequest, Closed, Fenced, NoSession
 from truba.types import Cause, Index
 
-ENDED_KEPT = 1024
-"""Ended holds that an owner remembers, to tell CLOSED from FENCED; older ones are answered by the machine alone."""
+ENDED_KEPT = 128
+"""Ended holds that an owner remembers, to tell CLOSED from FENCED; older ones are answered by the machine alone. There
+may be a hundred thousand owners, and this is the most of what an idle one takes: 20 KB."""
 
 SUSPECT_MAX = 65_536
 """Sessions taken from an owner that it may be handed again; beyond that it must name the epoch for every one."""
@@ -33,6 +34,7 @@ class Handover:
     deadline_ms: int  # how long the handler may go without a sign of life
     cause: Cause
     records: list[bytes]
+    trace: bytes  # context that the session's client gave at New; empty: none
 
 
 class Receiver(Protocol):
@@ -62,6 +64,7 @@ class Hold:
         "number",
         "owner",
         "pushed",
+        "since_ms",
         "strict",
         "tag",
         "touched_ms",
@@ -80,14 +83,19 @@ class Hold:
         self.strict = False  # an id without epoch is ambiguous on this connection
         self.touched_ms = 0  # steady clock
         self.lease: Lease | None = None
+        self.since_ms: int  # handed over: when, by the steady clock; set by the dispatcher
         self.lane: Lane | None = None  # handed over: the dispatcher's lane that counts it
 
     def check(self) -> None:
         """Raises what an operation on an ended hold is answered."""
-        if self.ended == "closed":
-            raise Closed(f"you have deleted, stored or given back session {self.id}; nothing was stored")
         if self.ended:
-            raise Fenced(f"session {self.id} was taken away from you; nothing was stored")
+            refuse_ended(str(self.id), self.ended)
+
+
+def refuse_ended(index: str, how: Literal["closed", "taken"]) -> NoReturn:
+    if how == "closed":
+        raise Closed(f"you have deleted, stored or given back session {index}; nothing was stored")
+    raise Fenced(f"session {index} was taken away from you; nothing was stored")
 
 
 class Lane(Protocol):
@@ -124,7 +132,7 @@ class Owner:
         self.out = 0  # of these, how many were handed over
         self.unpushed_bytes = 0  # of records granted to it whose push is still to come
         self.tags: dict[int, Hold] = {}
-        self.ended: dict[bytes, Hold] = {}  # the last ones, oldest first
+        self.ended: dict[bytes, Literal["closed", "taken"]] = {}  # the last ones, oldest first
         self.suspect: set[bytes] = set()  # taken from this owner by lateness: its old task may still write
         self.away_cause = Cause.LOST
         self.superseded = False  # a newer connection has named the same owner
@@ -159,7 +167,7 @@ class Owner:
             raise Fenced(f"session {index} is at epoch {hold.epoch}, not {epoch}; nothing was stored")
         ended = self.ended.get(plain)
         if ended is not None:
-            ended.check()
+            refuse_ended(str(index), ended)
         raise NoSession(f"this connection holds no session {index}; nothing was stored")
 
     def take_up(self, hold: Hold) -> None:
@@ -184,7 +192,7 @@ class Owner:
         if hold.epoch:
             self.out -= 1
         ended = self.ended
-        ended[id_text] = hold
+        ended[id_text] = how
         if len(ended) > ENDED_KEPT:
             del ended[next(iter(ended))]
         if how == "taken" and len(self.suspect) < SUSPECT_MAX:
@@ -257,13 +265,11 @@ class Away:
         """It came back."""
         self._owners.pop(digest, None)
 
-    def expired(self, now_ms: int) -> list[Owner]:
-        """Owners that did not come back in time; forgotten by this."""
-        gone = []
+    def expired(self, now_ms: int) -> Iterator[Owner]:
+        """Owners that did not come back in time; each is forgotten by this."""
         while (end_ms := self.next_ms()) is not None and end_ms <= now_ms:
             _, digest = heappop(self._ends)
-            gone.append(self._owners.pop(digest)[0])
-        return gone
+            yield self._owners.pop(digest)[0]
 
     def next_ms(self) -> int | None:
         """When the next owner's grace ends."""

@@ -20,6 +20,7 @@ from truba.codec.batch import encode_batch
 from truba.errors import Unavailable, UnknownOutcome
 from truba.machine.events import Event
 from truba.machine.machine import Machine
+from truba.node.meters import BatchMeter
 from truba.ports.log import Log, LogBatch
 from truba.types import ORIGIN
 
@@ -50,7 +51,7 @@ class _Durable(asyncio.Future[None]):
 class Batch:
     """Events that become durable together, and who waits for that."""
 
-    __slots__ = ("_future", "bytes", "events", "last_seq", "outcome", "position", "waiters")
+    __slots__ = ("_future", "bytes", "events", "last_seq", "outcome", "position", "sent_s", "waiters")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -59,6 +60,7 @@ class Batch:
         self.last_seq = 0  # of its last event, once it is full or sealed
         self.position = ORIGIN  # of its last event, once durable
         self.outcome: bool | None = None  # durable or unknown, once that is known
+        self.sent_s = 0.0  # when it was sealed, if its time is taken
         self._future: _Durable | None = None
 
     def durable(self) -> asyncio.Future[None]:
@@ -106,6 +108,7 @@ class Sequencer:
         """Called with each batch and its bytes when it is sealed; True: the state is that of the log through there."""
         self.batches = 0
         self.events = 0
+        self.meter: BatchMeter | None = None
 
     @property
     def latest(self) -> Batch | None:
@@ -198,6 +201,8 @@ class Sequencer:
         self.events += len(events)
         try:
             body = encode_batch(events)
+            if self.meter is not None:
+                self.meter.sealed(batch, len(body))
             if self.on_seal is not None:
                 self.on_seal(batch, len(body), batch.last_seq == self._machine.seq)
             first_seq = batch.last_seq - len(events) + 1
@@ -212,6 +217,8 @@ class Sequencer:
             self.fail(error)
             return
         batch = self._under_way.popleft()
+        if batch.sent_s and self.meter is not None:
+            self.meter.durable(batch)
         batch.position = self._log.tail
         self._crowd = len(batch.events) + len(self._gathering.events)
         self._to_release.append(batch)

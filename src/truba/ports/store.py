@@ -16,6 +16,17 @@ import msgspec
 from truba.types import Cause, Index, Phase, Position
 
 
+class Held(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """One hold of a session that was handed over at least once: who had it from when to when, and why it ended."""
+
+    epoch: int  # 0: the client that opened it
+    at_ms: int  # when it began; 0: not known, in logs of earlier versions
+    to: str = ""  # the handler as configured then; empty: a client
+    ended_ms: int = 0
+    cause: str = ""  # why it ended; empty while it lasts, and until the head's own cause is written down here
+    detail: str = ""
+
+
 class Head(msgspec.Struct, array_like=True, gc=False):
     """All of a session but its records. `Machine` sessions extend it; the store keeps exactly these fields.
 
@@ -44,6 +55,9 @@ class Head(msgspec.Struct, array_like=True, gc=False):
     next: int  # number that the next record will get
     bytes: int  # of the records held; hides the type of that name, hence `builtins.bytes` above
     chunks: tuple[int, ...]  # first record number of each chunk in the store, ascending
+    trace: builtins.bytes = b""  # the trace context that its client gave at New
+    left_ms: int = 0  # when the last hold ended; 0: not known
+    history: tuple[Held, ...] = ()  # the last holds, oldest first; read it through `truba.machine.history.holds`
 
     @property
     def id(self) -> Index:
@@ -78,6 +92,7 @@ class Summary:
 
     applied: Position  # the state is that of the log through here
     counts: Mapping[tuple[int, Phase], int]  # sessions by kind and phase; no zeros
+    paused: frozenset[int] = frozenset()  # kinds of which nothing is handed over
 
 
 class Staged(Protocol):

@@ -59,20 +59,25 @@ def parse_id(text: bytes) -> tuple[Index, int | None]:
     refuse(f"{_shown(text)} is not an id; ids look like 3-117 or 3-117@2")
 
 
-def parse_new(args: Args) -> tuple[KindRef, int, list[bytes]]:
-    """`NEW kind [TAG n] [record ...]`: kind, tag (-1: none), first records.
+def parse_new(args: Args) -> tuple[KindRef, int, list[bytes], bytes]:
+    """`NEW kind [TRACE context] [TAG n] [record ...]`: kind, tag (-1: none), first records, trace (empty: none).
 
-    `TAG` right after the kind is always the option. Whoever must send it as a first record gives an explicit TAG
-    before, or sends its records with APPEND.
+    `TRACE` or `TAG` right after the kind is always the option. Whoever must send such a word as a first record gives an
+    explicit TAG before, or sends its records with APPEND.
     """
     if len(args) < 2:
-        refuse("NEW takes a kind, then TAG and a number if wanted, then records if wanted")
+        refuse("NEW takes a kind, then TRACE and a context, TAG and a number if wanted, then records if wanted")
     kind = parse_kind(args[1])
-    if len(args) > 2 and len(args[2]) == 3 and args[2].upper() == b"TAG":
-        if len(args) == 3:
+    at, trace = 2, b""
+    if len(args) > 2 and len(args[2]) == 5 and args[2].upper() == b"TRACE":
+        if len(args) == 3 or not args[3]:
+            refuse("TRACE takes a trace context")
+        at, trace = 4, args[3]
+    if len(args) > at and len(args[at]) == 3 and args[at].upper() == b"TAG":
+        if len(args) == at + 1:
             refuse("TAG takes a number")
-        return kind, _number(args[3], "TAG takes a number", 0, TAG_MAX), list(args[4:])
-    return kind, -1, list(args[2:])
+        return kind, _number(args[at + 1], "TAG takes a number", 0, TAG_MAX), list(args[at + 2 :]), trace
+    return kind, -1, list(args[at:]), trace
 
 
 def parse_owner(args: Args) -> tuple[bytes, int]:

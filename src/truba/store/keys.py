@@ -7,7 +7,8 @@ One key space. Numbers are big-endian, so that keys sort as the numbers do:
     'c' | number 8 | first 8                                       [record, record, ...]: one chunk
     'd' | kind 4   | due_ms 8 | order 8 | number 8                 empty: a stored session, in order of hand-over
     'o' | number 8                                                 empty: an active or repeating session
-    'm'                                                            [format, [term, seq, chain, [[kind, phase, count]]]]
+    'm'                                                            [format, [term, seq, chain, [[kind, phase, count]],
+                                                                    [paused kind, ...] unless none is]]
 
 'd' and 'o' are indexes: they say nothing that the heads do not. `format` rises when an older truba would misread.
 """
@@ -82,7 +83,19 @@ _encode = msgspec.msgpack.Encoder().encode
 _head_from = msgspec.msgpack.Decoder(Head).decode
 _chunk_from = msgspec.msgpack.Decoder(list[bytes]).decode
 _meta_from = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw]).decode
-_summary_from = msgspec.msgpack.Decoder(tuple[int, int, bytes, list[tuple[int, Phase, int]]]).decode
+
+
+class _Summary(msgspec.Struct, array_like=True, frozen=True):
+    """Fields are only ever added at the end, with a default."""
+
+    term: int
+    seq: int
+    chain: bytes
+    counts: list[tuple[int, Phase, int]]
+    paused: list[int] = []
+
+
+_summary_from = msgspec.msgpack.Decoder(_Summary).decode
 
 
 def head_value(head: Head) -> bytes:
@@ -95,7 +108,9 @@ def chunk_value(records: list[bytes]) -> bytes:
 
 def meta_value(summary: Summary) -> bytes:
     counts = [(kind, phase, count) for (kind, phase), count in summary.counts.items()]
-    return _encode((FORMAT, (*summary.applied, counts)))
+    # Without pauses as before there were any: whoever goes back to an older truba can read it.
+    paused = (sorted(summary.paused),) if summary.paused else ()
+    return _encode((FORMAT, (*summary.applied, counts, *paused)))
 
 
 def read_head(key: bytes, value: bytes) -> Head:
@@ -121,12 +136,16 @@ def read_meta(value: bytes) -> Summary:
         version, rest = _meta_from(value)
         if version > FORMAT:
             raise DataNewer(f"the store has format {version}; this truba reads up to {FORMAT}: use a newer truba")
-        term, seq, chain, counts = _summary_from(rest)
+        found = _summary_from(rest)
     except UNREADABLE as error:
         raise _damaged(META, error) from error
-    if len(chain) != len(ORIGIN.chain):
-        raise _damaged(META, f"a chain hash of {len(chain)} bytes")
-    return Summary(Position(term, seq, chain), {(kind, phase): count for kind, phase, count in counts})
+    if len(found.chain) != len(ORIGIN.chain):
+        raise _damaged(META, f"a chain hash of {len(found.chain)} bytes")
+    return Summary(
+        Position(found.term, found.seq, found.chain),
+        {(kind, phase): count for kind, phase, count in found.counts},
+        frozenset(found.paused),
+    )
 
 
 def _damaged(key: bytes, why: object) -> DataDamaged:

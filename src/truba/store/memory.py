@@ -113,7 +113,7 @@ class MemoryStore:
                 case Remove(was):
                     heads.pop(was.number, None)
                     chunks.pop(was.number, None)
-        self._state = _State(heads, chunks, Summary(summary.applied, dict(summary.counts)))
+        self._state = _State(heads, chunks, Summary(summary.applied, dict(summary.counts), summary.paused))
 
     @property
     def size_bytes(self) -> int:

@@ -40,47 +40,69 @@ PAGE_KEYS = 256
 """Keys that a generator reads at once: enough to make a seek cheap, few enough to leave memory and the caller alone."""
 
 
-class RocksStaged:
-    """A WriteBatch being filled. A session may be added once for each commit."""
+RUN_KEYS = 512
+"""Keys that a commit puts in order before they join its batch. RocksDB inserts a key next to the one before it ten
+times as fast as one anywhere: 0.3 us a session instead of 3, and the binding holds the interpreter's lock meanwhile.
+Longer runs gain nothing more."""
 
-    __slots__ = ("batch",)
+
+class RocksStaged:
+    """A WriteBatch being filled. A session may be added once for each commit, so no key comes twice: order is free."""
+
+    __slots__ = ("_batch", "_run")
 
     def __init__(self) -> None:
-        self.batch = WriteBatch(raw_mode=True)
+        self._batch = WriteBatch(raw_mode=True)
+        self._run: list[tuple[bytes, bytes | None]] = []  # None: the key goes
 
     def add(self, change: Put | Remove) -> None:
-        batch = self.batch
+        run = self._run
         if isinstance(change, Put):
             head, was, chunk = change
             number = head.number
-            batch.put(keys.head_key(number), keys.head_value(head))
+            run.append((keys.head_key(number), keys.head_value(head)))
             if chunk is not None:
-                batch.put(keys.chunk_key(number, chunk[0]), keys.chunk_value(chunk[1]))
+                run.append((keys.chunk_key(number, chunk[0]), keys.chunk_value(chunk[1])))
             index = _index_key(head)
+            indexed = None
             if was is not None:
                 if was.chunks != head.chunks:
-                    for first in was.chunks:
-                        if first not in head.chunks:
-                            batch.delete(keys.chunk_key(number, first))
+                    run += [(keys.chunk_key(number, first), None) for first in was.chunks if first not in head.chunks]
                 indexed = _index_key(was)
-                if indexed == index:
-                    return
+            if indexed != index:
                 if indexed is not None:
-                    batch.delete(indexed)
-            if index is not None:
-                batch.put(index, b"")
+                    run.append((indexed, None))
+                if index is not None:
+                    run.append((index, b""))
         else:
             was = change.was
-            batch.delete(keys.head_key(was.number))
-            for first in was.chunks:
-                batch.delete(keys.chunk_key(was.number, first))
+            run.append((keys.head_key(was.number), None))
+            run += [(keys.chunk_key(was.number, first), None) for first in was.chunks]
             indexed = _index_key(was)
             if indexed is not None:
-                batch.delete(indexed)
+                run.append((indexed, None))
+        if len(run) >= RUN_KEYS:
+            self._put_in_order()
+
+    def _put_in_order(self) -> None:
+        put, delete = self._batch.put, self._batch.delete
+        self._run.sort()
+        for key, value in self._run:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        self._run.clear()
+
+    def finished(self, summary: Summary) -> WriteBatch:
+        """All of it, with the summary inside."""
+        self._put_in_order()
+        self._batch.put(keys.META, keys.meta_value(summary))
+        return self._batch
 
     @property
     def bytes(self) -> int:
-        return self.batch.size_in_bytes()
+        return self._batch.size_in_bytes() + sum(len(key) + len(value or b"") for key, value in self._run)
 
 
 def _index_key(head: Head) -> bytes | None:
@@ -168,17 +190,17 @@ class RocksStore:
         with self._lock:
             if self._db is None or self._pinned is not None:
                 raise DataUnwritable("the store is closed, or an earlier commit failed: open it again")
-            staged.batch.put(keys.META, keys.meta_value(summary))
             try:
+                batch = staged.finished(summary)
                 self._pinned = self._db.iter()
-                self._db.write(staged.batch, self._write_options)
+                self._db.write(batch, self._write_options)
                 self._db.flush(True)
                 write_mark(self._directory, summary.applied)
                 view = self._db.snapshot()
             except Exception as error:
                 raise translated(error, self._directory) from error
             self._view = view
-            self._summary = Summary(summary.applied, dict(summary.counts))
+            self._summary = Summary(summary.applied, dict(summary.counts), summary.paused)
             self._pinned = None
 
     def export(self, directory: Path) -> Summary:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from truba.ports.store import DueKey, Head, Put, Remove, Store, Summary, staged_all
+from truba.ports.store import DueKey, Head, Held, Put, Remove, Store, Summary, staged_all
 from truba.types import ORIGIN, Cause, Phase, Position
 
 Reopen = Callable[[], Store]
@@ -104,16 +104,19 @@ class StoreSuite:
 
     def test_what_was_put_is_read(self, store: Store, reopen: Reopen) -> None:
         head = make_head(
-            5, kind=2**32 - 1, detail="gave up: \u0442", owner=bytes(16), tag=2**63 - 1, next=2, bytes=3, chunks=(0,)
-        )
+            5, kind=2**32 - 1, detail="gave up: \u0442", owner=bytes(16), tag=2**63 - 1, next=2, bytes=3, chunks=(0,),
+            trace=b"00-1-2-01", left_ms=5, history=(Held(0, 1), Held(1, 2, "truba://h:1", 3, "late", "why")),
+        )  # fmt: skip
         store.commit(
             staged_all(store, [Put(head, None, (0, [b"", b"abc"]))]),
-            Summary(Position(3, 9, b"c" * 16), {(2**32 - 1, Phase.ACTIVE): 1}),
+            Summary(Position(3, 9, b"c" * 16), {(2**32 - 1, Phase.ACTIVE): 1}, frozenset({7, 2**32 - 1})),
         )
         for found in self.now_and_again(store, reopen):
             assert found.get(5) == head
             assert found.chunk(5, 0) == [b"", b"abc"]
-            assert found.summary == Summary(Position(3, 9, b"c" * 16), {(2**32 - 1, Phase.ACTIVE): 1})
+            assert found.summary == Summary(
+                Position(3, 9, b"c" * 16), {(2**32 - 1, Phase.ACTIVE): 1}, frozenset({7, 2**32 - 1})
+            )
             assert found.summary.applied.chain == b"c" * 16
 
     def test_nothing_changes_before_the_commit(self, store: Store) -> None:

@@ -76,7 +76,7 @@ class LocalRoute:
         node, hold = self._node, handover.hold
         assert node is not None  # hand-overs come after start
         session = LocalSession(node, hold)
-        repeat = RepeatData(handover.records, session, hold.kind, handover.attempt, handover.cause)
+        repeat = RepeatData(handover.records, session, hold.kind, handover.attempt, handover.cause, handover.trace)
         try:
             await self._handler(repeat)
         except (Exception, SystemExit, asyncio.CancelledError) as error:

@@ -169,7 +169,7 @@ def tls_context(webhook: Webhook) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=webhook.ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"handler {webhook.url!r}: {webhook.ca_file} cannot be used: {error}") from error
+        raise ConfigError(f"webhook {webhook.url!r}: {webhook.ca_file} cannot be used: {error}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

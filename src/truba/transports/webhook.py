@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, assert_never
 from truba.errors import OperationError, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.node.owners import Handover, Hold, Owner
-from truba.transports.posting import Broken, NotDelivered, Poster, TooLarge, Unreached, tls_context
+from truba.transports.posting import Broken, Poster, TooLarge, Unreached, tls_context
 from truba.types import Cause
-from truba.webhook import Parked, Ping, Unfinished, Webhook
-from truba.webhook.bodies import encode, encode_parts
-from truba.webhook.verdict import Done, Kept, NotNow, Refused, Reply, Verdict, judge
+from truba.webhook import Unfinished, Webhook
+from truba.webhook.bodies import encode_parts
+from truba.webhook.tracing import trace_headers
+from truba.webhook.verdict import Done, Kept, NotNow, Refused, Verdict, judge
 
 if TYPE_CHECKING:
     from truba.node.node import Node
@@ -35,9 +36,6 @@ ANSWER_BYTES_SPARE = 64 << 10
 
 THREAD_BYTES = 128 << 10
 """From here on a body is made and signed in a thread: a megabyte takes 4 ms."""
-
-ASIDE_S = 10.0
-"""For a ping or a note on a parked session, from connecting to the answer."""
 
 
 class WebhookRoute:
@@ -154,7 +152,7 @@ class WebhookRoute:
 
         def prepare() -> tuple[list[bytes], dict[str, str]]:
             parts = encode_parts(body, self._webhook.format)
-            return parts, poster.headers(message_id, timestamp_s, parts)
+            return parts, poster.headers(message_id, timestamp_s, parts) | trace_headers(handover.trace)
 
         parts, headers = await asyncio.to_thread(prepare) if size >= THREAD_BYTES else prepare()
         try:
@@ -201,35 +199,3 @@ class WebhookRoute:
     def _drop(self, hold: Hold, reason: str) -> None:
         assert self._node is not None  # it was handed over
         self._node.tell("webhook's answer dropped", session=str(hold.id), epoch=hold.epoch, reason=reason)
-
-
-async def ping(webhook: Webhook, kinds: Collection[int], now_s: float) -> None:
-    """Ask whether a handler is there who knows the secret: a signed `{"type": "ping"}`. NotDelivered, ConfigError."""
-    await _aside(webhook, f"ping-{now_s:.6f}", Ping(sorted(kinds)), now_s)
-
-
-async def post_parked(webhook: Webhook, parked: Parked, message_id: str, now_s: float) -> None:
-    """Tell that a session was parked. NotDelivered; the session stays parked in any case."""
-    await _aside(webhook, message_id, parked, now_s)
-
-
-async def _aside(webhook: Webhook, message_id: str, body: Ping | Parked, now_s: float) -> None:
-    async with Poster(webhook, tls_context(webhook), connections_max=1, answer_bytes_max=ANSWER_BYTES_SPARE) as poster:
-        try:
-            async with asyncio.timeout(ASIDE_S):
-                parts = [encode(body, webhook.format)]
-                reply = await poster.post(parts, poster.headers(message_id, int(now_s), parts))
-        except TimeoutError as error:
-            raise NotDelivered(f"no answer within {ASIDE_S:g} s") from error
-        except Unreached as error:
-            raise NotDelivered(f"cannot be reached: {error}") from error
-        except (Broken, TooLarge) as error:
-            raise NotDelivered(str(error)) from error
-    if not 200 <= reply.status < 300:
-        raise NotDelivered(_refusal(reply, now_s))
-
-
-def _refusal(reply: Reply, now_s: float) -> str:
-    verdict = judge(reply, now_s)
-    said = verdict.reason if isinstance(verdict, NotNow | Refused) else f"answered {reply.status}"
-    return f"{said}; is the secret right?" if reply.status in (400, 401, 403) else said

@@ -45,20 +45,20 @@ class Webhook:
     def __post_init__(self) -> None:
         object.__setattr__(self, "secrets", (self.secrets,) if isinstance(self.secrets, str) else tuple(self.secrets))
         if wrong := wrong_url(self.url):
-            raise ConfigError(f"handler {self.url!r}: {wrong}")
+            raise ConfigError(f"webhook {self.url!r}: {wrong}")
         if not self.insecure and not self.url.startswith("https:") and not _is_here(self.url):
             raise ConfigError(
-                f"handler {self.url!r}: records would leave this machine in plain text; write https://,"
+                f"webhook {self.url!r}: records would leave this machine in plain text; write https://,"
                 " or insecure = true if the network is private"
             )
         if self.format not in ("json", "msgpack"):
-            raise ConfigError(f'handler {self.url!r}: format is "json" or "msgpack", not {self.format!r}')
+            raise ConfigError(f'webhook {self.url!r}: format is "json" or "msgpack", not {self.format!r}')
         if not 1 <= len(self.secrets) <= SECRETS_MAX:
-            raise ConfigError(f"handler {self.url!r}: give one secret, or two while they are changed")
+            raise ConfigError(f"webhook {self.url!r}: give one secret, or two while they are changed")
         try:
             assert self.keys
         except ValueError as bad:
-            raise ConfigError(f"handler {self.url!r}: {bad}") from None  # the cause could show it
+            raise ConfigError(f"webhook {self.url!r}: {bad}") from None  # the cause could show it
 
     @cached_property
     def keys(self) -> tuple[bytes, ...]:

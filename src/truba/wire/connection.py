@@ -94,7 +94,6 @@ class Connection(asyncio.Protocol):
         self._burst_bytes = 0  # of answers, since the backlog waited for those before it to be durable
         self._at_end: Callable[[], None] | None = None  # nothing more can come: what to do once all is answered
         self._unsent: deque[tuple[bytes, int]] = deque()  # answers, and the size of what they answer
-        self._release_next = self._release
         self._sequencer = node.sequencer
         self._pending_bytes = 0
         self._paused_for: set[str] = set()
@@ -129,12 +128,14 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
+        self._at_end = None  # it leads back here: nobody would free the two of them before the next full collection
         self.transport = None
         self.kinds = frozenset()
         self.node.detach(self.owner)
         self._closed(self)
 
     def pause_writing(self) -> None:
+        self.node.limits_hit["output_bytes_max"] += 1
         self._pause("output")
 
     def resume_writing(self) -> None:
@@ -201,6 +202,7 @@ class Connection(asyncio.Protocol):
                 raise NoAuth("authenticate first: AUTH [user] password; nothing was stored")
             return verb(self, args)
         except OperationError as refusal:
+            self.node.refusals[refusal.code] += 1
             return replies.error(refusal.code, str(refusal))
         except DataError as damage:
             return self._damaged(damage)
@@ -232,7 +234,7 @@ class Connection(asyncio.Protocol):
         if batch is None:
             self._release(not sequencer.failed)
             return
-        batch.waiters.append(self._release_next)
+        batch.waiters.append(self._release)
         if self._pending_bytes > PENDING_BYTES_MAX:
             self._pause("pending")
 
@@ -387,6 +389,8 @@ class Connection(asyncio.Protocol):
         if transport is None or self._closing:
             return False
         hold = handover.hold
+        if handover.trace:
+            transport.write(replies.push([b"traced", hold.id_text, hold.epoch, handover.trace]))
         transport.write(
             replies.push(
                 [

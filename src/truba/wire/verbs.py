@@ -38,11 +38,11 @@ def _hold(connection: Connection, id_text: bytes, verb: str) -> Hold:
 
 
 def new(connection: Connection, args: list[bytes]) -> bytes:
-    wanted, tag, records = grammar.parse_new(args)
+    wanted, tag, records, trace = grammar.parse_new(args)
     kind = wanted if type(wanted) is int else _kind(connection, wanted)
     if connection.principal is not None:
         connection.permit("NEW", kind)
-    hold = connection.node.new(connection.owner, kind, records, tag)
+    hold = connection.node.new(connection.owner, kind, records, tag, trace)
     return replies.bulk(hold.id_text)
 
 
@@ -138,22 +138,14 @@ def ls(connection: Connection, args: list[bytes]) -> bytes:
     wish = grammar.parse_ls(args)
     kind = None if wish.kind is None else _kind(connection, wish.kind)
     connection.permit("LS", kind)
-    found: list[replies.Value] = []
-    last: Index | None = None
-    for looked_at, head in enumerate(connection.node.scan(wish.after), 1):
-        last = head.id
-        if (kind is None or head.kind == kind) and (wish.phase is None or head.phase is wish.phase):
-            found.append(describe(connection.node, head, None))
-        if len(found) >= wish.limit or looked_at >= LS_LOOKED_AT_MAX:
-            break
-    else:
-        last = None
-    cursor = b"" if last is None else str(last).encode()
-    return replies.encode([cursor, found], connection.proto)
-
-
-LS_LOOKED_AT_MAX = 10_000
-"""Sessions that one LS looks at: about ten milliseconds; nobody else is served meanwhile."""
+    node = connection.node
+    heads, rest = node.page(
+        wish.after,
+        wish.limit,
+        lambda head: (kind is None or head.kind == kind) and (wish.phase is None or head.phase is wish.phase),
+    )
+    cursor = b"" if rest is None else str(rest).encode()
+    return replies.encode([cursor, [describe(node, head, None) for head in heads]], connection.proto)
 
 
 def show(connection: Connection, args: list[bytes]) -> bytes:
@@ -161,6 +153,13 @@ def show(connection: Connection, args: list[bytes]) -> bytes:
     head = node.look_up(_index(args, "SHOW"))
     connection.permit("SHOW", head.kind)
     return replies.encode(describe(node, head, node.machine.records(head.number)), connection.proto)
+
+
+def why(connection: Connection, args: list[bytes]) -> bytes:
+    node = connection.node
+    head = node.look_up(_index(args, "WHY"))
+    connection.permit("WHY", head.kind)
+    return replies.array([replies.bulk(sentence.encode()) for sentence in node.why(head.id)])
 
 
 def resume(connection: Connection, args: list[bytes]) -> bytes:
@@ -346,6 +345,7 @@ VERBS: dict[bytes, Verb] = {
     b"LEADER": leader,
     b"LS": ls,
     b"SHOW": show,
+    b"WHY": why,
     b"RESUME": resume,
     b"REMOVE": remove,
     b"INFO": info,

@@ -1,0 +1,30 @@
+"""From the configuration to the admin address: what `truba.service` and `truba.clustered` have in common.
+
+Imported only where `[admin]` is configured: its libraries are an extra.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from truba.admin.server import AdminServer
+from truba.admin.subject import Settings, Subject, Token
+from truba.config import Admin, Config, read_secret
+from truba.config.shown import shown
+
+
+def admin_server(config: Config, admin: Admin, subject: Subject) -> AdminServer:
+    """Not started. ConfigError: the token cannot be read."""
+    tokens = [Token(name, bytes.fromhex(token.sha256), token.may) for name, token in admin.tokens.items()]
+    if admin.token_file is not None:
+        tokens.append(Token("operator", sha256(read_secret(admin.token_file)).digest(), "operate"))
+    return AdminServer(
+        subject,
+        Settings(
+            listen=admin.listen,
+            tokens=tuple(tokens),
+            show_records=admin.show_records,
+            audit=admin.audit or config.node.data / "audit.jsonl",
+            configuration=shown(config),
+        ),
+    )

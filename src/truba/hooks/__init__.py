@@ -1,0 +1,1 @@
+"""Adapters of `truba.ports.parked`."""

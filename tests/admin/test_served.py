@@ -1,0 +1,139 @@
+"""The admin address of a real pipe: a process with its sockets, its data directory and its end."""
+
+from __future__ import annotations
+
+import ast
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service.process import Server, Servers, environment, kind, servers
+from tests.service.wire import Refused, Wire
+
+ADMIN = '[admin]\nlisten = "127.0.0.1:0"\n'
+
+
+@pytest.fixture
+def pipes(tmp_path: Path) -> Iterator[Servers]:
+    yield from servers(tmp_path)
+
+
+def asking(server: Server, token: str | None = None) -> httpx.Client:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=f"http://{server.ready['admin']}", headers=headers, timeout=20)
+
+
+def test_a_pause_and_its_audit_outlive_kill_9(pipes: Servers) -> None:
+    server = pipes.start(ADMIN + kind())
+    with asking(server) as client:
+        assert client.post("/v1/kinds/transfer/pause").status_code == 200
+    server.kill()
+    again = pipes.start_again(server.config)
+    with asking(again) as client:
+        assert client.get("/v1/kinds/transfer").json()["paused"] is True
+        assert client.post("/v1/kinds/transfer/continue").status_code == 200
+    again.kill()
+    with asking(pipes.start_again(server.config)) as client:
+        assert client.get("/v1/kinds/transfer").json()["paused"] is False
+    lines = [json.loads(line) for line in (pipes.directory / "data" / "audit.jsonl").read_text().splitlines()]
+    assert [(line["act"], line["result"]) for line in lines] == [
+        ("pause", "asked"), ("pause", "done"), ("continue", "asked"), ("continue", "done"),
+    ]  # fmt: skip
+
+
+def test_what_clients_do_is_seen_and_steered(pipes: Servers) -> None:
+    server = pipes.start(ADMIN + kind())
+    with Wire.dial(server.address) as client, asking(server) as admin:
+        number = client.ask(b"NEW", b"7", b"hidden").decode()
+        with pytest.raises(Refused, match="UNKNOWNKIND"):
+            client.ask(b"NEW", b"8")
+        client.ask(b"STORE", number.encode(), b"3600")
+        session = admin.get(f"/v1/sessions/{number}").json()
+        assert (session["phase"], session["record_list"][0]["bytes"]) == ("stored", 6)
+        assert "in 60 min" in " ".join(session["why"])
+        overview = admin.get("/v1/overview").json()
+        assert overview["node"]["connections"] == 1
+        assert overview["kinds"][0]["phases"]["stored"] == 1
+        metrics = admin.get("/v1/metrics").text
+        assert 'truba_refusals_total{code="UNKNOWNKIND"} 1.0' in metrics
+        assert admin.delete(f"/v1/sessions/{number}").json()["done"] == "delete"
+        with pytest.raises(Refused, match="NOSESSION"):
+            client.ask(b"SHOW", number.encode())
+    assert server.terminate() == 0
+    assert "hidden" not in "".join(server.lines)
+
+
+def test_a_clean_stop_does_not_wait_for_operators(pipes: Servers) -> None:
+    server = pipes.start(ADMIN + kind())
+    host, port = server.ready["admin"].split(":")
+    with socket.create_connection((host, int(port))) as silent, asking(server) as client:
+        client.get("/v1/health")  # kept alive
+        silent.sendall(b"GET /v1/health HT")
+        server.send(signal.SIGTERM)
+        assert server.wait() == 0
+    assert server.logged[-1]["event"] == "stopped"
+
+
+def test_tokens_of_both_sorts(pipes: Servers) -> None:
+    (pipes.directory / "admin.token").write_text("0123456789abcdef-operator\n")
+    digest = sha256(b"0123456789abcdef-reader").hexdigest()
+    server = pipes.start(
+        f'{ADMIN}token_file = "admin.token"\n[admin.tokens.grafana]\nsha256 = "{digest}"\n{kind()}',
+    )
+    for token, looks, changes in (
+        (None, 401, 401), ("0123456789abcdef", 401, 401),
+        ("0123456789abcdef-reader", 200, 403), ("0123456789abcdef-operator", 200, 200),
+    ):  # fmt: skip
+        with asking(server, token) as client:
+            assert client.get("/v1/metrics").status_code == looks
+            assert client.post("/v1/kinds/7/pause").status_code == changes
+    (warning,) = {line["path"] for line in server.logged if line["event"] == "wrong token"} - {"/v1/kinds/7/pause"}
+    assert warning == "/v1/metrics"
+    configuration = ""
+    with asking(server, "0123456789abcdef-operator") as client:
+        configuration = client.get("/v1/configuration").text
+    audit = (pipes.directory / "data" / "audit.jsonl").read_text()
+    assert '"who":"operator"' in audit
+    for text in ("".join(server.lines), configuration, audit):
+        assert "0123456789abcdef" not in text
+        assert digest not in text
+
+
+def test_a_data_directory_that_is_wrong_is_judged_before_anything_is_written(pipes: Servers) -> None:
+    (pipes.directory / "data").write_text("this is a file")
+    code, said = pipes.refused(pipes.configure(ADMIN + kind()))
+    assert code == 7
+    assert "data" in said
+    running = pipes.start(ADMIN + kind(), node='data = "other"', name="other.toml")
+    code, said = pipes.refused(running.config)
+    assert code == 7
+    assert f"process {running.pid}" in said
+
+
+def test_an_address_in_use(pipes: Servers) -> None:
+    server = pipes.start(ADMIN + kind())
+    config = pipes.configure(
+        f'[admin]\nlisten = "{server.ready["admin"]}"\n{kind()}', node='data = "other"', name="other.toml"
+    )
+    code, said = pipes.refused(config)
+    assert code == 1
+    assert f"cannot listen on {server.ready['admin']} for operators" in said or "Address already in use" in said
+
+
+def test_without_the_table_there_is_none_and_import_truba_needs_no_http(pipes: Servers) -> None:
+    assert pipes.start().ready["admin"] is None
+    assert not (pipes.directory / "data" / "audit.jsonl").exists()
+    code = "import sys, truba, truba.service; print({name.partition('.')[0] for name in sys.modules})"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, env=environment())
+    assert not {"fastapi", "uvicorn", "starlette", "prometheus_client", "opentelemetry"} & set(
+        ast.literal_eval(done.stdout)
+    )
