@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.client.inprocess import until
 from tests.service.process import Servers, kind, servers
 from truba import otel
 from truba.kinds import Backoff
+from truba.records import Json
 
 
 class Spans:
@@ -126,6 +128,28 @@ async def test_over_the_wire_and_a_kill(pipes: Servers, spans: Spans) -> None:
     (repeat,) = (span for span in spans.named("truba repeat") if span.parent is not None)
     assert repeat.context
     assert repeat.context.trace_id == job.context.trace_id
+
+
+async def test_records_that_are_objects(tmp_path: Path, spans: Spans) -> None:
+    seen: list[object] = []
+
+    async def finish(repeat: truba.TypedRepeat[object]) -> None:
+        await repeat.session.append({"undone": 5})
+        seen.extend(repeat.records)
+
+    typed = replace(transfer(otel.traced_handler(finish, spans.tracer)), codec=Json())
+    async with truba.open(tmp_path / "data", kinds=[typed]) as plain:
+        session = await otel.traced(plain, spans.tracer).new(7, {"debited": 5})
+        await session.store(0)
+        await until(lambda: bool(spans.named("truba repeat")))
+    assert seen == [{"debited": 5}]
+    (new,), (repeat,) = spans.named("truba new"), spans.named("truba repeat")
+    assert repeat.parent
+    assert new.context
+    assert repeat.parent.span_id == new.context.span_id
+    assert new.attributes
+    assert new.attributes["truba.records"] == 1
+    assert "truba.bytes" not in new.attributes
 
 
 async def test_a_block_is_one_span_and_a_failure_is_told(tmp_path: Path, spans: Spans) -> None:

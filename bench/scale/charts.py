@@ -55,7 +55,7 @@ PANELS: tuple[tuple[str, str, tuple[Series, ...], tuple[float, ...]], ...] = (
     (
         "finding the next due",
         "ms",
-        (("p99", BLUE, lambda step: step.due_p99_ms), ("max", ORANGE, lambda step: step.due_max_ms)),
+        (("p99.9", BLUE, lambda step: step.due_p999_ms), ("max", ORANGE, lambda step: step.due_max_ms)),
         (GOAL_DUE_MS,),
     ),
     (

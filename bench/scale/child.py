@@ -20,6 +20,7 @@ import uvloop
 
 from truba.errors import TrubaError
 from truba.garbage import collected_rarely
+from truba.processes.tether import tethered
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,13 +32,9 @@ def progressed(count: int) -> None:
 
 @asynccontextmanager
 async def started(part: str, **values: object) -> AsyncIterator[Process]:
-    """A part in another process; ended with the block, whatever it does by then."""
+    """A part in another process; ended with the block, or with this process, whatever it does by then."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "bench.scale.child",
-        part,
-        json.dumps(values, default=str),
+        *tethered(sys.executable, "-m", "bench.scale.child", part, json.dumps(values, default=str)),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from truba.client.handlers import serve_handlers
     from truba.client.remote import connect
     from truba.embedded import open  # noqa: A004 - truba.open is the name of the contract
+    from truba.tls import Tls
     from truba.typed import TypedRepeat, TypedSession, handles
 
 __version__ = "0.1.0"
@@ -57,6 +58,7 @@ _LAZY = {
     "open": "truba.embedded",
     "connect": "truba.client.remote",
     "serve_handlers": "truba.client.handlers",
+    "Tls": "truba.tls",
     "TypedRepeat": "truba.typed",
     "TypedSession": "truba.typed",
     "handles": "truba.typed",
@@ -92,6 +94,7 @@ __all__ = [
     "Pipe",
     "RepeatData",
     "Session",
+    "Tls",
     "TooBig",
     "TrubaError",
     "TypedRepeat",

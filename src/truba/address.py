@@ -1,8 +1,9 @@
-"""Addresses as people write them: `127.0.0.1:7433`, `[::1]:7433`, `truba://host:port`."""
+"""Addresses as people write them: `127.0.0.1:7433`, `[::1]:7433`, `truba://host:port`; which of them stay at home."""
 
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -49,15 +50,41 @@ def parse_listen(text: str) -> Address:
 
 
 def parse_handler(url: str) -> tuple[str, int]:
-    """`truba://host:port` of a handler service. ConfigError."""
+    """`truba://host:port` of a handler service, or `trubas://` of one that speaks TLS. ConfigError."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ConfigError(f"{url!r} is no address: {error}") from error
-    if parts.scheme != "truba" or not host or not port or parts.path not in ("", "/") or parts.query or parts.username:
-        raise ConfigError(f"{url!r} is no handler address: write truba://host:port")
+        raise ConfigError(f"{without_user(url)!r} is no address: {error}") from error
+    plain = parts.path in ("", "/") and not parts.query and not parts.username
+    if parts.scheme not in ("truba", "trubas") or not host or not port or not plain:
+        raise ConfigError(f"{without_user(url)!r} is no handler address: write truba://host:port or trubas://host:port")
     return host, port
+
+
+def without_user(url: str) -> str:
+    """A url that may be shown: a password in it is not."""
+    return re.sub(r"//[^/]*@", "//...@", url)
+
+
+def is_local(host: str) -> bool:
+    """Does what is sent there stay on this machine, so that nobody can listen in? Of names only `localhost` does."""
+    host = host.lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_plain(what: str, host: str) -> None:
+    """ConfigError where plain text would leave this machine."""
+    if not is_local(host):
+        raise ConfigError(
+            f"{what} would be plain text beyond this machine, for everybody on the way to read: use TLS (trubas://),"
+            " or say that you mean it (insecure)"
+        )
 
 
 def is_own_echo(transport: BaseTransport) -> bool:

@@ -9,15 +9,16 @@ from hashlib import sha256
 
 from truba.admin.server import AdminServer
 from truba.admin.subject import Settings, Subject, Token
-from truba.config import Admin, Config, read_secret
+from truba.config import Admin, Config
 from truba.config.shown import shown
+from truba.tls import Contexts
 
 
 def admin_server(config: Config, admin: Admin, subject: Subject) -> AdminServer:
     """Not started. ConfigError: the token cannot be read."""
     tokens = [Token(name, bytes.fromhex(token.sha256), token.may) for name, token in admin.tokens.items()]
-    if admin.token_file is not None:
-        tokens.append(Token("operator", sha256(read_secret(admin.token_file)).digest(), "operate"))
+    if (secret := admin.secret("token")) is not None:
+        tokens.append(Token("operator", sha256(secret.read()).digest(), "operate"))
     return AdminServer(
         subject,
         Settings(
@@ -26,5 +27,6 @@ def admin_server(config: Config, admin: Admin, subject: Subject) -> AdminServer:
             show_records=admin.show_records,
             audit=admin.audit or config.node.data / "audit.jsonl",
             configuration=shown(config),
+            tls=None if admin.tls is None else Contexts(admin.tls.files, server_side=True),
         ),
     )

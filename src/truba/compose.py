@@ -22,6 +22,7 @@ from truba.store.rocks import RocksStore
 from truba.transports.local import LocalRoute, local_transport
 
 if TYPE_CHECKING:
+    from truba.tls import Contexts
     from truba.webhook import Webhook
     from truba.wire.connection import WireSettings
 
@@ -152,17 +153,23 @@ def _extra(webhook: Webhook) -> Iterator[None]:
 def default_transports(
     secrets: Mapping[str, str] | None = None,
     settings: WireSettings | None = None,
+    contexts: Mapping[str, Contexts] | None = None,
     webhooks: Mapping[str, Webhook] | None = None,
 ) -> dict[str, Transport]:
-    """The shipped transports. `secrets`: what to prove to the handler service of each `truba://` address; `webhooks`:
-    how to post to each `https://` one."""
+    """The shipped transports. `secrets`: what to prove to the handler service of each `truba://` or `trubas://`
+    address; `contexts`: TLS of each `trubas://` one, the system's authorities where there is none; `webhooks`: how to
+    post to each `https://` one."""
 
     def dialled(address: str, kinds: Collection[Kind]) -> Route:
         # Imported when a route asks for it: an embedded pipe with handlers of its own starts twice as fast without.
+        from truba.tls import Contexts, Tls
         from truba.transports.dial import DialRoute
         from truba.wire.connection import WireSettings
 
-        return DialRoute(address, (secrets or {}).get(address, ""), settings or WireSettings())
+        tls = (contexts or {}).get(address)
+        if tls is None and address.startswith("trubas:"):
+            tls = Contexts(Tls(), server_side=False)
+        return DialRoute(address, (secrets or {}).get(address, ""), settings or WireSettings(), tls)
 
     def posted(address: str, kinds: Collection[Kind]) -> Route:
         webhook = (webhooks or {}).get(address)
@@ -173,7 +180,7 @@ def default_transports(
             )
         return _posting(webhook, kinds)
 
-    return {"local": local_transport, "truba": dialled, "https": posted, "http": posted}
+    return {"local": local_transport, "truba": dialled, "trubas": dialled, "https": posted, "http": posted}
 
 
 def build(

@@ -13,7 +13,7 @@ never contents. Idea and names: the messaging conventions of OpenTelemetry, W3C 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import wraps
@@ -75,10 +75,10 @@ class TracedSession:
     def ended(self) -> bool:
         return self._session.ended
 
-    async def append(self, *records: bytes) -> None:
+    async def append(self, *records: Any) -> None:
         await self._spanned("append", self._session.append(*records), records)
 
-    async def replace(self, record: bytes) -> None:
+    async def replace(self, record: Any) -> None:
         await self._spanned("replace", self._session.replace(record), (record,))
 
     async def delete(self) -> None:
@@ -93,7 +93,7 @@ class TracedSession:
     async def touch(self) -> None:
         await self._session.touch()  # nothing is logged, and a span for each sign of life would tell nothing
 
-    async def _spanned(self, verb: str, doing: Awaitable[None], records: tuple[bytes, ...] = ()) -> None:
+    async def _spanned(self, verb: str, doing: Awaitable[None], records: Sequence[Any] = ()) -> None:
         with self._tracer.start_as_current_span(
             f"truba {verb}", kind=SpanKind.CLIENT, attributes=_attributes(self._session) | _sizes(records)
         ):
@@ -107,25 +107,29 @@ class TracedPipe:
         self._pipe = pipe
         self._tracer = tracer
 
-    async def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> TracedSession:
-        """`trace` overrules the current context."""
+    async def new(
+        self, kind: int, *records: Any, tag: int | None = None, trace: bytes = b"", **options: Any
+    ) -> TracedSession:
+        """`trace` overrules the current context; `options`, such as `codec`, are the pipe's own."""
         with self._opening(kind, records) as span:
-            session = await self._pipe.new(kind, *records, tag=tag, trace=trace or carried())
+            session = await self._pipe.new(kind, *records, tag=tag, trace=trace or carried(), **options)
             span.set_attributes(_attributes(session))
         return TracedSession(session, self._tracer)
 
     @asynccontextmanager
-    async def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AsyncIterator[TracedSession]:
+    async def session(
+        self, kind: int, *records: Any, trace: bytes = b"", **options: Any
+    ) -> AsyncIterator[TracedSession]:
         """As the pipe's own: deleted on success, given back by the kind's policy on an exception. One span for all."""
         with self._opening(kind, records) as span:
-            async with self._pipe.session(kind, *records, trace=trace or carried()) as session:
+            async with self._pipe.session(kind, *records, trace=trace or carried(), **options) as session:
                 span.set_attributes(_attributes(session))
                 yield TracedSession(session, self._tracer)
 
     async def close(self) -> None:
         await self._pipe.close()
 
-    def _opening(self, kind: int, records: tuple[bytes, ...]) -> Any:
+    def _opening(self, kind: int, records: Sequence[Any]) -> Any:
         attributes: dict[str, str | int] = {"truba.kind": kind, **_sizes(records)}
         return self._tracer.start_as_current_span("truba new", kind=SpanKind.PRODUCER, attributes=attributes)
 
@@ -151,10 +155,11 @@ def traced_handler(handler: H, tracer: Tracer | None = None) -> H:
             "truba repeat",
             context=context_of(repeat.trace),
             kind=SpanKind.CONSUMER,
-            attributes=attributes | _sizes(tuple(repeat.records)),
+            attributes=attributes | _sizes(repeat.records),
         )
 
-    if inspect.iscoroutinefunction(handler):
+    call = handler if inspect.isroutine(handler) else type(handler).__call__
+    if inspect.iscoroutinefunction(call):
 
         @wraps(handler)
         async def spanned(repeat: RepeatData) -> None:
@@ -180,8 +185,14 @@ def _attributes(session: Session | sync.Session) -> dict[str, str | int]:
     return {"truba.session": str(session.id), "truba.kind": session.kind, "truba.epoch": session.epoch}
 
 
-def _sizes(records: tuple[bytes, ...]) -> dict[str, str | int]:
-    return {"truba.records": len(records), "truba.bytes": sum(map(len, records))} if records else {}
+def _sizes(records: Sequence[Any]) -> dict[str, str | int]:
+    """Their count, and their bytes unless a codec has still to make them."""
+    if not records:
+        return {}
+    count: dict[str, str | int] = {"truba.records": len(records)}
+    if all(isinstance(record, bytes) for record in records):
+        count["truba.bytes"] = sum(map(len, records))
+    return count
 
 
 __all__ = ["TracedPipe", "TracedSession", "carried", "context_of", "traced", "traced_handler"]

@@ -6,16 +6,17 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from truba import __version__
+from truba.address import without_user
 from truba.auth import SharedPassword
 from truba.backup.running import RunningBackups
 from truba.compose import Parts, build, default_transports, posting_hooks
-from truba.config import Config, read_secret, read_webhook
+from truba.config import Config, plain_places, read_webhook
+from truba.config.security import ALL_KINDS
 from truba.errors import UnknownOutcome
 from truba.frontends.listening import Listen, Listening, bind
 from truba.frontends.resp import RespFrontend
@@ -26,7 +27,10 @@ from truba.ports.frontend import Frontend
 from truba.ports.parked import HookMaker
 from truba.ports.transport import Transport
 from truba.protocols import resp
+from truba.rights import expand
+from truba.tls import Contexts
 from truba.transports.local import load_object
+from truba.users import User, Users
 from truba.wire.connection import WireSettings
 
 if TYPE_CHECKING:
@@ -53,6 +57,8 @@ async def _serve(config: Config) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     try:
+        for place, where in plain_places(config):
+            log.warning("plain text beyond this machine", key=".".join(map(str, place)), where=without_user(where))
         settings = _settings(config)
         own: list[Frontend] = [load_object(table.factory)(table.options) for table in config.node.frontends]
         if config.cluster is not None:
@@ -207,8 +213,10 @@ def _settings(config: Config) -> WireSettings:
     authenticator: Authenticator | None = None
     if config.node.authenticator is not None:
         authenticator = load_object(config.node.authenticator)
-    elif config.node.password_file is not None:
-        authenticator = SharedPassword(read_secret(config.node.password_file).decode())
+    elif config.users:
+        authenticator = _users(config)
+    elif (password := config.node.secret("password")) is not None:
+        authenticator = SharedPassword(password.text())
     return WireSettings(
         parser=resp.Limits(request_bytes_max=config.node.request_bytes_max),
         output_bytes_max=config.node.output_bytes_max,
@@ -221,14 +229,33 @@ def _listen(config: Config) -> Listen:
         tcp=None if config.node.listen is None else str(config.node.listen),
         unix=config.node.unix,
         connections_max=config.node.connections_max,
+        tls=None if config.node.tls is None else Contexts(config.node.tls.files, server_side=True),
     )
 
 
+def _users(config: Config) -> Users:
+    numbers = {name: table.number for name, table in config.kind_tables.items()}
+    users: list[User] = []
+    for name, table in config.users.items():
+        rights: dict[str, set[int] | None] = {}
+        for right in table.rights:
+            everywhere = ALL_KINDS in right.kinds
+            for verb in expand(right.verbs):
+                before = rights.setdefault(verb, set())
+                if everywhere:
+                    rights[verb] = None
+                elif before is not None:
+                    before.update(numbers[kind] for kind in right.kinds)
+        users.append(User(name, rights, password_hash=table.read_hash(), certificate=table.certificate))
+    return Users(users)
+
+
 def _transports(config: Config, settings: WireSettings) -> Mapping[str, Transport]:
-    secrets = {route: _text(path) for route, path in config.handler_secret_files.items()}
+    secrets = {route: secret.text() for route, secret in config.handler_secrets.items()}
+    contexts = {route: Contexts(tls, server_side=False) for route, tls in config.handler_tls.items()}
     own: dict[str, Transport] = {scheme: load_object(path) for scheme, path in config.transports.items()}
     webhooks = {route: read_webhook(route, table) for route, table in config.webhooks.items()}
-    return default_transports(secrets, settings, webhooks) | own
+    return default_transports(secrets, settings, contexts, webhooks) | own
 
 
 def _hook_makers(config: Config) -> Mapping[str, HookMaker]:
@@ -236,7 +263,3 @@ def _hook_makers(config: Config) -> Mapping[str, HookMaker]:
     return posting_hooks(
         {numbers[name]: read_webhook(url, table) for name, (url, table) in config.parked_webhooks.items()}
     )
-
-
-def _text(path: Path) -> str:
-    return read_secret(path).decode()

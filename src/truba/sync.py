@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 from truba import session as contracts
 from truba.errors import BadRequest, Unavailable, UnknownOutcome
 from truba.kinds import AsyncHandler, Handler, Kind
-from truba.ports.records import Codec
+from truba.ports.records import Codec, Shown
 from truba.types import Cause, Index
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ class TypedRepeat(Generic[R]):
     kind: int
     attempt: int
     cause: Cause
-    shown: tuple[str, ...]
+    shown: Shown
+    trace: bytes = b""
 
 
 def plain_repeat(repeat: contracts.RepeatData, home: Home) -> RepeatData:

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar, cast
 from truba import sync
 from truba.errors import BadRecord
 from truba.kinds import Handler
-from truba.ports.records import Codec
+from truba.ports.records import Codec, Shown
 from truba.session import RepeatData, Session
 from truba.types import Cause, Index
 
@@ -87,8 +87,8 @@ class TypedRepeat(Generic[R]):
     kind: int
     attempt: int
     cause: Cause
-    shown: tuple[str, ...]
-    """What may be shown of each record."""
+    shown: Shown
+    trace: bytes = b""
 
 
 TypedHandler = Callable[[TypedRepeat[R]], Awaitable[Any]] | Callable[["sync.TypedRepeat[R]"], Any]
@@ -118,7 +118,9 @@ def handles(codec: Codec[R]) -> Callable[[TypedHandler[R]], Handler]:
             async def handle(repeat: RepeatData) -> None:
                 session = TypedSession(repeat.session, codec)
                 records, shown = _read(codec, repeat.records)
-                await coroutine(TypedRepeat(records, session, repeat.kind, repeat.attempt, repeat.cause, shown))
+                await coroutine(
+                    TypedRepeat(records, session, repeat.kind, repeat.attempt, repeat.cause, shown, repeat.trace)
+                )
 
             return handle
         plain = cast(Callable[[sync.TypedRepeat[R]], Any], function)
@@ -127,18 +129,18 @@ def handles(codec: Codec[R]) -> Callable[[TypedHandler[R]], Handler]:
         def handle_plainly(repeat: sync.RepeatData) -> None:
             session = sync.TypedSession(repeat.session, codec)
             records, shown = _read(codec, repeat.records)
-            plain(sync.TypedRepeat(records, session, repeat.kind, repeat.attempt, repeat.cause, shown))
+            plain(sync.TypedRepeat(records, session, repeat.kind, repeat.attempt, repeat.cause, shown, repeat.trace))
 
         return handle_plainly
 
     return decorate
 
 
-def _read(codec: Codec[R], records: Sequence[bytes]) -> tuple[list[R], tuple[str, ...]]:
+def _read(codec: Codec[R], records: Sequence[bytes]) -> tuple[list[R], Shown]:
     read: list[R] = []
     for number, data in enumerate(records, 1):
         try:
             read.append(codec.decode(data))
         except BadRecord as error:
             raise BadRecord(f"record {number} of {len(records)}: {error}") from error
-    return read, tuple(map(codec.shown, records))
+    return read, Shown(codec, records)

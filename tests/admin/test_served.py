@@ -6,6 +6,7 @@ import ast
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 
 from tests.service.process import Server, Servers, environment, kind, servers
 from tests.service.wire import Refused, Wire
@@ -47,6 +49,35 @@ def test_a_pause_and_its_audit_outlive_kill_9(pipes: Servers) -> None:
     assert [(line["act"], line["result"]) for line in lines] == [
         ("pause", "asked"), ("pause", "done"), ("continue", "asked"), ("continue", "done"),
     ]  # fmt: skip
+
+
+def test_in_tls_with_the_newest_certificate_and_for_those_who_show_one(pipes: Servers) -> None:
+    authority, other = trustme.CA(), trustme.CA()
+    directory = pipes.directory
+    for number, ca in enumerate((authority, other)):
+        ca.cert_pem.write_to_path(directory / f"ca{number}.pem")
+        ca.issue_cert("127.0.0.1", f"pipe{number}.example").private_key_and_cert_chain_pem.write_to_path(
+            directory / f"pipe{number}.pem"
+        )
+    (directory / "now.pem").write_bytes((directory / "pipe0.pem").read_bytes())
+    tls = f'tls = {{ certificate = "{directory}/now.pem", client_ca = "{directory}/ca0.pem" }}\n'
+    server = pipes.start(ADMIN + tls + kind())
+
+    def ask(believe: int, show: int | None) -> int:
+        context = ssl.create_default_context(cafile=directory / f"ca{believe}.pem")
+        if show is not None:
+            context.load_cert_chain(directory / f"pipe{show}.pem")
+        with httpx.Client(base_url=f"https://{server.ready['admin']}", verify=context, timeout=20) as client:
+            return client.get("/v1/health").status_code
+
+    assert ask(0, 0) == 200
+    for believe, show in ((1, 0), (0, None), (0, 1)):
+        with pytest.raises(httpx.TransportError):
+            ask(believe, show)
+    with asking(server) as plain, pytest.raises(httpx.TransportError):
+        plain.get("/v1/health")
+    (directory / "now.pem").write_bytes((directory / "pipe1.pem").read_bytes())
+    assert ask(1, 0) == 200
 
 
 def test_what_clients_do_is_seen_and_steered(pipes: Servers) -> None:

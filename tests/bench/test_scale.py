@@ -101,7 +101,10 @@ def test_the_page_gets_the_tables_between_its_marks(tmp_path: Path) -> None:
     rewrite(page, markdown(RESULT))
     text = page.read_text()
     assert text.startswith(f"before\n{BEGIN}\nMeasured 2026-01-01 00:00 UTC at commit abcdef0: cores 2.\n")
-    assert "| 100,000 | 100 | 50 | 60,000 | 0.50 | 180,000 | 0.97 | 0.001 | 0.30 | 25,000 | 9,000 | 128 | 38 |" in text
+    assert (
+        "| 100,000 | 100 | 50 | 60,000 | 0.50 | 180,000 | 0.97 | 1.00 | 0.001 | 0.30 | 25,000 | 9,000 | 128 | 38 |"
+        in text
+    )
     assert "| 100,000 of them, by that figure | 391 MiB |" in text
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text

@@ -159,6 +159,7 @@ def test_a_file_in_place_of_the_data_directory(tmp_path: Path, data: str) -> Non
 
 CLUSTER = """[node]
 name = "a"
+insecure = true
 [cluster]
 servers = ["tls://127.0.0.1:1"]
 secret_file = "secret"

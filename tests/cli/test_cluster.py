@@ -42,7 +42,7 @@ class Nodes:
             for at, (name, address) in enumerate((self.addresses | addresses).items(), 1)
         )
         (self.directory / "truba.toml").write_text(
-            '[node]\nname = "a"\n[kinds.x]\nnumber = 1\nhandler = "local:a:b"\n'
+            '[node]\nname = "a"\ninsecure = true\n[kinds.x]\nnumber = 1\nhandler = "local:a:b"\n'
             f'[cluster]\nservers = ["nats://h"]\nsecret_file = "secret"\n[cluster.nodes]\n{nodes}'
         )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from truba.client.admin import Admin
 from truba.kinds import Backoff
 from truba.log.memory import MemoryLog, Shelf
 from truba.store.memory import MemoryStore
+from truba.tls import connect as tls_connect
 
 
 def naming(whom: str) -> bytes:
@@ -93,6 +96,26 @@ async def test_a_password_goes_along() -> None:
                 await client.new(7)
             assert [request[0] for request in follower.said] == [b"LEADER"]
             assert leader.said[:2] == [[b"LEADER"], [b"AUTH", b"ann", b"hush"]]
+
+
+@pytest.mark.parametrize("insecure", [False, True])
+async def test_a_leader_beyond_this_machine_is_not_dialled_in_plain_text(
+    monkeypatch: pytest.MonkeyPatch, insecure: bool
+) -> None:
+    """Unless that was said to be right: the connection at hand relays, whatever it was told."""
+    dialled: list[str] = []
+
+    async def connect(make: Callable[[], Any], host: str, port: int, tls: Any) -> Any:
+        dialled.append(host)
+        if host != "127.0.0.1":
+            raise ConnectionRefusedError
+        return await tls_connect(make, host, port, tls)
+
+    monkeypatch.setattr("truba.client.target.connect", connect)
+    answers = lambda request: naming("192.0.2.1:7433") if request[0] == b"LEADER" else pleased(request)  # noqa: E731
+    async with Scripted(answers) as follower, truba.connect(follower.url, insecure=insecure) as pipe:
+        await pipe.new(7)
+    assert dialled == ["127.0.0.1"] + ["192.0.2.1"] * insecure
 
 
 async def test_a_node_that_falls_silent_is_left_for_another_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from truba.address import Address
 from truba.cluster.door import Door
 from truba.cluster.words import Digest, Exported, Status
 from truba.errors import Busy
+from truba.tls import Contexts
 from truba.types import Position
 
 SECRET = b"the secret of the cluster"
@@ -61,8 +62,10 @@ class Played:
 
 
 @asynccontextmanager
-async def opened(host: Played, scratch: Path, address: Address = LOOPBACK) -> AsyncIterator[Door]:
-    door = Door(host, SECRET, scratch)
+async def opened(
+    host: Played, scratch: Path, address: Address = LOOPBACK, tls: Contexts | None = None
+) -> AsyncIterator[Door]:
+    door = Door(host, SECRET, scratch, tls)
     await door.start(address)
     try:
         yield door

@@ -31,7 +31,7 @@ async def run_truba(*args: str) -> tuple[int, str, str]:
 async def records_of(nodes: Nodes) -> Known:
     """All sessions with their records, as the leader shows them."""
     found: Known = {}
-    async with truba.connect(nodes.urls, connect_timeout_s=30) as pipe:
+    async with truba.connect(nodes.urls, connect_timeout_s=30, insecure=True) as pipe:
         _, sessions = await pipe.request(b"LS", read=True)
         for session in sessions:
             fields = dict(zip(session[::2], session[1::2], strict=True))
@@ -44,7 +44,7 @@ async def records_of(nodes: Nodes) -> Known:
 async def write(nodes: Nodes, count: int, record: bytes = b"") -> Known:
     """So many sessions of kind 7, stored for an hour: what was acknowledged."""
     known: Known = {}
-    async with truba.connect(nodes.urls, connect_timeout_s=30) as pipe:
+    async with truba.connect(nodes.urls, connect_timeout_s=30, insecure=True) as pipe:
         for n in range(count):
             records = [b"%d " % n + record, b"more"]
             session = await pipe.new(7, records[0])

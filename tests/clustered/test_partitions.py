@@ -129,8 +129,8 @@ class Cluster:
         on, and what they know is what the nodes have."""
         nodes = self.nodes
         async with (
-            truba.connect(nodes.urls, connect_timeout_s=30, timeout_s=60) as everywhere,
-            truba.connect(nodes.urls[host - 1], connect_timeout_s=30, timeout_s=60) as here,
+            truba.connect(nodes.urls, connect_timeout_s=30, timeout_s=60, insecure=True) as everywhere,
+            truba.connect(nodes.urls[host - 1], connect_timeout_s=30, timeout_s=60, insecure=True) as here,
         ):
             writers = Writer(everywhere), Writer(here)
             writing = [asyncio.create_task(writer.run()) for writer in writers]

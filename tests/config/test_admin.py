@@ -12,11 +12,11 @@ KIND = '[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:7434"\n'
 HASH = "0" * 64
 
 
-def problems(directory: Path, text: str) -> list[str]:
+def problems(directory: Path, text: str, *, insecure: bool = False) -> list[str]:
     path = directory / "truba.toml"
     path.write_text(f"[admin]\n{text}\n{KIND}")
     try:
-        load(path)
+        load(path, insecure=insecure)
     except ConfigProblems as bad:
         return [str(problem).removeprefix(f"{path}:") for problem in bad.problems]
     return []
@@ -44,8 +44,11 @@ def test_beyond_it_needs_one(tmp_path: Path, listen: str) -> None:
     assert "there is no token" in problem
     assert "2: admin.listen" in problem
     (tmp_path / "token").write_text("x" * 16)
-    assert problems(tmp_path, f'listen = "{listen}"\ntoken_file = "token"') == []
-    assert problems(tmp_path, f'listen = "{listen}"\n[admin.tokens.a]\nsha256 = "{HASH}"') == []
+    (problem,) = problems(tmp_path, f'listen = "{listen}"\ntoken_file = "token"')
+    assert "admin.listen: " in problem
+    assert "plain text beyond this machine" in problem
+    assert problems(tmp_path, f'listen = "{listen}"\ntoken_file = "token"', insecure=True) == []
+    assert problems(tmp_path, f'listen = "{listen}"\n[admin.tokens.a]\nsha256 = "{HASH}"', insecure=True) == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ import pytest
 
 from truba.config import Address, ConfigProblems, load
 
-REST = '[kinds.transfer]\nnumber = 7\nhandler = "local:a:b"\n[node]\nname = "a"\nlisten = "0.0.0.0:7433"\n'
+REST = (
+    '[kinds.transfer]\nnumber = 7\nhandler = "local:a:b"\n'
+    '[node]\nname = "a"\nlisten = "0.0.0.0:7433"\ninsecure = true\n'
+)
 NODES = """[cluster.nodes]
 a = { clients = "10.0.0.1:7433", peers = "10.0.0.1:7434" }
 b = { clients = "10.0.0.2:7433", peers = "10.0.0.2:7434" }
@@ -67,7 +70,7 @@ def test_everything_said_is_taken(file: Path) -> None:
     assert cluster.servers == ["tls://host:4222", "nats://[::1]:4223"]
     assert (cluster.subject, cluster.replicas, cluster.trust_servers, cluster.keep) == ("pipe-1.log", 1, True, 64 << 20)
     assert all(path.is_absolute() for path in cluster.files.values())
-    assert set(cluster.secret_files) == {"password_file", "system_password_file", "secret_file"}
+    assert set(cluster.secret_places) == {"password_file", "system_password_file", "secret_file"}
     assert cluster.door("a") == cluster.door("b") == Address("0.0.0.0", 9)
 
 

@@ -95,7 +95,7 @@ def test_everything_said_is_taken(write: Path) -> None:
     assert node.password_file is not None
     assert read_secret(node.password_file) == b"open sesame"
     assert config.transports == {"amqp": "mine.amqp:make"}
-    assert config.handler_secret_files == {"truba://[::1]:7434": write.parent / "secret"}
+    assert config.handler_secrets == {"truba://[::1]:7434": (write.parent / "secret", None)}
     assert second.handler == "amqp://queue"
     assert first == kinds.Kind(
         0,
@@ -311,10 +311,13 @@ def test_two_kinds_share_a_webhook_only_as_a_whole(write: Path, monkeypatch: pyt
         (WEBHOOK + 'webhook = { secret_file = "bad" }', "4: kinds.transfer.webhook: webhook 'https://host/path': a"),
         (
             WEBHOOK + 'webhook = { secret_env = "TRUBA_NOT_SET" }',
-            "4: kinds.transfer.webhook: the variable TRUBA_NOT_SET",
+            "4: kinds.transfer.webhook: the environment variable TRUBA_NOT_SET",
         ),
-        (WEBHOOK + 'webhook = { secret_env = "a b" }', "4: kinds.transfer.webhook.secret_env: 'a b' will not do"),
-        (WEBHOOK + 'webhook = { secret_file = "good", secret_env = "A" }', "4: kinds.transfer.webhook: there are both"),
+        (WEBHOOK + 'webhook = { secret_env = "a b" }', "4: kinds.transfer.webhook.secret_env: this is no name"),
+        (
+            WEBHOOK + 'webhook = { secret_file = "good", secret_env = "A" }',
+            "4: kinds.transfer.webhook.secret_env: there",
+        ),
         (WEBHOOK + 'webhook = { secret_file = "good", ca_file = "x" }', "4: kinds.transfer.webhook.ca_file: "),
         (
             WEBHOOK + 'webhook = { secret_file = "good", formt = "json" }',
@@ -341,8 +344,8 @@ def test_two_kinds_share_a_webhook_only_as_a_whole(write: Path, monkeypatch: pyt
             KIND + 'on_parked = "http://host/path"\nwebhook = { secret_file = "good" }',
             "5: kinds.transfer.webhook: webhook 'http://host/path': records would leave",
         ),
-        (KIND + 'on_parked = "https://ann:pw@host/"', "4: kinds.transfer.on_parked: 'https://ann:pw@host/' is not the"),
-        (WEBHOOK.replace("host/path", "ann:pw@host"), "3: kinds.transfer.handler: 'https://ann:pw@host' is not the"),
+        (KIND + 'on_parked = "https://ann:pw@host/"', "4: kinds.transfer.on_parked: 'https://...@host/' is not the"),
+        (WEBHOOK.replace("host/path", "ann:pw@host"), "3: kinds.transfer.handler: 'https://...@host' is not the"),
         (WEBHOOK.replace("host/path", ""), "3: kinds.transfer.handler: 'https://' is not the route of a webhook"),
     ],
 )

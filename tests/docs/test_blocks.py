@@ -15,13 +15,21 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+import trustme
 from click.testing import CliRunner
 
 import truba
-from truba import config
+from truba import config, passwords
 from truba.cli.main import main
+from truba.rights import FREE, GROUPS
 from truba.webhook.bodies import decode, read_answer
 from truba.wire.verbs import VERBS
+
+SECRETS = {
+    ".whsec": f"whsec_{'A' * 43}=\n",
+    ".hash": f"{passwords.make(b'hush', b'salt', slow=False)}\n",
+}
+"""What a file of a secret holds, by its suffix."""
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -66,9 +74,72 @@ def pipe_at_7433(tmp_path: Path) -> Iterator[int]:
         process.communicate(timeout=20)
 
 
+class Secured(NamedTuple):
+    port: int
+    directory: Path
+
+
+@pytest.fixture
+def secured_pipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """The pipe of the page on security, with the certificates that its commands make."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    directory = tmp_path_factory.mktemp("secured")
+    page = {block.language: block.text for block in BLOCKS if block.page == "docs/security.md"}
+    subprocess.run(["bash", "-ec", page["bash"]], cwd=directory, capture_output=True, timeout=60, check=True)
+    for secret in re.findall(r'_file = "(.*?)"', page["toml"]):
+        (directory / secret).write_text(SECRETS.get(Path(secret).suffix, "hush\n"))
+    (directory / "pipe.toml").write_text(page["toml"].replace('"0.0.0.0:7433"', '"127.0.0.1:0"\nlog_format = "json"'))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "truba", "serve", "--config", "pipe.toml"],
+        cwd=directory, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        ready = next(json.loads(line) for line in process.stderr if '"ready"' in line)
+        yield Secured(int(ready["listen"].rpartition(":")[2]), directory)
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("block", named("bash"))
+def test_certificates(block: Block, secured_pipe: Secured) -> None:
+    """They are what the pipe runs on; five commands, as the page says, and an operator comes in with them too."""
+    assert len(block.text.splitlines()) == 5
+    options = ["--url", f"trubas://localhost:{secured_pipe.port}", "--ca", "ca.pem", "--user", "operator"]
+    options += ["--certificate", "ann.pem", "--key", "ann.key"]
+
+    def ls(*more: str, password: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "truba", "ls", *options, *more],
+            cwd=secured_pipe.directory, env=os.environ | {"TRUBA_PASSWORD": password},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    done = ls(password="hush")
+    assert done.returncode == 0, done.stderr
+    assert ls(password="wrong").returncode == 5
+
+
+def test_the_table_of_groups_is_that_of_the_rights() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    told = {
+        group: frozenset(re.findall(r"`([A-Z]+)`", verbs))
+        for group, verbs in re.findall(r"^\| (`\w+`|everybody who is known) \| (.*) \|$", page, re.MULTILINE)
+    }
+    known = told.pop("everybody who is known")
+    assert known == FREE
+    assert {group.strip("`"): verbs for group, verbs in told.items() if verbs} == dict(GROUPS)
+
+
 @pytest.mark.parametrize("block", named("python"))
 def test_python(block: Block, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     text = block.text
+    if "trubas://" in text:  # of a page that makes the certificates too
+        secured: Secured = request.getfixturevalue("secured_pipe")
+        shutil.copytree(secured.directory, tmp_path, dirs_exist_ok=True)
+        text = text.replace(":7433", f":{secured.port}")
     if ":7433" in text:
         text = text.replace(":7433", f":{request.getfixturevalue('pipe_at_7433')}")
     (tmp_path / "example.py").write_text(text)
@@ -86,7 +157,7 @@ def test_python(block: Block, tmp_path: Path, request: pytest.FixtureRequest) ->
 
 
 @pytest.mark.parametrize("block", named("toml"))
-def test_toml(block: Block, tmp_path: Path) -> None:
+def test_toml(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = block.text
     if "[kinds." not in text:  # an excerpt
         text += '\n[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:7434"\n'
@@ -94,7 +165,14 @@ def test_toml(block: Block, tmp_path: Path) -> None:
     for secret in re.findall(r'_file = "(.*?)"', block.text):
         path = tmp_path / secret
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"whsec_{'A' * 43}=\n" if path.suffix == ".whsec" else "hush, and not a word of it\n")
+        path.write_text(SECRETS.get(path.suffix, "hush, and not a word of it\n"))
+    issued = trustme.CA().issue_cert("10.0.0.1", "pipe.example")
+    for file in set(re.findall(r'(?:ca|certificate|key|client_ca) = "([^"]+\.\w+)"', block.text)):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        issued.private_key_and_cert_chain_pem.write_to_path(path)
+    for variable in re.findall(r'_env = "(.*?)"', block.text):
+        monkeypatch.setenv(variable, "hush")
     assert config.load(tmp_path / "truba.toml").kinds
 
 
@@ -127,7 +205,7 @@ def test_commands(block: Block) -> None:
             case ["make", target, *_]:
                 assert target in targets
             case ["truba", name, *arguments]:
-                grouped = name in ("cluster", "log") or arguments[:1] == ["verify"]
+                grouped = name in ("cluster", "log", "user") or arguments[:1] == ["verify"]
                 inner = arguments[:1] if grouped else ["make"] if name == "backup" else []
                 usage = CliRunner().invoke(main, [name, *inner, "--help"])
                 assert usage.exit_code == 0
@@ -176,7 +254,7 @@ def test_nats_server_conf(block: Block, tmp_path: Path) -> None:
 
 
 def test_every_language_of_a_block_has_its_test() -> None:
-    assert {block.language for block in BLOCKS} <= {"python", "js", "json", "toml", "sh", "conf"}
+    assert {block.language for block in BLOCKS} <= {"python", "js", "json", "toml", "sh", "bash", "conf"}
 
 
 def test_the_table_of_errors_is_the_tree() -> None:

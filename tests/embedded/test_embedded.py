@@ -128,9 +128,10 @@ async def test_checkpoints_end_though_nobody_awaits_a_batch(tmp_path: Path) -> N
 
 async def test_close_under_load_leaves_a_state_that_the_log_leads_to(tmp_path: Path) -> None:
     """What is written while the last checkpoint begins is in it, or after it; never both, never neither."""
+    patient = kind(recovery_delay_s=3_600)  # nobody is handed what is to be removed
     for round_number in range(12):
         told: list[truba.Index] = []
-        pipe = await truba.open(tmp_path / "data", kinds=[kind()])
+        pipe = await truba.open(tmp_path / "data", kinds=[patient])
         before = sum(pipe.node.machine.counts.values())
 
         async def work(pipe: truba.Pipe, told: list[truba.Index]) -> None:
@@ -146,7 +147,7 @@ async def test_close_under_load_leaves_a_state_that_the_log_leads_to(tmp_path: P
             await asyncio.sleep(0)
         await pipe.close()
         await asyncio.gather(*tasks)
-        async with truba.open(tmp_path / "data", kinds=[kind()]) as again:
+        async with truba.open(tmp_path / "data", kinds=[patient]) as again:
             for session_id in told:
                 head = again.node.look_up(session_id)
                 assert again.node.machine.records(head.number) == [b"a", b"b"]

@@ -19,19 +19,24 @@ from truba.frontends.resp import RespFrontend
 from truba.log.memory import MemoryLog
 from truba.node.node import Node
 from truba.store.memory import MemoryStore
+from truba.tls import Contexts
 from truba.wire.connection import WireSettings
 
 
 class Place:
     """A client address that is bound once; leads, follows, or neither."""
 
-    def __init__(self, listening: Listening, settings: WireSettings | None = None) -> None:
+    def __init__(
+        self, listening: Listening, settings: WireSettings | None = None, relays: Contexts | None = None
+    ) -> None:
+        """`relays`: how its relay dials the others, if they speak TLS."""
         assert listening.bound is not None
         self.listening = listening
         self.address = Address(*listening.bound)
         self.url = f"truba://{self.address}"
         self.resp = RespFrontend(listening, settings or WireSettings())
-        self.relay = RelayFrontend(listening)
+        guarded = settings is not None and settings.authenticator is not None
+        self.relay = RelayFrontend(listening, guarded=guarded, tls=relays)
         self.node: Node | None = None
         self._following = False
 

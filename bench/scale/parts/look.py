@@ -21,21 +21,24 @@ async def measure(data: str, empty: str, seconds: float, turns: int) -> None:
         async with pipe(Path(empty)) as other:
             await work(full, seconds / 2)
             await work(other, seconds / 2)
-            ratios, rates = [], []
+            ratios, rates, loop_ratios = [], [], []
             for turn in range(turns):
-                rate = {}
+                rate, loop_s = {}, {}
                 for one in (full, other) if turn % 2 else (other, full):
-                    began_s = time.perf_counter()
+                    began_s, loop_began_s = time.perf_counter(), time.thread_time()
                     done = await work(one, seconds)
+                    loop_s[one] = (time.thread_time() - loop_began_s) / done
                     rate[one] = done / (time.perf_counter() - began_s)
                 ratios.append(rate[full] / rate[other])
                 rates.append(rate[full])
+                loop_ratios.append(loop_s[full] / loop_s[other])
         said = {
             "rest_mib": memory_mib() - began_mib,
             "work_per_s": statistics.median(rates),
             "work_ratio": statistics.median(ratios),
+            "loop_ratio": statistics.median(loop_ratios),
             "due_first_ms": took_ms[0] if took_ms else 0.0,
-            "due_p99_ms": percentile(sorted(took_ms), 99) if took_ms else 0.0,
+            "due_p999_ms": percentile(sorted(took_ms), 99.9) if took_ms else 0.0,
             "due_max_ms": max(took_ms, default=0.0),
             "log_bytes": bytes_in(Path(data) / "log"),
             "store_bytes": bytes_in(Path(data) / "store"),

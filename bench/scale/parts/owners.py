@@ -33,6 +33,8 @@ class Client(asyncio.Protocol):
         if self._done is not None and self._got.count(b"\r\n") >= self._lines:
             done, self._done = self._done, None
             got, self._got = self._got, b""
+            if done.done():
+                return  # nobody waits for it any more
             if got.startswith(b"-"):
                 done.set_exception(RuntimeError(got.decode()))
             else:

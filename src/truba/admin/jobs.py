@@ -16,7 +16,7 @@ from truba.errors import Busy, NoSession, TrubaError
 from truba.node.node import Node
 from truba.types import Phase
 
-SLICE = 512
+SLICE = 256
 """Sessions looked at in one turn of the loop."""
 
 RESUMED_AT_ONCE = 256

@@ -20,7 +20,7 @@ from truba.node.node import Node
 from truba.ports.store import Head
 from truba.types import Cause, Index, Phase
 
-SLICE = 512
+SLICE = 256
 """Sessions looked at in one turn of the loop: about a millisecond."""
 
 STEPS_MAX = 65_536

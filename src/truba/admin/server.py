@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from truba.admin.audit import AuditLog
 from truba.admin.jobs import Jobs
 from truba.admin.pulse import Pulse
 from truba.admin.subject import Settings, Subject
+from truba.tls import Contexts
 
 log = structlog.get_logger("truba.admin")
 
@@ -45,24 +47,25 @@ class AdminServer:
         """OSError when the address cannot be had; its text says which."""
         sockets = await _bind(self._settings.listen)
         self.bound = Address(*sockets[0].getsockname()[:2])
-        self._server = _Server(
-            uvicorn.Config(
-                self._app,
-                http="h11",
-                ws="none",
-                lifespan="off",
-                loop="none",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                limit_concurrency=CONNECTIONS_MAX,
-                timeout_keep_alive=IDLE_S,
-                timeout_graceful_shutdown=FAREWELL_S,
-                h11_max_incomplete_event_size=HEADERS_BYTES_MAX,
-            )
+        config = uvicorn.Config(
+            self._app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            loop="none",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=IDLE_S,
+            timeout_graceful_shutdown=FAREWELL_S,
+            h11_max_incomplete_event_size=HEADERS_BYTES_MAX,
         )
+        config.load()
+        config.ssl = None if self._settings.tls is None else _context(self._settings.tls)
+        self._server = _Server(config)
         self._pulse.start()
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets), name="admin")
         self._task.add_done_callback(_tell)
@@ -81,6 +84,17 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """They are the pipe's, which stops this server itself."""
         yield
+
+
+def _context(contexts: Contexts) -> ssl.SSLContext:
+    """uvicorn keeps one for good: each handshake is led to the newest certificate. Whom it believes stays."""
+
+    def newest(handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        handshake.context = contexts.current()
+
+    context = contexts.current()
+    context.sni_callback = newest
+    return context
 
 
 def _tell(task: asyncio.Task[None]) -> None:

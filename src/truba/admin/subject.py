@@ -12,6 +12,7 @@ from truba.clock import Clock
 from truba.errors import NotLeader, Unavailable
 from truba.histogram import Histogram
 from truba.node.node import Node
+from truba.tls import Contexts
 
 Right = Literal["read", "operate"]
 
@@ -34,6 +35,7 @@ class Settings:
     show_records: bool
     audit: Path
     configuration: Mapping[str, Any]  # as understood, without secrets
+    tls: Contexts | None = None  # none: plain HTTP
 
 
 @dataclass(frozen=True, slots=True)

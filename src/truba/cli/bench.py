@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import click
 
 from truba.cli.failure import PROBLEM, UNREACHABLE, USAGE, Failure
-from truba.cli.options import FILE, json_option, progress, say_json, say_table
+from truba.cli.options import FILE, insecure_option, json_option, progress, say_json, say_table
 from truba.errors import Unavailable, UnknownKind
 from truba.kinds import KIND_MAX
 
 if TYPE_CHECKING:
     from truba.bench.run import Mode, Plan, Report
+    from truba.client.target import Target
 
 CLIENTS_MAX = 10_000
 RECORD_BYTES_MAX = 16 << 20
@@ -34,6 +35,14 @@ def _clients(ctx: click.Context, parameter: click.Parameter, value: str) -> tupl
     if not all(1 <= number <= CLIENTS_MAX for number in numbers):
         raise click.BadParameter(f"{value!r}: from 1 to {CLIENTS_MAX} clients")
     return numbers
+
+
+def _target_of(url: str, insecure: bool) -> Target:
+    from truba.client.target import parse_target
+
+    if url.startswith("trubas:"):
+        raise Failure(USAGE, "what is measured is a pipe without TLS", "give --url truba://HOST:PORT")
+    return parse_target(url, insecure=insecure)
 
 
 @click.command
@@ -56,6 +65,7 @@ def _clients(ctx: click.Context, parameter: click.Parameter, value: str) -> tupl
 @click.option(
     "--update", type=FILE, multiple=True, help="Put the result into this page, between its marks; repeatable."
 )
+@insecure_option
 @json_option
 def bench(
     embedded: bool,
@@ -71,6 +81,7 @@ def bench(
     data: Path | None,
     markdown: bool,
     update: tuple[Path, ...],
+    insecure: bool,
     as_json: bool,
 ) -> None:
     """Measure operations a second: sessions of New + 3 Append + Delete, each operation durable before its answer.
@@ -89,7 +100,6 @@ def bench(
     """
     from truba.bench import report as reports
     from truba.bench.run import Plan
-    from truba.client.target import parse_target
     from truba.config.cluster import REQUEST_BYTES_MAX
 
     if url and tcp:
@@ -109,7 +119,15 @@ def bench(
     for page in update:
         reports.check_page(page)
     plan = Plan(
-        modes, clients, seconds, rounds, record_bytes, kind, directory, parse_target(url) if url else None, nats_server
+        modes,
+        clients,
+        seconds,
+        rounds,
+        record_bytes,
+        kind,
+        directory,
+        _target_of(url, insecure) if url else None,
+        nats_server,
     )
     report = _measured(plan)
     for page in update:

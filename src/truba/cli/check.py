@@ -18,7 +18,7 @@ import click
 
 from truba.backup.marks import refuse_unfit
 from truba.cli.failure import PROBLEM
-from truba.cli.options import config_option, json_option, say_json
+from truba.cli.options import config_option, insecure_option, json_option, say_json
 from truba.errors import ConfigError, DataError, DataLocked
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ class Finding:
 
 @click.command
 @config_option
+@insecure_option
 @json_option
-def check(config_path: Path, as_json: bool) -> None:
+def check(config_path: Path, insecure: bool, as_json: bool) -> None:
     """Judge a configuration without starting anything, and try what it names.
 
     Looks at every key of the file, at the data directory (usable, not held by a running pipe, undamaged), imports the
@@ -53,7 +54,7 @@ def check(config_path: Path, as_json: bool) -> None:
     from truba.config import ConfigProblems, load
 
     try:
-        config = load(config_path)
+        config = load(config_path, insecure=insecure)
         sys.path.insert(0, str(config_path.absolute().parent))
     except ConfigProblems as bad:
         if as_json:
@@ -76,6 +77,7 @@ def check(config_path: Path, as_json: bool) -> None:
 async def _look(config: Config, path: Path) -> list[Finding]:
     kinds = ", ".join(f"{kind.number} {kind.name}" for kind in config.kinds)
     findings = [Finding("configuration", f"{path} (kinds: {kinds})"), _data(config)]
+    findings += _tls(config)
     findings += _objects(config)
     findings += [finding async for finding in _hooks(config)]
     findings += _admin(config)
@@ -124,6 +126,19 @@ def _refuse_held(lock: Path) -> None:
             os.close(fd)
 
 
+def _tls(config: Config) -> Iterator[Finding]:
+    """The files can be used, or the configuration would have been refused: this says who must show what."""
+    from truba.config import plain_places
+
+    if config.node.tls is not None:
+        who = "clients must show a certificate" if config.node.tls.client_ca else "clients show no certificate"
+        yield Finding("tls", f"{config.node.listen} ({who})")
+    if config.users:
+        yield Finding("users", ", ".join(config.users))
+    for place, where in plain_places(config):
+        yield Finding("plain text", f"{'.'.join(map(str, place))}: {where} (insecure)")
+
+
 def _objects(config: Config) -> Iterator[Finding]:
     from truba.transports.local import load_object
 
@@ -166,7 +181,7 @@ def _admin(config: Config) -> Iterator[Finding]:
     admin = config.admin
     if admin is None:
         return
-    who = ", ".join([*admin.tokens, *(["operator"] if admin.token_file else [])]) or "whoever is on this machine"
+    who = ", ".join([*admin.tokens, *(["operator"] if admin.secret("token") else [])]) or "whoever is on this machine"
     try:
         import truba.administered  # noqa: F401
     except ModuleNotFoundError as error:
@@ -246,13 +261,14 @@ async def _ping(webhook: Webhook, kinds: Collection[int]) -> None:
 
 async def _handlers(config: Config) -> AsyncIterator[Finding]:
     """Each address once, all at the same time."""
-    from truba.address import address
+    from truba.address import address, without_user
     from truba.cli.probe import kinds_served
-    from truba.config import Address, read_secret, read_webhook
+    from truba.config import Address, read_webhook
+    from truba.tls import Contexts
     from truba.transports.local import load_object
 
     async def try_one(route: str, wanted: dict[int, str]) -> Finding:
-        who = f"{route} ({', '.join(wanted.values())})"
+        who = f"{without_user(route)} ({', '.join(wanted.values())})"
         scheme, _, rest = route.partition(":")
         try:
             match scheme:
@@ -260,10 +276,11 @@ async def _handlers(config: Config) -> AsyncIterator[Finding]:
                     function = load_object(rest)
                     if not callable(function):
                         raise ConfigError("this is no function")
-                case "truba":
+                case "truba" | "trubas":
                     where: Address = address(rest.removeprefix("//"))
-                    file = config.handler_secret_files.get(route)
-                    served = await kinds_served(*where, read_secret(file) if file else b"")
+                    secret, tls = config.handler_secrets.get(route), config.handler_tls.get(route)
+                    contexts = None if tls is None else Contexts(tls, server_side=False)
+                    served = await kinds_served(*where, secret.read() if secret else b"", contexts)
                     if missing := [f"{number} {name}" for number, name in wanted.items() if number not in served]:
                         raise ConfigError(f"it answers, but does not serve {', '.join(missing)}; it serves {served}")
                 case "https" | "http" if route in config.webhooks:

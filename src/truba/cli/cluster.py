@@ -6,6 +6,7 @@ Judging is a plain function of what the nodes said (`problems_of`); everything e
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from truba.cluster.peers import Peer
     from truba.cluster.words import Digest, Status
     from truba.config import Cluster, Config
+    from truba.tls import Contexts
     from truba.types import Position
 
 T = TypeVar("T")
@@ -31,6 +33,9 @@ POLL_S = 0.02
 """Between two looks for the new leader: well below what a planned change takes."""
 
 ASK_TIMEOUT_S = 3.0
+
+_INSECURE = "TRUBA_INSECURE"
+"""What `serve` was told so is told to these commands in the same way, or in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +263,7 @@ def _config_of(config_path: Path) -> Config:
     """One with a [cluster]."""
     from truba.config import load
 
-    config = load(config_path)
+    config = load(config_path, insecure=os.environ.get(_INSECURE, "").lower() in ("1", "true", "yes", "on"))
     if config.cluster is None:
         raise Failure(USAGE, f"{config_path} has no [cluster]: a single node", "name another one with --config")
     return config
@@ -270,12 +275,17 @@ def _cluster_of(config_path: Path) -> Cluster:
     return table
 
 
+def _tls(table: Cluster) -> Contexts | None:
+    from truba.tls import Contexts
+
+    return None if table.tls is None else Contexts(table.tls.files, server_side=False)
+
+
 async def _ask_all(table: Cluster, with_digest: bool = False) -> dict[str, Said]:
     """All at once: places in the log are comparable only when they were asked for together."""
     from truba.cluster.peers import Peer
-    from truba.config import read_secret
 
-    secret = read_secret(table.secret_file)
+    secret, tls = table.peers_secret.read(), _tls(table)
 
     async def both(peer: Peer) -> Said:
         heard = await peer.status()
@@ -288,7 +298,7 @@ async def _ask_all(table: Cluster, with_digest: bool = False) -> dict[str, Said]
 
     async def one(where: Address) -> Said:
         try:
-            async with Peer.visit(where, secret, ASK_TIMEOUT_S) as peer:
+            async with Peer.visit(where, secret, ASK_TIMEOUT_S, tls=tls) as peer:
                 return await both(peer)
         except NoAuth:
             return Said(None, error=f"{where} refuses: secret_file here is not the one it has")
@@ -302,7 +312,6 @@ async def _ask_all(table: Cluster, with_digest: bool = False) -> dict[str, Said]
 async def _change(table: Cluster, successor: str, timeout_s: float) -> tuple[str, str, int, float]:
     """The old leader, the new one, its term, and how long it took."""
     from truba.cluster.peers import Peer
-    from truba.config import read_secret
 
     said = await _ask_all(table)
     old = leader_of(said)
@@ -312,10 +321,10 @@ async def _change(table: Cluster, successor: str, timeout_s: float) -> tuple[str
     if old == successor:
         return old, old, before.term, 0.0
     start_s = time.monotonic()
-    secret = read_secret(table.secret_file)
+    secret = table.peers_secret.read()
     lost = ""
     try:
-        async with Peer.visit(table.nodes[old].peers, secret, ASK_TIMEOUT_S) as peer:
+        async with Peer.visit(table.nodes[old].peers, secret, ASK_TIMEOUT_S, tls=_tls(table)) as peer:
             await peer.step_down(successor, timeout_s)
     except UnknownOutcome as error:
         lost = f"{error}; "  # who leads next tells

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from truba.cli.failure import PROBLEM, USAGE, Failure
-from truba.cli.options import FILE
+from truba.cli.options import FILE, given_secret, given_tls, insecure_option, tls_options
 from truba.errors import ConfigError
 from truba.kinds import KIND_MAX
 
@@ -26,9 +26,15 @@ if TYPE_CHECKING:
 @click.option(
     "--listen", default="127.0.0.1:7434", show_default=True, help="HOST:PORT, or unix:/path, for pipes to dial."
 )
-@click.option("--secret-file", type=FILE, help="File of the secret that a pipe must show (its handler_secret_file).")
+@click.option(
+    "--secret-file",
+    type=FILE,
+    help="File of the secret that a pipe must show (its handler_secret_file), or the variable TRUBA_HANDLER_SECRET.",
+)
 @click.option("--user", help="The user that this service names to the pipe.")
-@click.option("--password-file", type=FILE, help="File of the pipe's password, if it has one.")
+@click.option("--password-file", type=FILE, help="File of the pipe's password, or the variable TRUBA_PASSWORD.")
+@tls_options(server=True)
+@insecure_option
 @click.option(
     "--credit", type=click.IntRange(1, 65_536), default=64, show_default=True, help="Sessions at once, per pipe."
 )
@@ -40,6 +46,10 @@ def handlers(
     secret_file: Path | None,
     user: str | None,
     password_file: Path | None,
+    client_ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    insecure: bool,
     credit: int,
     patience: str,
     as_json: bool,
@@ -53,18 +63,18 @@ def handlers(
     \b
     Examples:
       truba handlers bank.recovery:HANDLERS
-      truba handlers bank.recovery:HANDLERS --listen 0.0.0.0:7434 --secret-file /etc/truba.secret
+      truba handlers bank.recovery:HANDLERS --listen 10.0.0.9:7434 --certificate handler.pem --key handler.key
     """
     from truba import logs
     from truba.client.handlers import serve_handlers
-    from truba.config import read_secret
     from truba.config.units import seconds
 
     try:
         patience_s = seconds(patience)
     except ValueError as error:
         raise click.UsageError(f"--patience: {error.args[0]}; write {error.args[1]}") from error
-    if user and not password_file:
+    password = given_secret(password_file, "TRUBA_PASSWORD")
+    if user and password is None:
         raise click.UsageError("--user needs --password-file")
     sys.path.insert(0, str(Path.cwd()))
     functions = _functions(target)
@@ -72,10 +82,12 @@ def handlers(
     serving = serve_handlers(
         functions,
         listen,
-        secret=read_secret(secret_file).decode() if secret_file else None,
+        secret=given_secret(secret_file, "TRUBA_HANDLER_SECRET"),
         user=user,
-        password=read_secret(password_file).decode() if password_file else None,
+        password=password,
         credit=credit,
+        tls=given_tls(client_ca, certificate, key),
+        insecure=insecure,
     )
 
     import uvloop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from truba.tls import Tls
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)  # whether it exists is told by what opens it, with what to do about it
@@ -21,6 +24,43 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON t
 config_option = click.option(
     "-c", "--config", "config_path", type=FILE, default=Path("truba.toml"), show_default=True, help="The TOML file."
 )
+insecure_option = click.option(
+    "--insecure", is_flag=True, envvar="TRUBA_INSECURE",
+    help="Plain text beyond this machine is right here. [env: TRUBA_INSECURE]",
+)  # fmt: skip
+
+
+def tls_options(server: bool = False) -> Callable[[F], F]:
+    """--ca, --certificate and --key, of a side that dials; for one that listens, --client-ca in place of --ca."""
+
+    def decorate(command: F) -> F:
+        ca, whose = ("client-ca", "clients must come from") if server else ("ca", "the pipe's certificate comes from")
+        for name, env, text in (
+            ("key", "TRUBA_KEY", "File of that certificate's key, if it is not in the same file."),
+            ("certificate", "TRUBA_CERTIFICATE", "File of the certificate to show."),
+            (ca, f"TRUBA_{ca.upper().replace('-', '_')}", f"File of the authorities that {whose}."),
+        ):
+            option = click.option(f"--{name}", type=FILE, envvar=env, help=f"{text} [env: {env}]")
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def given_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> Tls | None:
+    """None: none of them is given."""
+    from truba.tls import Tls
+
+    return Tls(ca, certificate, key) if ca or certificate or key else None
+
+
+def given_secret(file: Path | None, env: str) -> str | None:
+    """In a file, or in that variable of the environment. ConfigError."""
+    from truba.config import Secret
+
+    if file is not None:
+        return Secret(file, None).text()
+    return Secret(None, env).text() if os.environ.get(env) else None
 
 
 def say_json(value: Any) -> None:

@@ -10,16 +10,19 @@ from itertools import takewhile
 
 from truba.errors import ConfigError
 from truba.protocols.resp import FramingLost, Limits, StrictParser
+from truba.tls import Contexts, HandshakeFailed, open_streams
 
 REPLY_BYTES_MAX = 64 * 1024
 TIMEOUT_S = 5.0
 
 
-async def kinds_served(host: str, port: int, secret: bytes = b"", timeout_s: float = TIMEOUT_S) -> set[int]:
+async def kinds_served(
+    host: str, port: int, secret: bytes = b"", tls: Contexts | None = None, timeout_s: float = TIMEOUT_S
+) -> set[int]:
     """Numbers of the kinds that the handler at this address says it serves. ConfigError says why it cannot be told."""
     try:
         async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await open_streams(host, port, tls)
             try:
                 return await _ask(reader, writer, secret)
             finally:
@@ -28,6 +31,8 @@ async def kinds_served(host: str, port: int, secret: bytes = b"", timeout_s: flo
         raise ConfigError(f"no answer within {timeout_s:g} s; is it a handler of truba that listens there?") from error
     except ConnectionRefusedError as error:
         raise ConfigError("nothing listens there; start the handler, for one with `truba handlers`") from error
+    except HandshakeFailed as error:
+        raise ConfigError(str(error)) from error
     except OSError as error:
         raise ConfigError(f"cannot connect: {error.strerror or error}") from error
 

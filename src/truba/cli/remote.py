@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from truba.cli.failure import UNREACHABLE, USAGE, Failure
-from truba.cli.options import FILE
+from truba.cli.options import FILE, given_secret, given_tls, insecure_option, tls_options
 from truba.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -26,41 +26,55 @@ DEFAULT_URL = "truba://127.0.0.1:7433"
 
 
 def asks_a_pipe(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command --url, --user and --password-file, and in their stead the argument `ask`."""
+    """Gives a command --url, --user, --password-file and those of TLS, and in their stead the argument `ask`."""
 
     @click.option(
         "--url",
         envvar="TRUBA_URL",
         default=DEFAULT_URL,
         show_default=True,
-        help="The pipe, or unix:///path. [env: TRUBA_URL]",
+        help="The pipe; trubas:// for TLS, or unix:///path. [env: TRUBA_URL]",
     )
     @click.option("--user", envvar="TRUBA_USER", help="Who asks, if the pipe has users. [env: TRUBA_USER]")
     @click.option(
         "--password-file",
         type=FILE,
         envvar="TRUBA_PASSWORD_FILE",
-        help="File with the pipe's password. [env: TRUBA_PASSWORD_FILE]",
+        help="File with the pipe's password, or the variable TRUBA_PASSWORD. [env: TRUBA_PASSWORD_FILE]",
     )
+    @tls_options()
+    @insecure_option
     @wraps(command)
-    def wrapped(*args: Any, url: str, user: str | None, password_file: Path | None, **options: Any) -> None:
+    def wrapped(
+        *args: Any,
+        url: str,
+        user: str | None,
+        password_file: Path | None,
+        ca: Path | None,
+        certificate: Path | None,
+        key: Path | None,
+        insecure: bool,
+        **options: Any,
+    ) -> None:
         def ask(work: Work[Any]) -> Any:
-            return asyncio.run(_connected(url, user, password_file, work))
+            password = given_secret(password_file, "TRUBA_PASSWORD")
+            if user and password is None:
+                raise Failure(USAGE, "--user needs --password-file")
+            tls = given_tls(ca, certificate, key) if url.startswith("trubas:") else None
+            how = {"user": user, "password": password, "tls": tls, "insecure": insecure}
+            return asyncio.run(_connected(url, how, work))
 
         command(*args, ask=ask, **options)
 
     return wrapped
 
 
-async def _connected(url: str, user: str | None, password_file: Path | None, work: Work[T]) -> T:
+async def _connected(url: str, how: dict[str, Any], work: Work[T]) -> T:
+    """`how`: the options of `Admin.connect`."""
     from truba.client.admin import Admin
-    from truba.config import read_secret
 
-    if user and not password_file:
-        raise Failure(USAGE, "--user needs --password-file")
-    password = read_secret(password_file).decode() if password_file else None
     try:
-        admin = await Admin.connect(url, user=user, password=password)
+        admin = await Admin.connect(url, **how)
     except Unavailable as error:
         raise Failure(
             UNREACHABLE, str(error), "is it running? name another one with --url truba://HOST:PORT"

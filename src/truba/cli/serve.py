@@ -9,15 +9,16 @@ from pathlib import Path
 import click
 
 from truba.cli.failure import PROBLEM, Failure
-from truba.cli.options import FILE, config_option
+from truba.cli.options import FILE, config_option, insecure_option
 
 
 @click.command
 @config_option
 @click.option("--listen", metavar="HOST:PORT", help="Listen here instead of where the file says.")
 @click.option("--data", type=FILE, help="Use this data directory instead of the file's.")
+@insecure_option
 @click.option("--json", "as_json", is_flag=True, help="Log JSON lines, on a terminal too.")
-def serve(config_path: Path, listen: str | None, data: Path | None, as_json: bool) -> None:
+def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bool, as_json: bool) -> None:
     """Run a pipe. SIGTERM or SIGINT stops it cleanly: no new work, everything acknowledged is durable, exit 0.
 
     Logs go to stderr, readable on a terminal and as JSON lines otherwise.
@@ -25,11 +26,11 @@ def serve(config_path: Path, listen: str | None, data: Path | None, as_json: boo
     \b
     Examples:
       truba serve --config truba.toml
-      truba serve --config truba.toml --listen 0.0.0.0:7433 --data /var/lib/truba
+      truba serve --config truba.toml --listen 127.0.0.1:7555 --data /var/lib/truba
     """
     from truba import config, logs
 
-    loaded = config.load(config_path, listen=listen, data=data)
+    loaded = config.load(config_path, listen=listen, data=data, insecure=insecure)
     sys.path.insert(0, str(config_path.absolute().parent))  # `local:` handlers and hooks may live beside the file
     logs.configure(loaded.node.log_level, "json" if as_json else loaded.node.log_format)
 

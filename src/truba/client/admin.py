@@ -11,6 +11,7 @@ from typing import Any
 from truba.client.remote import RemotePipe
 from truba.client.target import parse_target
 from truba.ports.backup import Progress as BackupProgress
+from truba.tls import Tls
 from truba.types import Index, Phase
 
 PAGE = 500
@@ -44,10 +45,18 @@ class Admin:
 
     @classmethod
     async def connect(
-        cls, url: str, *, user: str | None = None, password: str | None = None, timeout_s: float = 10.0
+        cls,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        tls: Tls | None = None,
+        insecure: bool = False,
+        timeout_s: float = 10.0,
     ) -> Admin:
-        """Unavailable, NoAuth, NoPerm; ConfigError for a bad url."""
-        pipe = RemotePipe([parse_target(url)], None, 0.0, timeout_s, user, password)
+        """As `truba.connect`. Unavailable, NoAuth, NoPerm; ConfigError for a bad url."""
+        target = parse_target(url, tls, insecure=insecure)
+        pipe = RemotePipe([target], None, 0.0, timeout_s, user, password)
         await pipe.open(patience_s=0.0)
         return cls(pipe)
 

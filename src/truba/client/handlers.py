@@ -20,21 +20,26 @@ from typing import Any, cast
 
 import hiredis
 
-from truba.address import parse_listen
+from truba.address import parse_listen, refuse_plain
 from truba.client.answers import NOT_A_PIPE, Answers
 from truba.client.hello import read_hello
 from truba.client.requests import encode, error_of
 from truba.client.resume import Act
 from truba.client.session import Hold, WireSession
+from truba.entrance import Entrance, HungUp
 from truba.errors import Closed, ConfigError, Fenced, NoSession, OperationError, TrubaError, UnknownOutcome
 from truba.kinds import AnyHandler, AsyncHandler, Handler
 from truba.ports.records import Codec
 from truba.session import RepeatData
 from truba.sync import as_coroutine
+from truba.tls import Contexts, Tls
 from truba.types import Cause, Index
 
 HELLO_S_MAX = 10.0
 """Who has not said hello by then is hung up."""
+
+CONNECTIONS_MAX = 512
+"""A pipe, or a node of one, keeps one connection; the rest would be strangers, of whom there are fewer."""
 
 HANG_UP_S = 2.0
 """How long a closing service waits for its last words to leave."""
@@ -75,6 +80,18 @@ class HandlerServer:
         self.on_trouble: Callable[[str, BaseException | None], None] = _tell_loop
         self._server: asyncio.Server | None = None
         self._closed = asyncio.Event()
+        self.entrance: Entrance[_PipeLink] = Entrance(
+            lambda: _PipeLink(self),
+            HungUp,
+            self._turned_away,
+            connections_max=CONNECTIONS_MAX,
+            tls=settings.contexts,
+            guarded=True,
+            known_within_s=HELLO_S_MAX,
+        )
+
+    def _turned_away(self, what: str, **why: object) -> None:
+        self.on_trouble(f"{what}: {', '.join(f'{key} {value}' for key, value in why.items())}", None)
 
     @property
     def handlers(self) -> Mapping[int, AsyncHandler]:
@@ -82,14 +99,17 @@ class HandlerServer:
 
     async def start(self, listen: str) -> None:
         loop = asyncio.get_running_loop()
+        self.entrance.opened = True
         if listen.startswith("unix:"):
             path = listen.removeprefix("unix:").removeprefix("//")
-            self._server = await loop.create_unix_server(lambda: _PipeLink(self), path)
+            self._server = await loop.create_unix_server(self.entrance.take_local, path)
             await loop.run_in_executor(None, Path(path).chmod, 0o600)
             self.address = path
         else:
             host, port = parse_listen(listen)
-            self._server = await loop.create_server(lambda: _PipeLink(self), host, port)
+            if not (self.settings.contexts or self.settings.insecure):
+                refuse_plain(f"listening on {listen}", host)
+            self._server = await loop.create_server(self.entrance.take, host, port)
             bound = self._server.sockets[0].getsockname()
             self.address = f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
 
@@ -102,6 +122,7 @@ class HandlerServer:
         loop = asyncio.get_running_loop()
         if self._server is not None:
             self._server.close()
+        self.entrance.close()
         for link in list(self.links):
             link.stop_taking()
         until_s = loop.time() + patience_s
@@ -127,7 +148,17 @@ class HandlerServer:
 class _Settings:
     """What `serve_handlers` was told."""
 
-    def __init__(self, secret: str | None, user: str | None, password: str | None, credit: int) -> None:
+    def __init__(
+        self,
+        secret: str | None,
+        user: str | None,
+        password: str | None,
+        credit: int,
+        tls: Tls | None = None,
+        insecure: bool = False,
+    ) -> None:
+        self.contexts = None if tls is None else Contexts(tls, server_side=True)
+        self.insecure = insecure
         self.secret = (secret or "").encode()
         self.greeting = b""
         if password is not None:
@@ -144,7 +175,6 @@ class _PipeLink(asyncio.Protocol):
         self._early = bytearray()  # before hello
         self._trusted = False
         self._gone = asyncio.Event()
-        self._alarm: asyncio.TimerHandle
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._running: dict[tuple[bytes, int], tuple[Hold, asyncio.Task[None]]] = {}
         self._outbox: list[bytes] = []
@@ -156,7 +186,10 @@ class _PipeLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self._server.links.add(self)
-        self._alarm = asyncio.get_running_loop().call_later(HELLO_S_MAX, self._refuse, "no hello in time")
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        return self._transport
 
     def data_received(self, data: bytes) -> None:
         if not self._trusted:
@@ -180,8 +213,8 @@ class _PipeLink(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._alarm.cancel()
         self._server.links.discard(self)
+        self._server.entrance.left(self)
         for answer in self._waiting:
             if not answer.done():
                 answer.set_exception(UnknownOutcome("the connection to the pipe broke; outcome unknown"))
@@ -221,7 +254,7 @@ class _PipeLink(asyncio.Protocol):
             self._refuse("a pipe with a wrong secret")
             return False
         self._trusted = True
-        self._alarm.cancel()
+        self._server.entrance.known(self)
         numbers = [b"%d" % number for number in self._server.handlers]
         kinds = encode(b"KINDS", *numbers, b"CREDIT", b"%d" % settings.credit)
         for request in (settings.greeting, kinds):
@@ -388,17 +421,21 @@ def serve_handlers(
     user: str | None = None,
     password: str | None = None,
     credit: int = 64,
+    tls: Tls | None = None,
+    insecure: bool = False,
 ) -> Serving:
     """Serve handlers by kind on `host:port` or `unix:/path`, for pipes to dial.
 
     `secret`: what a pipe must show (`handler_secret_file` in its configuration). `user`, `password`: what this service
-    shows to the pipe. `credit`: sessions at work at once on one connection. A plain function runs in a thread of its
+    shows to the pipe. `credit`: sessions at work at once on one connection. `tls`: this service's certificate and key,
+    for pipes with a `trubas://` route; with `ca` they must show one too; its files are read again when they change.
+    Plain text beyond this machine is refused unless `insecure`. A plain function runs in a thread of its
     own, with a session whose methods are plain too. `codecs`: what records are for the handlers of some kinds, by
     number; the others get bytes. Raises ConfigError, OSError when it is awaited or entered.
     """
     if not handlers:
         raise ConfigError("no handlers: give a function for each number of a kind")
-    settings = _Settings(secret, user, password, credit)
+    settings = _Settings(secret, user, password, credit, tls, insecure)
     if strangers := (codecs or {}).keys() - handlers.keys():
         raise ConfigError(f"codecs for kinds without a handler here: {', '.join(map(str, sorted(strangers)))}")
     plain = {number: cast(Handler, handler) for number, handler in handlers.items()}

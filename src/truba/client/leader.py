@@ -33,7 +33,7 @@ async def connect(target: Target) -> Link:
             try:
                 async with asyncio.timeout(HOP_S_MAX):
                     link, named = await _hop(link, named)
-            except OSError:  # TimeoutError is one
+            except (OSError, BadRequest):  # TimeoutError is one; BadRequest: it speaks TLS, and this target does not
                 return link
         if named is None:
             return link
@@ -59,7 +59,9 @@ async def _ask(link: Link, target: Target) -> Target | None:
     """The node that leads, in the eyes of this one. None: itself. ConnectionError: this is no pipe."""
     try:
         answer = await link.handshake(b"LEADER")
-    except BadRequest:
+    except BadRequest as refusal:
+        if "unknown command" not in str(refusal):
+            raise  # it speaks TLS, or is no pipe
         return None  # an older pipe, which is always on its own
     if not answer:
         return None
@@ -67,4 +69,5 @@ async def _ask(link: Link, target: Target) -> Target | None:
         host, port = address(answer.decode() if isinstance(answer, bytes) else answer)
     except ValueError as error:
         raise ConnectionError(f"what answers is no pipe: it says {str(answer)[:64]!r} to LEADER") from error
-    return replace(target, host=host, port=port, path="")
+    leads = replace(target, host=host, port=port, path="")
+    return leads if leads.guarded else None  # else the connection at hand, which was said to be right, will do

@@ -11,6 +11,7 @@ import hiredis
 
 from truba.client.answers import NOT_A_PIPE, Answers
 from truba.client.requests import encode, error_of
+from truba.tls import HandshakeFailed
 
 EARLY_MAX = 4
 """Answers that nobody has waited for yet. One question is asked at a time, and a pipe that is full says so unasked."""
@@ -30,6 +31,7 @@ class Link(asyncio.Protocol):
         self._gone: Callable[[], None] | None = None
         self.transport: asyncio.Transport
         self.lost = False
+        self._error: Exception | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -52,6 +54,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
+        self._error = error
         self._answered = None
         self._wake()
         if self._gone is not None:
@@ -62,6 +65,8 @@ class Link(asyncio.Protocol):
         self.transport.write(encode(*request))
         while not self._early:
             if self.lost:
+                if isinstance(self._error, HandshakeFailed):  # in TLS 1.3 a refused client hears of it only now
+                    raise self._error
                 raise ConnectionResetError("the connection was closed before it was answered; is this a pipe?")
             self._greeting = asyncio.get_running_loop().create_future()
             await self._greeting

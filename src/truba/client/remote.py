@@ -29,6 +29,7 @@ from truba.client.target import Target, parse_target
 from truba.errors import Busy, ConfigError, NotLeader, OperationError, Unavailable
 from truba.kinds import Backoff
 from truba.ports.records import Codec
+from truba.tls import Tls
 
 if TYPE_CHECKING:
     from truba.typed import TypedSession
@@ -391,23 +392,27 @@ def connect(
     *,
     user: str | None = None,
     password: str | None = None,
+    tls: Tls | None = None,
+    insecure: bool = False,
     token: bytes | None = None,
     grace_s: float = 30.0,
     timeout_s: float = 30.0,
     connect_timeout_s: float = 5.0,
 ) -> Connecting:
-    """Connect to a pipe: `truba://[user:password@]host:port`, or `unix:///path`; several: nodes of one
-    cluster, of which the one that leads is found, through whichever answers.
+    """Connect to a pipe: `truba://[user:password@]host:port`, `trubas://` for TLS, or `unix:///path`; several: nodes of
+    one cluster, of which the one that leads is found, through whichever answers.
 
+    `tls`: whom to believe and what to show (without it, authorities of the system, and nothing); its files are read
+    again when they change. Plain text beyond this machine is refused unless `insecure`.
     `token`: the owner's secret of 16 to 64 bytes, random if not given; give your own, always with the same grace, to
     find your sessions in `held` after a restart of this process. `grace_s`: how long the pipe keeps the sessions of a
     broken connection for it. `timeout_s`: how long an operation waits for a pipe that cannot be reached, before
     UnknownOutcome (it was sent) or Unavailable (it was not). Raises Unavailable, NoAuth, BadRequest when it is awaited
     or entered; ConfigError for a bad url.
     """
-    targets = [parse_target(one) for one in ([url] if isinstance(url, str) else url)]
+    targets = [parse_target(one, tls, insecure=insecure) for one in ([url] if isinstance(url, str) else url)]
     if not targets:
-        raise ConfigError("no address of a pipe: write truba://host:port or unix:///path")
+        raise ConfigError("no address of a pipe: write truba://host:port, trubas://host:port or unix:///path")
     if not timeout_s > 0:
         raise ConfigError(f"timeout_s must be above zero, not {timeout_s!r}")
     own = secrets.token_bytes(32) if token is None else token

@@ -9,7 +9,8 @@
                            in place of a piece ends the transfer. BUSY while another one runs
 
 Requests are read as clients' are, answers are RESP3. What a node is and does it learns from its `Host`; it never
-touches log, store or stream. Nothing is encrypted: the door belongs on a private network.
+touches log, store or stream. With `tls` each side shows a certificate of the cluster's authority, and then the secret;
+without, nothing is encrypted, and the door belongs on a private network.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ from truba.cluster.words import (
     Status,
     is_plain,
 )
+from truba.entrance import Entrance
 from truba.errors import BadRequest, Busy, DataError, NoAuth, OperationError, Unavailable
 from truba.protocols import replies
 from truba.protocols.resp import FramingLost, Limits, RequestParser
+from truba.tls import Contexts
 from truba.wire.connection import keep_alive
 
 T = TypeVar("T")
@@ -58,6 +61,7 @@ CONNECTIONS_MAX = 64
 REQUEST_LIMITS = Limits(args_max=4, request_bytes_max=2_048, inline_bytes_max=2_048)
 """A secret of 1024 bytes and its framing; nothing that is asked here is longer."""
 
+STRANGERS_MAX = 32
 READ_BYTES = 2_048
 PROTO = 3
 TRANSFER = "transfer-"
@@ -67,7 +71,7 @@ TRANSFER = "transfer-"
 class Door:
     """Listens from `start` to `close`. `bound`: the address in use."""
 
-    def __init__(self, host: Host, secret: bytes, scratch: Path) -> None:
+    def __init__(self, host: Host, secret: bytes, scratch: Path, tls: Contexts | None = None) -> None:
         """`scratch`: where checkpoints to send are put, best on the store's own file system."""
         self.host = host
         self.secret = secret
@@ -76,31 +80,39 @@ class Door:
         self.bound: Address
         self._server: asyncio.Server | None = None
         self._visits: set[asyncio.Task[None]] = set()
+        self.entrance: Entrance[_Visitor] = Entrance(
+            lambda: _Visitor(self._enter, self.entrance.left),
+            _Full,
+            log.warning,
+            connections_max=CONNECTIONS_MAX,
+            tls=tls,
+            guarded=True,
+            plain_answer=_SPEAKS_TLS,
+            strangers_max=STRANGERS_MAX,
+        )
 
     async def start(self, address: Address) -> None:
         """OSError when the address cannot be had, or the scratch directory not be made."""
         await asyncio.to_thread(_clear, self.scratch)
         try:
-            self._server = await asyncio.start_server(self._enter, *address, limit=READ_BYTES)
+            self._server = await asyncio.get_running_loop().create_server(self.entrance.take, *address)
         except OSError as error:
             text = os.strerror(error.errno) if error.errno else str(error)
             raise OSError(error.errno, f"cannot listen for peers on {address}: {text}") from error
+        self.entrance.opened = True
         self.bound = Address(*self._server.sockets[0].getsockname()[:2])
 
     async def close(self) -> None:
         """End every connection, transfers too, and clean up after them."""
         if self._server is not None:
             self._server.close()
+        self.entrance.close()
         visits = list(self._visits)
         for visit in visits:
             visit.cancel()
         await asyncio.gather(*visits, return_exceptions=True)
 
     def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._visits) >= CONNECTIONS_MAX:
-            writer.write(replies.error("BUSY", f"{CONNECTIONS_MAX} peers are connected, the limit; try later"))
-            writer.close()
-            return
         visit = asyncio.get_running_loop().create_task(self._visit(reader, writer))
         self._visits.add(visit)
         visit.add_done_callback(self._visits.discard)
@@ -122,6 +134,39 @@ class Door:
             writer.transport.abort()
         finally:
             writer.close()
+
+
+_SPEAKS_TLS = replies.error("ERR", "this door speaks TLS: the asking side needs [cluster.tls] too")
+
+
+class _Visitor(asyncio.StreamReaderProtocol):
+    """One connection, as the entrance sees it."""
+
+    def __init__(
+        self,
+        enter: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None],
+        left: Callable[[_Visitor], None],
+    ) -> None:
+        super().__init__(asyncio.StreamReader(READ_BYTES), enter)
+        self.transport: asyncio.Transport | None = None
+        self._left = left
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._left(self)
+
+
+class _Full(asyncio.Protocol):
+    """One peer too many: told so, and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast(asyncio.Transport, transport)
+        stream.write(replies.error("BUSY", f"{CONNECTIONS_MAX} peers are connected, the limit; try later"))
+        stream.close()
 
 
 class _Visit:
@@ -149,6 +194,7 @@ class _Visit:
                         await self._answer(args)
                     elif self._shows_secret(args):
                         self._known = True
+                        self._door.entrance.known(cast(_Visitor, self._writer.transport.get_protocol()))
                         self._writer.write(replies.OK)
                         silence.reschedule(None)
                     else:

@@ -33,6 +33,7 @@ from truba.cluster.words import (
     is_plain,
 )
 from truba.errors import DataDamaged, OperationError, Unavailable, UnknownOutcome
+from truba.tls import Contexts, HandshakeFailed, open_streams
 from truba.types import Position
 from truba.wire.connection import keep_alive
 
@@ -67,11 +68,13 @@ class Peer:
         self._timeout_s = timeout_s
 
     @classmethod
-    async def connect(cls, where: Address, secret: bytes, timeout_s: float = TIMEOUT_S) -> Peer:
+    async def connect(
+        cls, where: Address, secret: bytes, timeout_s: float = TIMEOUT_S, *, tls: Contexts | None = None
+    ) -> Peer:
         """A connection that has shown the secret. Unavailable, NoAuth. `timeout_s`: of this, and of short questions."""
         try:
             async with asyncio.timeout(timeout_s):
-                reader, writer = await asyncio.open_connection(*where)
+                reader, writer = await open_streams(*where, tls)
         except TimeoutError as error:
             raise Unavailable(f"{where} does not answer within {timeout_s:g} s") from error
         except OSError as error:
@@ -90,9 +93,11 @@ class Peer:
 
     @classmethod
     @asynccontextmanager
-    async def visit(cls, where: Address, secret: bytes, timeout_s: float = TIMEOUT_S) -> AsyncIterator[Peer]:
+    async def visit(
+        cls, where: Address, secret: bytes, timeout_s: float = TIMEOUT_S, *, tls: Contexts | None = None
+    ) -> AsyncIterator[Peer]:
         """As `connect`, and closed at the end."""
-        peer = await cls.connect(where, secret, timeout_s)
+        peer = await cls.connect(where, secret, timeout_s, tls=tls)
         try:
             yield peer
         finally:
@@ -214,12 +219,14 @@ class Peer:
         raise self._garbage(f"{file!r:.100} is no file of a checkpoint")
 
 
-async def statuses(peers: Mapping[str, Address], secret: bytes, timeout_s: float = 2.0) -> dict[str, Status]:
+async def statuses(
+    peers: Mapping[str, Address], secret: bytes, timeout_s: float = 2.0, *, tls: Contexts | None = None
+) -> dict[str, Status]:
     """What each node says of itself, asked all at once; who does not answer in time is not in it."""
 
     async def ask(where: Address) -> Status | None:
         try:
-            async with Peer.visit(where, secret, timeout_s) as peer:
+            async with Peer.visit(where, secret, timeout_s, tls=tls) as peer:
                 return await peer.status()
         except OperationError:
             return None
@@ -246,6 +253,8 @@ def _text(answer: Answer) -> object:
 
 def _plain(error: OSError) -> str:
     """The system's own words; asyncio puts a sentence of its own in their place."""
+    if isinstance(error, HandshakeFailed):
+        return str(error)
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 

@@ -10,6 +10,7 @@ from truba.frontends.relay import RelayFrontend
 from truba.frontends.resp import RespFrontend
 from truba.node.node import Node
 from truba.ports.frontend import Frontend
+from truba.tls import Contexts
 from truba.wire.connection import WireSettings
 
 
@@ -22,9 +23,10 @@ class ClusterDoors:
         settings: WireSettings,
         own: Sequence[Frontend],
         others: Mapping[str, Address],
+        tls: Contexts | None = None,
     ) -> None:
-        """`others`: the client addresses of the other nodes, by name."""
-        self._relay = RelayFrontend(listening)
+        """`others`: the client addresses of the other nodes, by name; `tls`: how they are dialled, if they speak it."""
+        self._relay = RelayFrontend(listening, guarded=settings.authenticator is not None, tls=tls)
         self._resp = RespFrontend(listening, settings)
         self._own = own
         self._others = others

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from truba.cluster.peers import statuses
 from truba.cluster.seed import Progress, salvage, seed
-from truba.clustered.storage import has_log
+from truba.clustered.storage import has_log, peers_tls
 from truba.clustered.stream import jetstream_settings
 from truba.codec.chain import Chain
-from truba.config import Config, read_secret
+from truba.config import Config
 from truba.errors import ConfigError, DataForeign, TrubaError
 from truba.install import settle
 from truba.log.file import FileLog
@@ -67,7 +67,7 @@ async def reseed(config: Config, asked: Asked, progress: Progress) -> Reseeded:
     cluster = config.cluster
     assert cluster is not None  # whoever calls has looked
     doors = {name: node.peers for name, node in cluster.nodes.items()}
-    if running := await statuses(doors, read_secret(cluster.secret_file)):
+    if running := await statuses(doors, cluster.peers_secret.read(), tls=peers_tls(config)):
         raise NodesRunning(
             f"stop the nodes that run first ({', '.join(sorted(running))}): their stream is to be replaced; nothing was"
             " changed"

@@ -20,11 +20,11 @@ from truba.cluster.member import Member
 from truba.cluster.peers import statuses
 from truba.clustered.doors import ClusterDoors
 from truba.clustered.host import MemberHost
-from truba.clustered.storage import NodeStorage, has_log
+from truba.clustered.storage import NodeStorage, has_log, peers_tls
 from truba.clustered.stream import jetstream_settings
 from truba.codec.chain import Chain
 from truba.compose import check_kinds, make_hooks, make_routes
-from truba.config import Config, read_secret
+from truba.config import Config
 from truba.config.cluster import REQUEST_BYTES_MAX
 from truba.errors import LogRegression
 from truba.frontends.listening import Listen, bind
@@ -39,6 +39,7 @@ from truba.ports.stream import StreamDown
 from truba.ports.transport import Transport
 from truba.streams.jetstream import JetStream
 from truba.streams.requirements import check, refuse
+from truba.tls import Contexts
 from truba.wire.connection import WireSettings
 
 T = TypeVar("T")
@@ -74,7 +75,8 @@ async def serve_member(
     name, clock = config.node.name, SystemClock()
     request_bytes_max = min(settings.parser.request_bytes_max, REQUEST_BYTES_MAX)
     settings = replace(settings, parser=replace(settings.parser, request_bytes_max=request_bytes_max))
-    secret = read_secret(cluster.secret_file)
+    secret = cluster.peers_secret.read()
+    dialled = peers_tls(config)
     limits = Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint)
     others = {other: node for other, node in cluster.nodes.items() if other != name}
     peers = {other: node.peers for other, node in others.items()}
@@ -94,7 +96,7 @@ async def serve_member(
         )
 
     async def tails() -> dict[str, int]:
-        said = await statuses(peers, secret)
+        said = await statuses(peers, secret, tls=dialled)
         return {other: said[other].seq if other in said else 0 for other in peers} | {name: storage.log.tail.seq}
 
     async with AsyncExitStack() as open_:
@@ -110,13 +112,15 @@ async def serve_member(
             cluster_id,
             peers,
             secret,
+            tls=dialled,
             segment_bytes=config.node.segment,
             reserve_bytes=config.node.reserve,
         )
         open_.callback(storage.close)
         listening = await bind(listen)
         open_.callback(listening.close)
-        doors = ClusterDoors(listening, settings, own, {other: node.clients for other, node in others.items()})
+        clients = {other: node.clients for other, node in others.items()}
+        doors = ClusterDoors(listening, settings, own, clients, dialled if config.node.tls is not None else None)
         member = Member(
             name,
             stream,
@@ -133,7 +137,8 @@ async def serve_member(
             keep_bytes=cluster.keep,
         )
         host = MemberHost(member, storage, cluster_id, clock, lambda: stream.servers)
-        door = Door(host, secret, config.node.data / "outgoing")
+        door_tls = None if cluster.tls is None else Contexts(cluster.tls.files, server_side=True)
+        door = Door(host, secret, config.node.data / "outgoing", door_tls)
         await door.start(cluster.door(name))
         open_.push_async_callback(door.close)
         admin = None

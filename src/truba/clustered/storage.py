@@ -13,12 +13,20 @@ import structlog
 
 from truba.address import Address
 from truba.cluster.peers import Peer, statuses
+from truba.config import Config
 from truba.errors import DataDamaged, OperationError, Unavailable
 from truba.install import Arrival, settle
 from truba.log.file import FileLog
 from truba.store.rocks import RocksStore
+from truba.tls import Contexts
 
 log = structlog.get_logger("truba.storage")
+
+
+def peers_tls(config: Config) -> Contexts | None:
+    """How the other nodes are dialled. None: in plain text."""
+    cluster = config.cluster
+    return None if cluster is None or cluster.tls is None else Contexts(cluster.tls.files, server_side=False)
 
 
 def has_log(data: Path) -> bool:
@@ -37,6 +45,7 @@ class NodeStorage:
         peers: Mapping[str, Address],
         secret: bytes,
         *,
+        tls: Contexts | None = None,
         segment_bytes: int = 32 << 20,
         reserve_bytes: int = 256 << 20,
     ) -> None:
@@ -45,6 +54,7 @@ class NodeStorage:
         self._log_id = log_id
         self._peers = peers
         self._secret = secret
+        self._tls = tls
         self._segment_bytes = segment_bytes
         self._reserve_bytes = reserve_bytes
         settle(data)
@@ -71,7 +81,7 @@ class NodeStorage:
 
     async def replace(self) -> None:
         """A checkpoint of the peer whose log is the longest. Unavailable: nobody has a longer one, or gives it now."""
-        asked = await statuses(self._peers, self._secret)
+        asked = await statuses(self._peers, self._secret, tls=self._tls)
         own = self.log.tail.seq
         ahead = sorted((status.seq, name) for name, status in asked.items() if status.seq > own)
         for _, name in reversed(ahead):
@@ -90,7 +100,7 @@ class NodeStorage:
     async def _take(self, name: str) -> None:
         arrival = await asyncio.to_thread(Arrival, self._data)
         try:
-            async with Peer.visit(self._peers[name], self._secret) as peer:
+            async with Peer.visit(self._peers[name], self._secret, tls=self._tls) as peer:
                 exported = await peer.fetch(arrival.store)
             if exported.cluster != self._log_id:
                 raise DataDamaged(f"{name} gives a checkpoint of another cluster, {exported.cluster.hex()}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from truba.config import Config, read_secret
+from truba.config import Config, Secret
 from truba.streams.settings import JetStreamSettings
 
 
@@ -17,16 +15,16 @@ def jetstream_settings(config: Config) -> JetStreamSettings:
         stream=cluster.stream,
         replicas=cluster.replicas,
         user=cluster.user,
-        password=_text(cluster.password_file),
+        password=_text(cluster.secret("password")),
         credentials_file=cluster.credentials_file,
         tls_ca_file=cluster.tls_ca_file,
         tls_cert_file=cluster.tls_cert_file,
         tls_key_file=cluster.tls_key_file,
         system_user=cluster.system_user,
-        system_password=_text(cluster.system_password_file),
+        system_password=_text(cluster.secret("system_password")),
         trust_servers=cluster.trust_servers,
     )
 
 
-def _text(path: Path | None) -> str | None:
-    return None if path is None else read_secret(path).decode()
+def _text(secret: Secret | None) -> str | None:
+    return None if secret is None else secret.text()

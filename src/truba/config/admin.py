@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from truba.address import Address, address
-from truba.config.table import NAME, FilePath, Table, reader, refusal, text
+from truba.address import Address, address, is_local
+from truba.config.security import ServerTls
+from truba.config.table import NAME, EnvName, FilePath, Table, reader, refusal, text
 
 
 class AdminToken(Table):
@@ -19,7 +19,10 @@ class AdminToken(Table):
 class Admin(Table):
     listen: Annotated[Address, reader(address)] = Address("127.0.0.1", 7480)
     token_file: FilePath | None = None
+    token_env: EnvName | None = None
     """The token of `operator`, who may do everything."""
+    tls: ServerTls | None = None
+    """None: plain HTTP."""
     tokens: dict[str, AdminToken] = Field(default={})
     """By name, which the audit log tells."""
     show_records: bool = False
@@ -28,11 +31,11 @@ class Admin(Table):
 
     @property
     def guarded(self) -> bool:
-        return self.token_file is not None or bool(self.tokens)
+        return self.secret("token") is not None or bool(self.tokens)
 
     @model_validator(mode="after")
     def _guarded_beyond_loopback(self) -> Admin:
-        if not self.guarded and not is_loopback(self.listen.host):
+        if not self.guarded and not is_local(self.listen.host):
             what = f"{self.listen} can be reached from other machines, and there is no token"
             raise refusal(what, 'write token_file = "admin.token", or listen on 127.0.0.1', "listen")
         return self
@@ -42,14 +45,6 @@ class Admin(Table):
         for name in self.tokens:
             if not NAME.fullmatch(name):
                 raise refusal(f"{name!r} is no name for a token", 'use letters, digits, "-", "_" and "."', "tokens")
-        if "operator" in self.tokens and self.token_file is not None:
+        if "operator" in self.tokens and self.secret("token") is not None:
             raise refusal("operator is who has the token_file", "give this one another name", "tokens")
         return self
-
-
-def is_loopback(host: str) -> bool:
-    """Of this machine only. A name is not, but localhost: who knows what it leads to."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

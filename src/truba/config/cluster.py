@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from truba.address import Address, address
-from truba.config.table import NAME, FilePath, LogSize, Table, reader, refusal, text
+from truba.config.secret import Secret
+from truba.config.security import ClusterTls
+from truba.config.table import NAME, EnvName, FilePath, LogSize, Table, reader, refusal, shown, text
 
 NATS_PORT = 4222
 SECRET_BYTES_MAX = 1024
@@ -34,11 +36,11 @@ def _server(value: object) -> str:
     except ValueError:
         parts = port = None
     if parts is None or parts.scheme not in ("nats", "tls") or not parts.hostname:
-        raise ValueError(f"{value!r} is not the address of a NATS server", wanted)
+        raise ValueError(f"{shown(value)} is not the address of a NATS server", wanted)
     if parts.username is not None:
         raise ValueError("a server's address holds no user", f"{wanted}, and give user and password_file")
     if parts.path not in ("", "/") or parts.query or parts.fragment or port == 0:
-        raise ValueError(f"{value!r} is not the address of a NATS server", wanted)
+        raise ValueError(f"{shown(value)} is not the address of a NATS server", wanted)
     return f"{parts.scheme}://{Address(parts.hostname, port or NATS_PORT)}"
 
 
@@ -82,14 +84,18 @@ class Cluster(Table):
     replicas: Annotated[int, Field(ge=1, le=5)] = 3
     user: Annotated[str | None, reader(text("a name without white space", r"\S+"))] = None
     password_file: FilePath | None = None
+    password_env: EnvName | None = None
     credentials_file: FilePath | None = None
     tls_ca_file: FilePath | None = None
     tls_cert_file: FilePath | None = None
     tls_key_file: FilePath | None = None
     system_user: Annotated[str | None, reader(text("a name without white space", r"\S+"))] = None
     system_password_file: FilePath | None = None
+    system_password_env: EnvName | None = None
     trust_servers: bool = False
-    secret_file: FilePath
+    secret_file: FilePath | None = None
+    secret_env: EnvName | None = None
+    tls: ClusterTls | None = None
     peers_listen: Annotated[Address | None, reader(_bound)] = None
     keep: LogSize = 2**30
     nodes: Annotated[dict[str, ClusterNode], Field(min_length=1, max_length=NODES_MAX)]
@@ -105,17 +111,28 @@ class Cluster(Table):
 
     @model_validator(mode="after")
     def _pairs(self) -> Cluster:
-        for one, other in (
-            ("user", "password_file"),
-            ("system_user", "system_password_file"),
-            ("tls_cert_file", "tls_key_file"),
-        ):
-            for given, missing in ((one, other), (other, one)):
-                if getattr(self, given) is not None and getattr(self, missing) is None:
-                    raise refusal(f"there is no {missing} beside it", f"write {missing} too, or remove {given}", given)
+        for user, secret in (("user", "password"), ("system_user", "system_password")):
+            where = self.secret(secret)
+            if getattr(self, user) is not None and where is None:
+                what, instead = f"there is no {secret}_file beside it", f"write {secret}_file too, or remove {user}"
+                raise refusal(what, instead, user)
+            if getattr(self, user) is None and where is not None:
+                given = f"{secret}_env" if where.env else f"{secret}_file"
+                raise refusal(f"there is no {user} beside it", f"write {user} too, or remove {given}", given)
+        one, other = "tls_cert_file", "tls_key_file"
+        for given, missing in ((one, other), (other, one)):
+            if getattr(self, given) is not None and getattr(self, missing) is None:
+                raise refusal(f"there is no {missing} beside it", f"write {missing} too, or remove {given}", given)
         if self.user is not None and self.credentials_file is not None:
             raise refusal("there is a user too", "keep one of the two", "credentials_file")
         return self
+
+    @property
+    def peers_secret(self) -> Secret:
+        """What the nodes show each other."""
+        secret = self.secret("secret")
+        assert secret is not None  # or the file would have been refused
+        return secret
 
     @model_validator(mode="after")
     def _distinct(self) -> Cluster:
@@ -146,9 +163,7 @@ class Cluster(Table):
         return {key: value for key, value in self if isinstance(value, Path)}
 
     @property
-    def secret_files(self) -> dict[str, Path]:
-        """Those of `files` that hold nothing but a secret; see `read_secret`."""
-        return {key: path for key, path in self.files.items() if key in SECRETS}
-
-
-SECRETS = frozenset({"password_file", "system_password_file", "secret_file"})
+    def secret_places(self) -> dict[str, Secret]:
+        """Key -> where that secret is, of those that are given."""
+        found = {name: self.secret(name) for name in ("password", "system_password", "secret")}
+        return {f"{name}_env" if one.env else f"{name}_file": one for name, one in found.items() if one is not None}

@@ -18,9 +18,12 @@ from pydantic import Field, model_validator
 from truba.address import Address, address
 from truba.config.admin import Admin
 from truba.config.cluster import Cluster
+from truba.config.secret import Secret
+from truba.config.security import RouteTls, ServerTls, User
 from truba.config.table import (
     MODULE_OBJECT,
     Count,
+    EnvName,
     FilePath,
     LogSize,
     NodeName,
@@ -32,16 +35,18 @@ from truba.config.table import (
     TimeAboveZero,
     reader,
     refusal,
-    text,
+    shown,
 )
 from truba.config.units import size_bytes, size_text
 from truba.kinds import KIND_MAX, Backoff, Breaker, Kind
+from truba.tls import Tls
 from truba.webhook.settings import Format, wrong_url
 
 MIB = 2**20
 ROUTES = {
     "local": "local:package.module:function",
     "truba": "truba://host:port",
+    "trubas": "trubas://host:port",
     "https": "https://host/path",
 }
 """Schemes of handler routes that need no entry in [transports], each with how it is written."""
@@ -57,23 +62,23 @@ def _address_or_none(value: object) -> Address | None:
 def _route(value: object) -> str:
     scheme, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     match scheme:
-        case "truba":
+        case "truba" | "trubas":
             try:
                 if rest.startswith("//") and address(rest[2:].rstrip("/")).port:
-                    return f"truba://{address(rest[2:].rstrip('/'))}"
+                    return f"{scheme}://{address(rest[2:].rstrip('/'))}"
             except ValueError:
                 pass
         case "https" | "http":
             assert isinstance(value, str)  # it has a scheme
             if wrong := wrong_url(value):
-                raise ValueError(f"{value!r} is not the route of a webhook: {wrong}", 'it as "https://host/path"')
+                raise ValueError(f"{shown(value)} is not the route of a webhook: {wrong}", 'it as "https://host/path"')
             return value
         case "local":
             if MODULE_OBJECT.fullmatch(rest):
                 return f"local:{rest}"
         case _ if colon and rest:
             return f"{scheme}:{rest}"
-    raise ValueError(f"{value!r} is not the route of a handler", " or ".join(f'"{ROUTES[s]}"' for s in ROUTES))
+    raise ValueError(f"{shown(value)} is not the route of a handler", " or ".join(f'"{ROUTES[s]}"' for s in ROUTES))
 
 
 def _hook(value: object) -> tuple[str, ...] | str:
@@ -102,7 +107,11 @@ class Node(Table):
     listen: Annotated[Address | None, reader(_address_or_none)] = Address("127.0.0.1", 7433)
     """None (written ""): no TCP port; then `unix` must be given."""
     unix: FilePath | None = None
+    tls: ServerTls | None = None
+    """None: the TCP port speaks plain text."""
+    insecure: bool = False
     password_file: FilePath | None = None
+    password_env: EnvName | None = None
     name: NodeName = "truba"
     grace_max: Time = 300.0
     checkpoint: LogSize = 64 * MIB
@@ -127,8 +136,9 @@ class Node(Table):
 
     @model_validator(mode="after")
     def _one_authentication(self) -> Node:
-        if self.authenticator and self.password_file:
-            raise refusal("there is a password_file too", "keep one of the two", "authenticator")
+        if self.authenticator and (password := self.secret("password")):
+            key = "password_env" if password.env else "password_file"
+            raise refusal(f"there is a {key} too", "keep one of the two", "authenticator")
         return self
 
 
@@ -153,7 +163,7 @@ class WebhookTable(Table):
     """How to post to a kind's handler; see `truba.webhook.Webhook`."""
 
     secret_file: FilePath | None = None
-    secret_env: Annotated[str | None, reader(text("the name of a variable", r"[A-Za-z_][A-Za-z0-9_]*"))] = None
+    secret_env: EnvName | None = None
     format: Format = "json"
     ca_file: FilePath | None = None
     insecure: bool = False
@@ -165,6 +175,8 @@ class KindTable(Table):
     number: Annotated[int, Field(ge=0, le=KIND_MAX)]
     handler: Annotated[str, reader(_route)]
     handler_secret_file: FilePath | None = None
+    handler_secret_env: EnvName | None = None
+    tls: RouteTls | None = None
     webhook: WebhookTable | None = None
     recovery_delay: Time = _KIND["recovery_delay_s"]
     jitter: Time = _KIND["jitter_s"]
@@ -222,6 +234,8 @@ class Config(Table):
     """None: no address of operators."""
     transports: dict[str, ObjectPath] = Field(default={})
     """Scheme of a route -> `truba.ports.transport.Transport`."""
+    users: dict[str, User] = Field(default={})
+    """None: who may do what is not asked, or another authenticator says it."""
     kind_tables: dict[str, KindTable] = Field(alias="kinds", min_length=1)
 
     @cached_property
@@ -230,9 +244,19 @@ class Config(Table):
         return tuple(sorted((table.kind(name) for name, table in self.kind_tables.items()), key=lambda k: k.number))
 
     @property
-    def handler_secret_files(self) -> dict[str, Path]:
-        """Route, as in `Kind.handler` -> file of the secret that the pipe shows to the handler; see `read_secret`."""
-        return {t.handler: t.handler_secret_file for t in self.kind_tables.values() if t.handler_secret_file}
+    def handler_secrets(self) -> dict[str, Secret]:
+        """Route, as in `Kind.handler` -> where the secret is that the pipe shows to the handler."""
+        found = {table.handler: table.secret("handler_secret") for table in self.kind_tables.values()}
+        return {route: secret for route, secret in found.items() if secret is not None}
+
+    @property
+    def handler_tls(self) -> dict[str, Tls]:
+        """`trubas://` route -> its files."""
+        return {
+            table.handler: (table.tls or RouteTls()).files
+            for table in self.kind_tables.values()
+            if table.handler.startswith("trubas:")
+        }
 
     @property
     def webhooks(self) -> dict[str, WebhookTable]:

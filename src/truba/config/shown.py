@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from truba.address import Address
 from truba.config.admin import AdminToken
 from truba.config.model import Config, Frontend
+from truba.config.security import User
 
 HIDDEN = "(hidden)"
 _USER_IN_URL = re.compile(r"(\w+://)[^/@\s]*@")
@@ -27,6 +28,8 @@ def _table(table: BaseModel) -> dict[str, Any]:
     match table:
         case AdminToken():
             plain["sha256"] = HIDDEN
+        case User() if table.password_hash is not None:
+            plain["password_hash"] = HIDDEN
         case Frontend():
             plain["options"] = dict.fromkeys(table.options, HIDDEN)
     return plain

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
+from truba.address import without_user
+from truba.config.secret import Secret
 from truba.config.units import rate_per_s, seconds, size_bytes, size_text, time_text
 
 NAME = re.compile(r"[\w.-]+")
@@ -23,6 +25,11 @@ MODULE_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 def refusal(what: str, instead: str, key: str = "") -> PydanticCustomError:
     """What pydantic collects as an error of a value, or with `key` of that key of a table."""
     return PydanticCustomError("truba", "{what}", {"what": what, "instead": instead, "key": key})
+
+
+def shown(value: object) -> str:
+    """A value in an error: a password in a url is not shown."""
+    return repr(without_user(value) if isinstance(value, str) else value)
 
 
 def reader(read: Callable[[object], Any], least: float = 0, show: Callable[[Any], str] = str) -> PlainValidator:
@@ -43,7 +50,7 @@ def text(what: str, pattern: str) -> Callable[[object], str]:
     def read(value: object) -> str:
         if isinstance(value, str) and re.fullmatch(pattern, value):
             return value
-        raise ValueError(f"{value!r} will not do", what)
+        raise ValueError(f"{shown(value)} will not do", what)
 
     return read
 
@@ -52,6 +59,15 @@ def _path(value: object) -> Path:
     if isinstance(value, str) and value and "\0" not in value:
         return Path(value)
     raise ValueError(f"{value!r} is not a path", 'a path in quotes, such as "data"')
+
+
+def _variable(value: object) -> str:
+    """What is written there by mistake may be the secret itself: no error shows it."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        return value
+    raise ValueError(
+        "this is no name of a variable", 'the name of a variable of the environment, such as "TRUBA_SECRET"'
+    )
 
 
 Size = Annotated[int, reader(size_bytes, 1, size_text)]
@@ -65,5 +81,24 @@ NodeName = Annotated[str, reader(text('a name of letters, digits, "-", "_" and "
 ObjectPath = Annotated[str, reader(text('"package.module:object"', MODULE_OBJECT.pattern))]
 
 
+EnvName = Annotated[str, reader(_variable)]
+
+
 class Table(BaseModel):
+    """A secret NAME is never written into a table: it has `NAME_file`, or `NAME_env`."""
+
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    def secret(self, name: str) -> Secret | None:
+        """Where that secret is; None: the table names none."""
+        file, env = getattr(self, f"{name}_file"), getattr(self, f"{name}_env")
+        return None if file is None and env is None else Secret(file, env)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        for key in type(self).model_fields:
+            if key.endswith("_env") and getattr(self, key) is not None:
+                other = f"{key.removesuffix('_env')}_file"
+                if getattr(self, other) is not None:
+                    raise refusal(f"there is a {other} too", "keep one of the two", key)
+        return self

@@ -3,7 +3,8 @@
     bind(listen) -> Listening          the addresses are ours until `close`
     Reception(listening, make).open()  connections are taken, until its `close`; then perhaps another one's turn
 
-In between, connections wait in the kernel's queue. Nothing here knows what is said on a connection.
+In between, connections wait in the kernel's queue. Nothing here knows what is said on a connection, but that on the TCP
+port it may be said in TLS.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from typing import Any, Protocol, cast
 import structlog
 
 from truba.address import parse_listen
+from truba.entrance import Entrance
+from truba.entrance import Guest as Entering
 from truba.protocols import replies
+from truba.tls import Contexts
 
 log = structlog.get_logger("truba.frontend")
 
@@ -44,6 +48,7 @@ class Listen:
     tcp: str | None = None
     unix: Path | None = None
     connections_max: int = 10_000
+    tls: Contexts | None = None  # of the TCP port
 
 
 class Listening:
@@ -51,6 +56,7 @@ class Listening:
 
     def __init__(self, listen: Listen) -> None:
         self.connections_max = listen.connections_max
+        self.tls = listen.tls
         self.connections = 0  # taken and not yet ended
         self.refused = 0  # connections, for there were connections_max of them
         self.bound: tuple[str, int] | None = None
@@ -98,13 +104,15 @@ class Listening:
         self._sockets.append(sock)
         return sock
 
-    async def serve(self, make: Callable[[], asyncio.Protocol]) -> list[asyncio.Server]:
-        """Servers on duplicates of the sockets: closing them leaves the addresses ours."""
+    async def serve(
+        self, make: Callable[[], asyncio.Protocol], make_local: Callable[[], asyncio.Protocol]
+    ) -> list[asyncio.Server]:
+        """Servers on duplicates of the sockets: closing them leaves the addresses ours. `make_local`: for Unix ones."""
         loop = asyncio.get_running_loop()
         servers: list[asyncio.Server] = []
         for sock in self._sockets:
             if sock.family == socket.AF_UNIX:
-                server = await loop.create_unix_server(make, sock=sock.dup(), backlog=BACKLOG, **_KEEP_FILE)
+                server = await loop.create_unix_server(make_local, sock=sock.dup(), backlog=BACKLOG, **_KEEP_FILE)
             else:
                 server = await loop.create_server(make, sock=sock.dup(), backlog=BACKLOG)
             servers.append(server)
@@ -132,10 +140,8 @@ async def bind(listen: Listen) -> Listening:
     return listening
 
 
-class Guest(Protocol):
+class Guest(Entering, Protocol):
     """A connection as a reception sees it: an asyncio.Protocol that can be asked to leave."""
-
-    transport: asyncio.Transport | None
 
     def close(self) -> None:
         """End it once what was answered has left."""
@@ -144,59 +150,75 @@ class Guest(Protocol):
 class Reception:
     """Takes connections, at most `connections_max` at once. May be opened again once `close` has returned.
 
-    `make` gives the protocol of a new connection, a Guest; it must call `left` when that has ended.
+    `make` gives the protocol of a new connection, a Guest; it must call `left` when that has ended. `guarded`: it is a
+    stranger (`truba.entrance`) until it calls `known`.
     """
 
-    def __init__(self, listening: Listening, make: Callable[[], Guest]) -> None:
+    def __init__(self, listening: Listening, make: Callable[[], Guest], *, guarded: bool = False) -> None:
         self._listening = listening
         self._make = make
+        self._entrance: Entrance[Guest] = Entrance(
+            self._come,
+            lambda: _Refused(listening.connections_max),
+            self._tell,
+            connections_max=listening.connections_max,
+            tls=listening.tls,
+            guarded=guarded,
+            plain_answer=_SPEAKS_TLS,
+        )
         self._servers: list[asyncio.Server] = []
-        self._guests: set[Guest] = set()
         self._emptied = asyncio.Event()
-        self._open = False
+
+    def _come(self) -> Guest:
+        guest = self._make()
+        self._listening.connections += 1
+        return guest
+
+    def _tell(self, what: str, **why: object) -> None:
+        self._listening.refused += what == "connection refused"
+        log.warning(what, **why)
 
     @property
     def guests(self) -> list[Guest]:
         """Those who are here now."""
-        return list(self._guests)
+        return list(self._entrance.guests)
 
     async def open(self) -> None:
-        self._open = True
-        self._servers = await self._listening.serve(self._connection)
+        entrance = self._entrance
+        entrance.opened = True
+        self._servers = await self._listening.serve(entrance.take, entrance.take_local)
 
-    def _connection(self) -> asyncio.Protocol:
-        if not self._open:
-            return _Late()
-        if len(self._guests) >= self._listening.connections_max:
-            self._listening.refused += 1
-            return _Refused(self._listening.connections_max)
-        guest = self._make()
-        self._guests.add(guest)
-        self._listening.connections += 1
-        return cast(asyncio.Protocol, guest)
+    def known(self, guest: Guest) -> None:
+        """It has said who it is."""
+        self._entrance.known(guest)
 
     def left(self, guest: Guest) -> None:
-        if guest in self._guests:
-            self._guests.remove(guest)
+        if guest in self._entrance.guests:
             self._listening.connections -= 1
-        if not self._guests:
+        self._entrance.left(guest)
+        if not self._entrance.guests:
             self._emptied.set()
 
     async def close(self) -> None:
         """Take no more, at once; ask those who are here to leave, and hang up on who has not done so in time."""
-        self._open = False
+        self._entrance.close()
         for server in self._servers:
             server.close()
         self._servers.clear()
         for guest in self.guests:
             guest.close()
-        if self._guests:
+        if self._entrance.guests:
             self._emptied.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._emptied.wait(), FAREWELL_S)
         for guest in self.guests:
             if guest.transport is not None:
                 guest.transport.abort()
+
+
+_SPEAKS_TLS = replies.error(
+    "ERR", "this port speaks TLS and nothing else: connect to trubas://; nothing was stored, the connection is closed"
+)
 
 
 class _Refused(asyncio.Protocol):
@@ -207,18 +229,10 @@ class _Refused(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
-        log.warning("connection refused", reason="connections_max", limit=self._limit)
         stream.write(
             replies.error("BUSY", f"the pipe has {self._limit} connections, its limit; nothing was stored; try later")
         )
         stream.close()
-
-
-class _Late(asyncio.Protocol):
-    """Taken from the kernel just before the reception closed: hung up, before anything was read."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).abort()
 
 
 async def _remove_stale(path: Path) -> None:

@@ -22,6 +22,7 @@ from truba.address import Address, is_own_echo
 from truba.frontends.listening import Listening, Reception
 from truba.protocols import replies
 from truba.protocols.resp import FramingLost, StrictParser
+from truba.tls import Contexts, connect
 from truba.wire.connection import FAREWELL_S, keep_alive
 
 log = structlog.get_logger("truba.relay")
@@ -46,9 +47,12 @@ LINGER_S = 1.0
 class RelayFrontend:
     """Relays until it is stopped; may be started again. `follow` says where to, as often as that changes."""
 
-    def __init__(self, listening: Listening) -> None:
+    def __init__(self, listening: Listening, *, guarded: bool = False, tls: Contexts | None = None) -> None:
+        """`guarded`: who is not passed on within the time that strangers have is cut; whether who is passed on may
+        stay is the leader's to say. `tls`: how the other nodes are dialled, if they speak it."""
         self.leader: Address | None = None
-        self._reception = Reception(listening, self._connection)
+        self.tls = tls
+        self._reception = Reception(listening, self._connection, guarded=guarded)
 
     async def start(self, leader: Address | None) -> None:
         """Begin to take clients. `leader`: its client address; None: nobody leads, as far as is known."""
@@ -194,7 +198,7 @@ class _Near(asyncio.Protocol):
         far: _Far | None = None
         try:
             async with asyncio.timeout(JOIN_S_MAX):
-                far = await _dial(self, leader)
+                far = await _dial(self, leader, self._relay.tls)
                 await far.admitted
         except (OSError, ValueError, TimeoutError) as error:  # ValueError: a host that is no name
             if far is not None:
@@ -221,6 +225,7 @@ class _Near(asyncio.Protocol):
             self._refuse(_unavailable("the node that leads closed the connection"))
             return
         self._state = "joined"
+        self._reception.known(self)
         self.far = far
         head, self._head = self._head, b""
         far.transport.write(head)
@@ -334,8 +339,8 @@ class _Far(asyncio.Protocol):
             self.admitted.exception()  # retrieved: whoever waited for it may be gone
 
 
-async def _dial(near: _Near, leader: Address) -> _Far:
-    transport, far = await asyncio.get_running_loop().create_connection(lambda: _Far(near), *leader)
+async def _dial(near: _Near, leader: Address, tls: Contexts | None) -> _Far:
+    transport, far = await connect(lambda: _Far(near), *leader, tls)
     if is_own_echo(transport):
         transport.abort()
         raise ConnectionRefusedError("nobody listens there")

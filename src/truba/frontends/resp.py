@@ -13,7 +13,7 @@ class RespFrontend:
 
     def __init__(self, listening: Listening, settings: WireSettings) -> None:
         self._settings = settings
-        self._reception = Reception(listening, self._connection)
+        self._reception = Reception(listening, self._connection, guarded=settings.authenticator is not None)
         self._node: Node | None = None
 
     @property
@@ -27,7 +27,8 @@ class RespFrontend:
 
     def _connection(self) -> Connection:
         assert self._node is not None  # connections come between start and stop
-        return Connection(self._node, VERBS, self._settings, self._reception.left)
+        reception = self._reception
+        return Connection(self._node, VERBS, self._settings, reception.left, known=reception.known)
 
     async def stop(self) -> None:
         await self._reception.close()

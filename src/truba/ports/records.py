@@ -5,7 +5,8 @@ Shipped: `truba.records` (bytes, JSON, msgspec structs, pydantic models).
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 R = TypeVar("R")
 
@@ -22,3 +23,19 @@ class Codec(Protocol[R]):
     def shown(self, data: bytes, /) -> str:
         """What may be shown of a record where people look: in a `repr`, in a log, to an operator. Never raises; says
         nothing of the contents unless whoever made the codec has allowed it."""
+
+
+class Shown:
+    """What may be shown of some records; worked out when somebody looks."""
+
+    __slots__ = ("_codec", "_records")
+
+    def __init__(self, codec: Codec[Any], records: Sequence[bytes]) -> None:
+        self._codec = codec
+        self._records = records
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self._codec.shown, self._records)
+
+    def __repr__(self) -> str:
+        return f"[{', '.join(self)}]"

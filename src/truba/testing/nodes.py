@@ -28,6 +28,7 @@ from truba.cluster.words import Digest, Status
 from truba.errors import DataError, OperationError, TrubaError
 from truba.processes.tether import tethered
 from truba.testing.nats import PASSWORDS, NatsServers
+from truba.tls import Contexts, Tls
 
 SECRET = "the-secret-of-a-cluster-on-this-machine"
 POLL_S = 0.02
@@ -47,7 +48,8 @@ class NodesFailed(TrubaError):
 
 class Nodes:
     """`kinds`: the [kinds.*] tables; `node` and `cluster`: further lines of those tables. `run`: put before a node's
-    command, for network namespaces; `hosts`: where it then listens (loopback)."""
+    command, for network namespaces; `hosts`: where it then listens (loopback). `tls`: what all of them show, to clients
+    and to each other, and whom they believe."""
 
     def __init__(
         self,
@@ -60,10 +62,13 @@ class Nodes:
         cluster: str = "",
         hosts: Mapping[str, str] | None = None,
         run: Mapping[str, Sequence[str]] | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self.names = tuple(names)
         self.directory = directory
         self._run = run or {}
+        self._scheme = "truba" if tls is None else "trubas"
+        self._tls = None if tls is None else Contexts(tls, server_side=False)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.clients: dict[str, Address] = {}
         self.peers: dict[str, Address] = {}
@@ -79,9 +84,14 @@ class Nodes:
         table = "\n".join(
             f'{name} = {{ clients = "{self.clients[name]}", peers = "{self.peers[name]}" }}' for name in self.names
         )
+        if tls is not None:
+            pair = f'certificate = "{tls.certificate}"\nkey = "{tls.key}"\n'
+            node += f'\n[node.tls]\n{pair}client_ca = "{tls.ca}"'
+            cluster += f'\n[cluster.tls]\n{pair}ca = "{tls.ca}"'
+        insecure = "insecure = true\n" if hosts else ""
         for name in self.names:
             self.config(name).write_text(
-                f'[node]\nname = "{name}"\ndata = "{name}"\nlisten = "{self.clients[name]}"\n{node}\n\n'
+                f'[node]\nname = "{name}"\ndata = "{name}"\nlisten = "{self.clients[name]}"\n{insecure}{node}\n\n'
                 f"[cluster]\nservers = {json.dumps(list(servers.urls))}\n"
                 f'stream = "{servers.config.stream}"\nreplicas = {len(servers.names)}\n'
                 'user = "truba"\npassword_file = "nats.secret"\n'
@@ -91,7 +101,7 @@ class Nodes:
 
     @property
     def urls(self) -> list[str]:
-        return [f"truba://{address}" for address in self.clients.values()]
+        return [f"{self._scheme}://{address}" for address in self.clients.values()]
 
     def config(self, name: str) -> Path:
         return self.directory / f"{name}.toml"
@@ -147,14 +157,14 @@ class Nodes:
 
     async def status(self, name: str) -> Status | None:
         """What it says of itself; None: nothing."""
-        return (await statuses({name: self.peers[name]}, SECRET.encode(), 1.0)).get(name)
+        return (await statuses({name: self.peers[name]}, SECRET.encode(), 1.0, tls=self._tls)).get(name)
 
     async def digest(self, name: str) -> Digest:
-        async with Peer.visit(self.peers[name], SECRET.encode()) as peer:
+        async with Peer.visit(self.peers[name], SECRET.encode(), tls=self._tls) as peer:
             return await peer.digest()
 
     async def step_down(self, name: str, successor: str = "") -> None:
-        async with Peer.visit(self.peers[name], SECRET.encode()) as peer:
+        async with Peer.visit(self.peers[name], SECRET.encode(), tls=self._tls) as peer:
             await peer.step_down(successor)
 
     async def leader(self, timeout_s: float = STARTED_S, *, other_than: str = "") -> str:

@@ -1,4 +1,4 @@
-"""`truba://host:port` routes: the pipe dials the handler service and keeps the connection.
+"""`truba://host:port` routes, `trubas://` for TLS: the pipe dials the handler service and keeps the connection.
 
 The service at the other end speaks the ordinary protocol on it (see `truba.wire`), says KINDS, and is handed sessions
 as long as it has credit. While it cannot be reached, its sessions simply stay due: an outage uses nothing up.
@@ -13,10 +13,12 @@ from collections.abc import Callable
 import structlog
 
 from truba.address import is_own_echo, parse_handler
+from truba.errors import ConfigError
 from truba.kinds import Backoff
 from truba.node.node import Node
 from truba.node.owners import Owner
 from truba.protocols import replies
+from truba.tls import Contexts, HandshakeFailed, connect
 from truba.wire.connection import Connection, WireSettings
 from truba.wire.verbs import VERBS
 
@@ -31,9 +33,13 @@ KINDS_TIMEOUT_S = 10.0
 class DialRoute:
     """One handler service, one connection at a time."""
 
-    def __init__(self, address: str, secret: str, settings: WireSettings) -> None:
+    def __init__(self, address: str, secret: str, settings: WireSettings, tls: Contexts | None = None) -> None:
+        """`tls`: of a `trubas://` address, and of no other. ConfigError."""
         self.address = address
         self._host, self._port = parse_handler(address)
+        self._tls = tls
+        if (tls is not None) is not address.startswith("trubas:"):
+            raise ConfigError(f"{address}: TLS is for trubas:// addresses, and for all of them")
         self._secret = secret
         self._settings = settings
         self._connection: Connection | None = None
@@ -90,10 +96,9 @@ class DialRoute:
 
         self._lost.clear()
         self._ready.clear()
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                transport, connection = await loop.create_connection(make, self._host, self._port)
+                transport, connection = await connect(make, self._host, self._port, self._tls)
         except TimeoutError:
             return f"no connection within {CONNECT_TIMEOUT_S:.0f} s"
         except (OSError, ValueError) as error:  # ValueError: a host that is no name
@@ -113,7 +118,10 @@ class DialRoute:
             return f"connected, but no KINDS within {KINDS_TIMEOUT_S:.0f} s"
         if not connection.kinds:
             await self._lost.wait()
-            return "the handler service closed the connection before it said KINDS; is the secret right?"
+            if isinstance(connection.error, HandshakeFailed):  # in TLS 1.3 a refused side hears of it only now
+                return str(connection.error)
+            tls = " Does it speak TLS (trubas://)?" if self._tls is None else ""
+            return f"the handler service closed the connection before it said KINDS; is the secret right?{tls}"
         self._state = f"connected, kinds {', '.join(map(str, sorted(connection.kinds)))}, credit {connection.credit}"
         log.info("handler connected", handler=self.address, kinds=sorted(connection.kinds), credit=connection.credit)
         await self._lost.wait()

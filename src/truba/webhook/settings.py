@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from truba.address import is_local, without_user
 from truba.errors import ConfigError
 from truba.webhook.signature import read_key
 
@@ -45,8 +45,8 @@ class Webhook:
     def __post_init__(self) -> None:
         object.__setattr__(self, "secrets", (self.secrets,) if isinstance(self.secrets, str) else tuple(self.secrets))
         if wrong := wrong_url(self.url):
-            raise ConfigError(f"webhook {self.url!r}: {wrong}")
-        if not self.insecure and not self.url.startswith("https:") and not _is_here(self.url):
+            raise ConfigError(f"webhook {without_user(self.url)!r}: {wrong}")
+        if not self.insecure and not self.url.startswith("https:") and not is_local(urlsplit(self.url).hostname or ""):
             raise ConfigError(
                 f"webhook {self.url!r}: records would leave this machine in plain text; write https://,"
                 " or insecure = true if the network is private"
@@ -80,11 +80,3 @@ def wrong_url(url: str) -> str:
     if parts.username is not None or parts.query or parts.fragment:
         return "a route holds no user, query or fragment: what is secret belongs into the secret that signs"
     return ""
-
-
-def _is_here(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

@@ -7,6 +7,7 @@ dispatcher hands sessions. Everything else is the same on both. What each verb m
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -19,17 +20,30 @@ import structlog
 from truba.errors import BadRequest, DataError, LogPoisoned, NoAuth, NoPerm, OperationError
 from truba.node.node import Node
 from truba.node.owners import Handover, Hold, Owner
-from truba.ports.auth import Authenticator, Principal
+from truba.ports.auth import Authenticator, CertificateAuthenticator, Principal
 from truba.protocols import replies
-from truba.protocols.resp import FramingLost, Limits, RequestParser
+from truba.protocols.resp import FramingLost, Limits, RequestParser, StrictParser
+from truba.rights import missing
+from truba.tls import peer_names
 from truba.types import Cause
 
 log = structlog.get_logger("truba.wire")
 
 BEFORE_AUTH = frozenset({b"AUTH", b"HELLO", b"LEADER", b"QUIT"})
 
+_QUOTED = re.compile(r"""'.*'|".*\"""")
+
 FAREWELL_S = 5.0
 """How long a peer may take to read its last answers."""
+
+STALL_S = 30.0
+"""A peer that has not read a byte of its answers for so long, while no more fit, is cut."""
+
+STRANGER_LIMITS = Limits(args_max=16, request_bytes_max=16 << 10, inline_bytes_max=4 << 10)
+"""Of a request before AUTH, and so of what a stranger can make us hold, besides one read."""
+
+STRANGER_REQUESTS_MAX = 32
+"""What a polite client asks before it says who it is are three or four."""
 
 PENDING_BYTES_MAX = 4 << 20
 """Request bytes of one connection whose answers have not left: beyond it reading stops until half is answered."""
@@ -69,7 +83,9 @@ class Connection(asyncio.Protocol):
         *,
         dialled: bool = False,
         wake: Callable[[], None] | None = None,
+        known: Callable[[Connection], None] | None = None,
     ) -> None:
+        """`known`: called when it is proved who the peer is, if that must be proved."""
         self.node = node
         self.settings = settings
         self.dialled = dialled
@@ -82,12 +98,18 @@ class Connection(asyncio.Protocol):
         self.peer = ""
         self.name = ""  # CLIENT SETNAME
         self.transport: asyncio.Transport | None = None
+        self.error: Exception | None = None  # that the connection ended with
         self.tasks: set[asyncio.Task[None]] = set()  # authentications under way
         self._verbs = verbs
         self._closed = closed
         self._wake = wake
         self._parser = RequestParser(settings.parser)
-        self._guarded = settings.authenticator is not None
+        self._known = known
+        self._stranger = settings.authenticator is not None
+        self._strangers_parser = StrictParser(STRANGER_LIMITS)
+        self._strangers_requests = 0
+        self._unread = b""  # of a stranger: what came behind an AUTH whose verdict is late
+        self._stalled: asyncio.TimerHandle | None = None
         self._backlog: list[list[bytes]] | None = None  # requests that wait for an answer that is late, or for room
         self._backlog_waits = False  # for its turn, or for room, and the answers before it are durable already
         self._turn_bytes_max = min(TURN_BYTES_MAX, settings.output_bytes_max)
@@ -109,8 +131,27 @@ class Connection(asyncio.Protocol):
         self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
         stream.set_write_buffer_limits(high=self.settings.output_bytes_max)
         keep_alive(stream.get_extra_info("socket"))
+        authenticator = self.settings.authenticator
+        if isinstance(authenticator, CertificateAuthenticator) and (names := peer_names(stream)):
+            principal = authenticator.by_certificate(names, self.peer)
+            if principal is not None:
+                self.admit(principal)
+
+    def admit(self, principal: Principal) -> None:
+        """From here on the peer is this one."""
+        self.principal = principal
+        self.owner.user = principal.name
+        if self._stranger:
+            self._stranger = False
+            if self._known is not None:
+                self._known(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._stranger:
+            self._unread += data
+            if self._backlog is None:  # else it was read before the pause, and waits for the verdict too
+                self._serve_stranger()
+            return
         try:
             requests = self._parser.feed(data)
         except FramingLost as lost:
@@ -119,6 +160,27 @@ class Connection(asyncio.Protocol):
             return
         if requests:
             self._serve(requests, len(data))
+
+    def _serve_stranger(self) -> None:
+        """One request at a time, by limits of their own: what follows an AUTH is read by those of who is known."""
+        data, at, self._unread = self._unread, 0, b""
+        while self._stranger and at < len(data) and not self._closing:
+            requests: list[list[bytes]] = []
+            try:
+                at = self._strangers_parser.take(data, at, requests)
+                self._strangers_requests += len(requests)
+                if self._strangers_requests > STRANGER_REQUESTS_MAX:
+                    raise FramingLost(NoAuth("authenticate first; nothing was stored, the connection is closed"), [])
+            except FramingLost as lost:
+                self._at_end = self._at_end or partial(self._give_up, lost.error)
+                self._serve([], 0)
+                return
+            self._serve(requests, 0)
+            if self._backlog is not None:  # the verdict is late
+                self._unread = data[at:]
+                return
+        if at < len(data):
+            self.data_received(data[at:])
 
     def eof_received(self) -> bool:
         """The client has said all that it will say, and may still read: it gets its answers, then the end."""
@@ -130,6 +192,8 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self._at_end = None  # it leads back here: nobody would free the two of them before the next full collection
         self.transport = None
+        self.error = error
+        self._unstall()
         self.kinds = frozenset()
         self.node.detach(self.owner)
         self._closed(self)
@@ -137,13 +201,33 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.node.limits_hit["output_bytes_max"] += 1
         self._pause("output")
+        self._unstall()
+        self._stalled = asyncio.get_running_loop().call_later(STALL_S, self._look_whether_it_reads, None)
 
     def resume_writing(self) -> None:
+        self._unstall()
         self._resume("output")
         if self._backlog_waits:
             self._serve_backlog()
         if self._wake is not None:
             self._wake()
+
+    def _look_whether_it_reads(self, before_bytes: int | None) -> None:
+        """`before_bytes`: unsent the last time; None: nobody has looked yet, and more may have come since the pause."""
+        self._stalled = None
+        if self.transport is None:
+            return
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if before_bytes is not None and unsent_bytes >= before_bytes:
+            log.warning("connection cut: it does not read its answers", peer=self.peer, unsent_bytes=unsent_bytes)
+            self.transport.abort()
+            return
+        self._stalled = asyncio.get_running_loop().call_later(STALL_S, self._look_whether_it_reads, unsent_bytes)
+
+    def _unstall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     # -- requests ------------------------------------------------------------------------------------------
 
@@ -169,7 +253,7 @@ class Connection(asyncio.Protocol):
                 self.node.when_durable(self._answers_left)
             else:
                 self._serve_backlog_soon()
-        elif self._at_end is not None and self._backlog is None:
+        elif self._at_end is not None and self._backlog is None and not self._unread:
             self._at_end()
 
     def _serve_pipeline(self, requests: list[list[bytes]], size: int) -> None:
@@ -198,7 +282,7 @@ class Connection(asyncio.Protocol):
             verb = self._verbs.get(args[0]) or self._verbs.get(args[0].upper())
             if verb is None:
                 raise BadRequest(f"unknown command {args[0][:32]!r}; nothing was stored")
-            if self._guarded and self.principal is None and args[0].upper() not in BEFORE_AUTH:
+            if self._stranger and args[0].upper() not in BEFORE_AUTH:
                 raise NoAuth("authenticate first: AUTH [user] password; nothing was stored")
             return verb(self, args)
         except OperationError as refusal:
@@ -259,7 +343,10 @@ class Connection(asyncio.Protocol):
         self._resume("late answer")
         if self.quitting:
             self.close()
-        self._serve(backlog or [], 0)
+        if self._unread:
+            self._serve_stranger()
+        else:
+            self._serve(backlog or [], 0)
 
     def hold_requests(self) -> None:
         """Read nothing more until `go_on`."""
@@ -321,7 +408,8 @@ class Connection(asyncio.Protocol):
         principal = self.principal
         if principal is not None and not principal.allows(verb, kind):
             what = verb if kind is None else f"{verb} on kind {kind}"
-            raise NoPerm(f"user {principal.name!r} may not {what}; nothing was stored")
+            name = None if kind is None else self.node.kinds[kind].name if kind in self.node.kinds else str(kind)
+            raise NoPerm(f"user {principal.name!r} may not {what}: {missing(verb, name)}; nothing was stored")
 
     # -- endings ------------------------------------------------------------------------------------------
 
@@ -341,7 +429,8 @@ class Connection(asyncio.Protocol):
         log.warning(what, peer=self.peer, error=repr(error))
 
     def _give_up(self, error: OperationError) -> None:
-        log.warning("connection given up", peer=self.peer, error=str(error))
+        unquoted = _QUOTED.sub("...", str(error))  # what it said may be a piece of a record
+        log.warning("connection given up", peer=self.peer, error=unquoted)
         self.send(replies.error(error.code, str(error)))
         self.close()
 

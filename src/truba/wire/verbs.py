@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import partial
 
 from truba import __version__
-from truba.errors import BadRequest, NoAuth, UnknownKind
+from truba.errors import BadRequest, NoAuth, OperationError, UnknownKind
 from truba.node.owners import Hold
 from truba.ports.auth import Principal
 from truba.protocols import grammar, replies
@@ -278,7 +278,7 @@ def _authenticate(connection: Connection, user: bytes, password: bytes, answer: 
 async def _await_verdict(connection: Connection, verdict: Awaitable[Principal | None], answer: bytes) -> None:
     try:
         reply = _admit(connection, await verdict, answer)
-    except NoAuth as refusal:
+    except OperationError as refusal:
         reply = replies.error(refusal.code, str(refusal))
     except Exception as error:
         connection.warn("the authenticator failed", error)
@@ -290,8 +290,7 @@ def _admit(connection: Connection, principal: Principal | None, answer: bytes) -
     if principal is None:
         connection.refused()
         raise NoAuth("wrong user or password")
-    connection.principal = principal
-    connection.owner.user = principal.name
+    connection.admit(principal)
     return answer
 
 
