@@ -108,7 +108,6 @@ async def _run(
         parts.log,
         parts.store,
         node.checkpointer,
-        log.warning,
         config.node.reserve,
     )
     admin: AdminServer | None = None

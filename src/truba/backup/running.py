@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from truba.backup.make import Order
 from truba.backup.manifest import Manifest, Place
@@ -26,6 +27,8 @@ from truba.node.checkpoint import Checkpointer
 from truba.ports.backup import Progress
 from truba.processes.child import Child
 from truba.store.rocks import RocksStore
+
+log = structlog.get_logger("truba.backup")
 
 SCRATCH = "backing-up"
 """Under the data directory, so that hard links reach it; what a process left there that was killed is removed."""
@@ -53,23 +56,20 @@ class RunningBackups:
         self,
         data: Path,
         root: Path | None,
-        log: FileLog,
+        file_log: FileLog,
         store: RocksStore,
         checkpointer: Checkpointer,
-        tell: Callable[..., object],
         reserve_bytes: int = 0,
     ) -> None:
         """`reserve_bytes`: free space of its own disk that a backup leaves to the pipe."""
         self.progress = Progress()
         self._data = data
         self._root = root
-        self._log = log
+        self._log = file_log
         self._store = store
         self._checkpointer = checkpointer
-        self._tell = tell
         self._reserve_bytes = reserve_bytes
         self._task: asyncio.Task[None] | None = None
-        self._child: Child | None = None
         self._scratch = data / SCRATCH
         shutil.rmtree(self._scratch, ignore_errors=True)  # if it stays, the next backup says so
 
@@ -111,7 +111,7 @@ class RunningBackups:
             self.progress = replace(self.progress, state="failed", error="the pipe stopped; the backup is unfinished")
         except Exception as error:  # whatever it was: the pipe goes on, and whoever asked hears of it
             self.progress = replace(self.progress, state="failed", error=str(error) or repr(error))
-            self._tell("backup failed", directory=str(target), error=self.progress.error)
+            log.warning("backup failed", directory=str(target), error=self.progress.error)
         else:
             self.progress = Progress(
                 "done",
@@ -121,6 +121,7 @@ class RunningBackups:
                 sessions=manifest.sessions,
                 bytes=manifest.bytes,
             )
+            log.info("backup made", directory=str(target), term=manifest.at.term, seq=manifest.at.seq)
         finally:
             self._task = None
 
