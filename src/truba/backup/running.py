@@ -19,13 +19,14 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from truba.backup.child import Made, Said
 from truba.backup.make import Order
-from truba.backup.manifest import Manifest, Place
+from truba.backup.manifest import Place
 from truba.errors import BadRequest, Busy, TrubaError, Unavailable
 from truba.log.file import FileLog
 from truba.node.checkpoint import Checkpointer
 from truba.ports.backup import Progress
-from truba.processes.child import Child
+from truba.processes.light import LightChild
 from truba.store.rocks import RocksStore
 
 log = structlog.get_logger("truba.backup")
@@ -37,16 +38,6 @@ NAME_BYTES_MAX = 255
 
 LOG_PATIENCE_S = 300.0
 """For the log's part, some hundred megabytes. The log grows meanwhile: a target that hangs must not fill its disk."""
-
-
-class _Said(msgspec.Struct):
-    """A line of the child."""
-
-    stage: str = ""
-    done: int = 0
-    of: int = 0
-    failed: str = ""
-    made: Manifest | None = None
 
 
 class RunningBackups:
@@ -106,26 +97,19 @@ class RunningBackups:
 
     async def _run(self, target: Path) -> None:
         try:
-            manifest = await self._make(target)
+            made = await self._make(target)
         except asyncio.CancelledError:
             self.progress = replace(self.progress, state="failed", error="the pipe stopped; the backup is unfinished")
         except Exception as error:  # whatever it was: the pipe goes on, and whoever asked hears of it
             self.progress = replace(self.progress, state="failed", error=str(error) or repr(error))
             log.warning("backup failed", directory=str(target), error=self.progress.error)
         else:
-            self.progress = Progress(
-                "done",
-                str(target),
-                term=manifest.at.term,
-                seq=manifest.at.seq,
-                sessions=manifest.sessions,
-                bytes=manifest.bytes,
-            )
-            log.info("backup made", directory=str(target), term=manifest.at.term, seq=manifest.at.seq)
+            self.progress = Progress("done", str(target), **msgspec.structs.asdict(made))
+            log.info("backup made", directory=str(target), term=made.term, seq=made.seq)
         finally:
             self._task = None
 
-    async def _make(self, target: Path) -> Manifest:
+    async def _make(self, target: Path) -> Made:
         keep = self._checkpointer.keep_log()
         try:
             await asyncio.to_thread(shutil.rmtree, self._scratch, True)
@@ -145,16 +129,16 @@ class RunningBackups:
             keep.let_go()
             await asyncio.to_thread(shutil.rmtree, self._scratch, True)
 
-    async def _watched(self, order: Order, log_copied: Callable[[], None]) -> Manifest:
+    async def _watched(self, order: Order, log_copied: Callable[[], None]) -> Made:
         """What the child makes. TrubaError with what it says when it fails."""
         errors = self._scratch / "errors"
-        child = await Child.start("backup", sys.executable, "-m", "truba.backup.child", log=errors)
+        command = (sys.executable, "-m", "truba.backup.child")
+        child = await LightChild.start(*command, work=msgspec.json.encode(order), errors=errors)
         failed = ""
         try:
-            child.tell(msgspec.json.encode(order).decode())
             async with asyncio.timeout(LOG_PATIENCE_S) as limit:
                 async for line in child.lines():
-                    said = msgspec.json.decode(line, type=_Said)
+                    said = msgspec.json.decode(line, type=Said)
                     if said.made is not None:
                         return said.made
                     if said.failed:
