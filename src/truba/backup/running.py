@@ -3,7 +3,7 @@
     keep the log -> copy the store by hard links, on a thread -> name the log's tail -> a child copies both
                                                     the log's part is copied: it may be trimmed again <-'
 
-All that the pipe itself does takes a millisecond or two, and none of it is on the loop but the naming.
+All that the pipe itself does takes some milliseconds: the links, during which RocksDB's binding holds the interpreter.
 """
 
 from __future__ import annotations
