@@ -254,16 +254,17 @@ async def test_killed_at_any_step_a_backup_is_unfinished(source: Sample, tmp_pat
     assert 1 <= finished <= 3
 
 
+@pytest.mark.parametrize("where", ["copy_file", "replay"])
+@pytest.mark.parametrize("kind", [OSError, DataUnwritable])
 async def test_a_full_disk_leaves_nothing_that_a_pipe_would_start_on(
-    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, kind: type[Exception], backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(source: Path, target: Path, advance: object) -> str:
-        target.write_bytes(b"half of it")
-        raise OSError(28, os.strerror(28), str(target))
+    def full(*_: object) -> None:
+        raise kind(os.strerror(28))
 
     with monkeypatch.context() as patch:
-        patch.setattr(restoring, "copy_file", full)
-        with pytest.raises(DataUnwritable, match="No space left on device"):
+        patch.setattr(restoring, where, full)
+        with pytest.raises(DataUnwritable, match=r"No space left on device\. What is there is incomplete"):
             restore(backup, tmp_path / "new")
     with pytest.raises(DataForeign, match="run that again"):
         small(tmp_path / "new")

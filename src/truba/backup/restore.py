@@ -83,7 +83,7 @@ def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None,
             if again:
                 clear(data, RESTORING)
             return _restore(backup, data, manifest, now_ms, tell, paused)
-    except OSError as error:
+    except (OSError, DataUnwritable) as error:
         raise DataUnwritable(
             f"the backup could not be restored into {data}: {error}. What is there is incomplete, and no pipe starts on"
             " it; make room or name another directory, and run it again"
