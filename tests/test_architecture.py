@@ -19,7 +19,7 @@ PURE = (
     "truba.types", "truba.errors", "truba.kinds", "truba.machine", "truba.codec", "truba.protocols", "truba.ports",
     "truba.log.frame", "truba.log.recovery", "truba.log.pace", "truba.store.keys", "truba.client.resume",
     "truba.client.requests", "truba.cluster.entry", "truba.cluster.rule", "truba.cluster.words",
-    "truba.node.breaker", "truba.node.rate",
+    "truba.node.breaker", "truba.node.rate", "truba.backup.manifest",
     "truba.torture.checker", "truba.torture.history", "truba.torture.sessions", "truba.torture.story",
     "truba.webhook.bodies", "truba.webhook.settings", "truba.webhook.signature", "truba.webhook.verdict",
 )  # fmt: skip
@@ -43,7 +43,7 @@ ADAPTERS = (
 ROOTS = (
     "truba.compose", "truba.configured", "truba.reload", "truba.install", "truba.service", "truba.clustered",
     "truba.embedded", "truba.cli",
-    "truba.testing", "truba.bench", "truba.demo", "truba.torture",
+    "truba.testing", "truba.bench", "truba.demo", "truba.torture", "truba.backup",
 )  # fmt: skip
 """Where adapters are named: the composition roots, and the tools that look into one of them."""
 

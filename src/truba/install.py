@@ -23,6 +23,7 @@ from zlib import crc32
 
 import msgspec
 
+from truba.backup.marks import refuse_unfit
 from truba.errors import DataDamaged
 from truba.log.directory import Directory
 from truba.log.disk import OsDisk
@@ -95,8 +96,9 @@ def settle(data: Path) -> Settled:
 
     "dropped": a checkpoint that had not arrived in full is gone, log and store are as they were. "installed": they are
     the checkpoint's. "nothing": there was nothing to do. DataLocked: a checkpoint is arriving, or log or store is in
-    use. DataDamaged, OSError.
+    use. DataForeign: this is no data directory, or none yet. DataDamaged, OSError.
     """
+    refuse_unfit(data)
     if not os.path.lexists(data / INCOMING):
         return "nothing"
     claimed = claim(data / INCOMING)

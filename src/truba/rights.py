@@ -14,7 +14,7 @@ GROUPS: Mapping[str, frozenset[str]] = {
     "write": frozenset({"NEW", "OWNER"}) | ON_SESSIONS,
     "handle": frozenset({"KINDS", "OWNER"}) | ON_SESSIONS,
     "read": frozenset({"LS", "SHOW", "WHY", "INFO"}),
-    "operate": frozenset({"RESUME", "REMOVE"}),
+    "operate": frozenset({"RESUME", "REMOVE", "BACKUP"}),
 }
 """write: a client. handle: a service that finishes sessions. read: looks, records included. operate: decides."""
 

@@ -12,6 +12,7 @@ import structlog
 
 from truba import __version__
 from truba.address import without_user
+from truba.backup.running import RunningBackups
 from truba.compose import Parts, build
 from truba.config import Config, plain_places
 from truba.configured import hook_makers_of, listen_of, settings_of, transports_of
@@ -110,6 +111,14 @@ async def _run(
     reloader = None if read is None else Reloader(config, read, settings, lambda: node.machine, lambda: node)
     listening: Listening | None = None
     under_way: list[Frontend] = []
+    backups = RunningBackups(
+        config.node.data,
+        config.node.backups,
+        parts.log,
+        parts.store,
+        node.checkpointer,
+        config.node.reserve,
+    )
     admin: AdminServer | None = None
     try:
         if config.admin is not None:
@@ -119,6 +128,7 @@ async def _run(
             admin = admin_server(config, config.admin, _subject(parts, config, lambda: listening), reloader)
             await admin.start()
         await node.start()
+        node.backups = backups
         if config.node.listen is not None or config.node.unix is not None:
             # Not before the node is ready: until then clients are refused and know it, they do not hang.
             listening = await bind(listen_of(config))
@@ -155,6 +165,7 @@ async def _run(
             listening.close()  # first, so that whoever comes now is refused and does not wait
         for frontend in under_way:
             await frontend.stop()
+        await backups.close()
         try:
             await node.stop()
         finally:

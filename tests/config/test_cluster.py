@@ -170,3 +170,8 @@ def test_a_request_must_fit_into_a_message(file: Path) -> None:
     assert load(file).node.request_bytes_max == 16 << 20
     (problem,) = problems(file, CLUSTER + NODES + REST + 'request_bytes_max = "17MiB"\n')
     assert 'write "16MiB" or less' in problem
+
+
+def test_a_node_of_a_cluster_makes_no_backups_while_it_runs(file: Path) -> None:
+    found = problems(file, CLUSTER + NODES + REST.replace("[node]\n", '[node]\nbackups = "b"\n'))
+    assert any("node.backups: a node of a cluster makes no backups while it runs; remove this" in one for one in found)

@@ -210,7 +210,8 @@ def test_commands(block: Block) -> None:
             case ["make", target, *_]:
                 assert target in targets
             case ["truba", name, *arguments]:
-                inner = arguments[:1] if name in ("cluster", "log", "user") else []
+                grouped = name in ("cluster", "log", "user") or arguments[:1] == ["verify"]
+                inner = arguments[:1] if grouped else ["make"] if name == "backup" else []
                 usage = CliRunner().invoke(main, [name, *inner, "--help"])
                 assert usage.exit_code == 0
                 for option in (argument for argument in arguments if argument.startswith("--")):

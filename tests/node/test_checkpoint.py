@@ -216,6 +216,22 @@ def test_after_a_checkpoint_that_failed_there_is_no_other(jump: Jump, clock: Jum
     jump(main())
 
 
+async def test_the_log_stays_while_somebody_reads_it() -> None:
+    world = World(KIND)
+    node = await world.start()
+    node.new(node.attach(), 7, [b"x" * 300])
+    first, second = node.checkpointer.keep_log(), node.checkpointer.keep_log()
+    await node.checkpoint()
+    assert node.checkpointer.done == 1
+    assert next(world.log.read(0))[0].first_seq == 1  # all of it
+    first.let_go()
+    first.let_go()
+    assert next(world.log.read(0))[0].first_seq == 1
+    second.let_go()
+    assert world.log.size_bytes == 0  # what the checkpoint holds went at last
+    await node.stop()
+
+
 async def test_one_begins_by_the_number_of_changed_sessions_too() -> None:
     """However little log they took: what is young takes memory, and the commit holds up the loop by their number."""
     world = World(KIND, limits=Limits(checkpoint_sessions=50))

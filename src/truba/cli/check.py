@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from truba.backup.marks import refuse_unfit
 from truba.cli.failure import PROBLEM
 from truba.cli.options import config_option, insecure_option, json_option, say_json
 from truba.errors import ConfigError, DataError, DataLocked
@@ -96,6 +97,7 @@ def _data(config: Config) -> Finding:
             return Finding("data", f"{directory} (will be made)")
         if not directory.is_dir():
             raise DataError("this is no directory; name another one")
+        refuse_unfit(directory)
         if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
             raise DataError("this user may not read and write it; change its owner or mode")
         if not (directory / "log").exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 from truba.client.remote import RemotePipe
 from truba.client.target import parse_target
+from truba.ports.backup import Progress as BackupProgress
 from truba.tls import Tls
 from truba.types import Index, Phase
 
@@ -117,6 +119,19 @@ class Admin:
     async def resume(self, session_id: Index) -> None:
         """Due at once, with fresh limits. NoSession, Busy."""
         await self._pipe.request(b"RESUME", str(session_id).encode())
+
+    async def backup(self, name: str) -> str:
+        """Have the pipe begin a backup; its directory, on the pipe's host. Busy, BadRequest, Unavailable."""
+        return os.fsdecode(await self._pipe.request(b"BACKUP", os.fsencode(name)))
+
+    async def backup_progress(self) -> BackupProgress:
+        """Of the backup under way, or the last one since the pipe started."""
+        answer = await self._pipe.request(b"BACKUP", read=True)
+        pairs = answer.items() if isinstance(answer, dict) else zip(answer[::2], answer[1::2], strict=True)
+        fields: dict[str, Any] = {
+            key.decode(): value if isinstance(value, int) else os.fsdecode(value) for key, value in pairs
+        }
+        return BackupProgress(**fields)
 
     async def remove(self, session_id: Index) -> None:
         """Delete a stored or parked session. NoSession, Busy."""

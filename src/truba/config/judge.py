@@ -201,6 +201,9 @@ def clustered(config: Config) -> Iterator[Found]:
     cluster, node = config.cluster, config.node
     if cluster is None:
         return
+    if node.backups is not None:
+        what = "a node of a cluster makes no backups while it runs"
+        yield ("node", "backups"), what, "remove this key: stop a node, and use truba backup --data"
     if node.name not in cluster.nodes:
         known = " or ".join(f'name = "{name}"' for name in cluster.nodes)
         yield ("node", "name"), f"[cluster.nodes] has no {node.name!r}", f"write {known} in [node]"

@@ -117,6 +117,8 @@ class Node(Table):
     checkpoint: LogSize = 64 * MIB
     segment: LogSize = 32 * MIB
     reserve: Annotated[int, reader(size_bytes)] = 256 * MIB
+    backups: FilePath | None = None
+    """Where `truba backup` may write while the pipe runs; None: nowhere."""
     connections_max: Count = 10_000
     request_bytes_max: LogSize = 64 * MIB
     output_bytes_max: LogSize = MIB

@@ -120,7 +120,7 @@ class Directory:
         headers: list[SegmentHeader] = []
         for name in self.names():
             try:
-                header = self._header(name, headers)
+                header = self.header(name, headers)
             except LogDamaged as error:
                 return headers, error.damage
             if headers and header.number != headers[-1].number + 1:
@@ -129,7 +129,7 @@ class Directory:
             headers.append(header)
         return headers, None
 
-    def _header(self, name: str, before: Sequence[SegmentHeader]) -> SegmentHeader:
+    def header(self, name: str, before: Sequence[SegmentHeader] = ()) -> SegmentHeader:
         """The header of one segment; DataForeign if those before it are of another log."""
         header = SegmentHeader.decode(self._read(name, HEADER_BYTES), name)
         if before and header.log_id != before[0].log_id:

@@ -41,6 +41,16 @@ FRAME_BYTES = 512
 """About what a batch takes of the log besides its events."""
 
 
+class Keep:
+    """Somebody still reads the log: it is not trimmed until `let_go`, which may be called again."""
+
+    def __init__(self, checkpointer: Checkpointer) -> None:
+        self._checkpointer = checkpointer
+
+    def let_go(self) -> None:
+        self._checkpointer.let_go(self)
+
+
 class Checkpointer:
     """One for each machine. `done` counts finished checkpoints. What goes wrong is told to `on_failure`."""
 
@@ -63,6 +73,8 @@ class Checkpointer:
         self._since_bytes = log.size_bytes  # of log since the last checkpoint began
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "truba-checkpoint")
+        self._keeps: set[Keep] = set()
+        self._applied_seq = 0  # of the last checkpoint of this process
         self.done = 0
         self.took_ms = Histogram()  # each, from its beginning to the log's being trimmed
         self.failure: BaseException | None = None  # no other one may follow
@@ -93,6 +105,18 @@ class Checkpointer:
         if self._machine.seq > self._store.summary.applied.seq:
             self._begin(None)
             await self.wait()
+
+    def keep_log(self) -> Keep:
+        """Leave the log after the store's present commit as it is for a while; disks fill meanwhile."""
+        keep = Keep(self)
+        self._keeps.add(keep)
+        return keep
+
+    def let_go(self, keep: Keep) -> None:
+        """See `Keep.let_go`. Not after the log was closed."""
+        self._keeps.discard(keep)
+        if not self._keeps and self._log.failure is None:
+            self._log.trim(self._applied_seq)
 
     async def wait(self) -> None:
         """Wait for a checkpoint under way."""
@@ -138,7 +162,9 @@ class Checkpointer:
             slice_sessions = min(max(SLICE, 2 * (changed - before)), SLICE_MAX)
         await loop.run_in_executor(self._thread, self._store.commit, staged, Summary(position, counts, paused))
         self._machine.settle(frozen)
-        self._log.trim(position.seq)
+        self._applied_seq = position.seq
+        if not self._keeps:
+            self._log.trim(position.seq)
         self.took_ms.add(round((loop.time() - began_s) * 1000))
         self.done += 1
 

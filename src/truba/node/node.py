@@ -28,6 +28,7 @@ from truba.node.notices import Notices
 from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
 from truba.node.recovery import recover
 from truba.node.sequencer import Sequencer, Waiter
+from truba.ports.backup import Backups
 from truba.ports.log import Log
 from truba.ports.parked import ParkedHook
 from truba.ports.store import Head, Store
@@ -110,6 +111,7 @@ class Node:
         self.dispatcher = Dispatcher(self, routes)
         self._notices = Notices(self, hooks or {})
         self.accepting = False
+        self.backups: Backups | None = None  # for operators, where whoever owns log and store can make any
         self.owner_losses = 0
         self.refusals: Counter[str] = Counter()  # by code, of whatever frontend counts them
         self.limits_hit: Counter[str] = Counter()  # by the limit's name in the configuration

@@ -1,1 +1,1 @@
-"""Child processes of the demo, of torture and of the tests: they never outlive whoever started them."""
+"""Child processes of backups, the demo, torture and the tests: they never outlive whoever started them."""

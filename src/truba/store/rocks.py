@@ -128,8 +128,9 @@ class RocksStore:
         self._summary = summary
 
     @classmethod
-    def open(cls, directory: Path, *, memory_bytes: int = MEMORY_BYTES) -> RocksStore:
+    def open(cls, directory: Path, *, memory_bytes: int = MEMORY_BYTES, read_only: bool = False) -> RocksStore:
         """Open the store in `directory`, made if it is missing or empty. `memory_bytes` bounds what reads may cache.
+        `read_only`: it must be there, and nothing is changed, but for a file of settings that the binding writes anew.
 
         DataLocked: it is open already. DataForeign: something else lies there. DataNewer, DataDamaged: see the message.
         No table and no manifest was changed by a refused start. DataUnwritable: it cannot be read or made.
@@ -138,7 +139,7 @@ class RocksStore:
             claimed = claim(directory)
             try:
                 summary = _summary(directory, memory_bytes)
-                return cls(directory, claimed, open_database(directory, memory_bytes), summary)
+                return cls(directory, claimed, open_database(directory, memory_bytes, read_only=read_only), summary)
             except BaseException:
                 os.close(claimed)
                 raise

@@ -6,7 +6,9 @@ The operations on sessions come first; they are the path that everything is meas
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable
+from dataclasses import asdict
 from functools import partial
 
 from truba import __version__
@@ -185,6 +187,23 @@ def info(connection: Connection, args: list[bytes]) -> bytes:
     return replies.bulk(info_text(connection.node).encode())
 
 
+def backup(connection: Connection, args: list[bytes]) -> bytes:
+    """With a name: begins one. Without: how far it is, or how the last one went."""
+    connection.permit("BACKUP", None)
+    if len(args) > 2:
+        raise BadRequest("BACKUP takes a name at most; nothing was begun")
+    backups = connection.node.backups
+    if backups is None:
+        raise BadRequest(
+            "this pipe makes no backups while it runs. In a cluster: stop one node, the others go on meanwhile, and"
+            " use truba backup --data on its host; nothing was begun"
+        )
+    if len(args) == 2:
+        return replies.bulk(os.fsencode(backups.begin(os.fsdecode(args[1]))))
+    fields: dict[str | bytes, replies.Value] = dict(asdict(backups.progress).items())
+    return replies.encode(fields, connection.proto)
+
+
 def leader(connection: Connection, args: list[bytes]) -> bytes:
     """Whoever can be asked for anything else leads. Nodes that do not lead answer for themselves: `frontends.relay`."""
     if len(args) != 1:
@@ -329,6 +348,7 @@ VERBS: dict[bytes, Verb] = {
     b"RESUME": resume,
     b"REMOVE": remove,
     b"INFO": info,
+    b"BACKUP": backup,
     b"PING": ping,
     b"ECHO": echo,
     b"AUTH": auth,

@@ -48,6 +48,7 @@ def info_text(node: Node) -> str:
         f"store_bytes:{node.base.size_bytes}",
         f"store_seq:{node.base.summary.applied.seq}",
         f"checkpoints:{node.checkpointer.done}",
+        f"backup:{'none' if node.backups is None else node.backups.progress.state}",
         "# Sessions",
         f"deliveries:{node.dispatcher.deliveries}",
         f"owner_losses:{node.owner_losses}",
