@@ -24,6 +24,7 @@ const [appended, replaced, renewed, ping] = await pipeline([
 const shown = await call("SHOW", id);
 const records = (Array.isArray(shown) ? shown[shown.indexOf("records") + 1] : shown.records).map(String);
 const deleted = await call("DELETE", id);
+const closed = await refused("APPEND", id, "too late");
 const many = await pipeline(Array.from({ length: 500 }, () => ["NEW", "7", "one of many"]));
 const gone = await pipeline(many.map((each) => ["DELETE", each]));
 
@@ -33,7 +34,7 @@ console.log(
     distinct: new Set(many).size,
     gone: gone.filter((answer) => answer === "OK").length,
     errors: {
-      closed: await refused("APPEND", id, "too late"),
+      closed,
       unknown_kind: await refused("NEW", "nobody"),
       no_session: await refused("DELETE", "1-999999"),
       bad_id: await refused("APPEND", "seven", "x"),

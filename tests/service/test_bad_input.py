@@ -147,6 +147,7 @@ ARITY: dict[str, tuple[list[bytes], ...]] = {
     "WHY": ([], [ID, ID], [b"1"]),
     "RESUME": ([], [ID, ID], [b"1"]),
     "REMOVE": ([], [ID, ID], [b"1"]),
+    "BACKUP": ([b"a", b"b"], [b"../a"]),
     "PING": ([b"a", b"b"],),
     "ECHO": ([], [b"a", b"b"]),
     "AUTH": ([], [b"a", b"b", b"c"], [b"a"]),

@@ -172,7 +172,7 @@ def test_redis_py_pipelines(client: redis.Redis) -> None:
             batch.execute_command("DELETE", each)
         assert batch.execute() == [b"OK"] * 1_000
         batch.execute_command("ECHO", "first")
-        batch.execute_command("DELETE", made[0])
+        batch.execute_command("DELETE", made[-1])
         batch.execute_command("ECHO", "last")
         first, refusal, last = batch.execute(raise_on_error=False)
     assert (first, last) == (b"first", b"last")

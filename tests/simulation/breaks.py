@@ -170,7 +170,7 @@ BREAKS = {
         ),
         _break(
             "a seat is not given back",
-            ("truba.node.dispatcher:KindLane.left", "self.out -= 1", "self.out -= self.out % 2"),
+            ("truba.node.dispatcher:KindLane.left", "del self.holds[hold]", "hold.number % 2 and self.holds.pop(hold)"),
         ),
         _break(
             "an outage uses up attempts",
