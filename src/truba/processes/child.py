@@ -27,7 +27,11 @@ class Child:
         self.name = name
         self._process = process
         # A descriptor of the process: a signal through it can never reach a stranger that was given the same id.
-        self._pidfd = os.pidfd_open(process.pid)
+        # -1: it is dead already, and its id perhaps somebody else's.
+        self._pidfd = -1
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._pidfd = os.pidfd_open(process.pid)
         self._stream = process.stdout if tells == "stdout" else process.stderr
 
     @classmethod
