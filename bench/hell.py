@@ -1,6 +1,6 @@
 """What a hundred thousand sessions due at once for a bad handler cost the kind beside it.
 
-    python bench/hell.py [--sessions 100000] [--seconds 10] [--rate 200] [--rounds 3] [WAY ...]
+    python -m bench.hell [--sessions 100000] [--seconds 10] [--rate 200] [--rounds 3] [WAY ...]
 
 A real pipe, with two kinds. The healthy one has a handler service in a process of its own and, all the time, RATE
 sessions a second that are due at once. Measured: how long from before a session's only Append and its Store until the

@@ -124,6 +124,7 @@ class Checker:
         self.wall = wall
         self.sessions: dict[str, Session] = {}
         self._unnamed: list[Call] = []  # New calls whose id nobody knows yet
+        self._resumed: dict[str, float] = {}  # an operator finds sessions, too, of which nobody else has heard
         self.deliveries = 0
         self.acknowledged = 0
 
@@ -185,6 +186,7 @@ class Checker:
         known = self.sessions.get(session)
         if known is None:
             known = self.sessions[session] = Session(session, call.kind)
+            known.resumed_s = self._resumed.get(session, inf)
         if 0 in known.holds:
             if known.holds[0].calls[:1] != [call]:
                 raise Violation(f"G2: {call}: two News were answered {session}")
@@ -193,6 +195,12 @@ class Checker:
         known.holds[0] = hold
         if (later := known.after(0)) is not None:
             self._compare(known, hold, later)
+
+    def resumed(self, session: str, at_s: float) -> None:
+        """An operator asks for a Resume."""
+        first_s = self._resumed.setdefault(session, at_s)
+        if (known := self.sessions.get(session)) is not None:
+            known.resumed_s = first_s
 
     # -- owners that came back ------------------------------------------------------------------------------
 

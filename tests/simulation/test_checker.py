@@ -70,6 +70,7 @@ RIGHT: list[Play] = [
     lambda h: (h.do("append", b"b", outcome=""), h.hand(b"a", b"b")),
     lambda h: (h.wall.jumped(h.now_s + 1, 3_600_000), h.hand(b"a", after_s=1.5)),
     lambda h: h.hand(b"a", after_s=2.5),
+    lambda h: (h.hand(b"a"), h.checker.resumed(ID, h.now_s + 1), h.hand(b"a", epoch=2, cause="resumed", attempt=1)),
     lambda h: (
         h.do("append", b"b", link="old", stale=True, outcome="unknown"),  # never arrived, and was of no right
         h.do("append", b"c", outcome="unknown"),

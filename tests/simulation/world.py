@@ -328,8 +328,7 @@ class World:
             self.story.tell("operator", f"remove {name}:", call.outcome)
 
     async def _resume(self, peer: Peer, name: str) -> None:
-        if (known := self.checker.sessions.get(name)) is not None:
-            known.resumed_s = min(known.resumed_s, self.clock.steady_s)
+        self.checker.resumed(name, self.clock.steady_s)
         reply = await peer.ask(b"RESUME", name.encode())
         self.story.tell("operator", f"resume {name}:", "" if reply is None else str(reply).split(" ", 1)[0])
 
