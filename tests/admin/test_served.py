@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -147,6 +148,29 @@ def test_a_data_directory_that_is_wrong_is_judged_before_anything_is_written(pip
     code, said = pipes.refused(running.config)
     assert code == 7
     assert f"process {running.pid}" in said
+
+
+def test_those_who_ask_for_nothing_keep_nobody_out(pipes: Servers) -> None:
+    server = pipes.start(ADMIN + kind())
+    host, port = server.ready["admin"].rsplit(":", 1)
+    silent = [socket.create_connection((host, int(port))) for _ in range(300)]
+    try:
+        for each in silent:
+            with suppress(OSError):  # it had to make room already
+                each.sendall(b"GET /v1/health HTTP/1.1\r\nHost: x\r\n")
+        with asking(server) as client:
+            assert client.get("/v1/readiness").status_code == 200
+            assert client.get("/v1/overview").status_code == 200
+        first, last = silent[0], silent[-1]
+        first.settimeout(5)
+        with suppress(ConnectionResetError):
+            assert first.recv(1) == b""  # over those that may wait
+        last.settimeout(20)
+        with suppress(ConnectionResetError):
+            assert last.recv(1) == b""  # no headers within ten seconds
+    finally:
+        for each in silent:
+            each.close()
 
 
 def test_an_address_in_use(pipes: Servers) -> None:

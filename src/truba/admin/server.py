@@ -16,6 +16,7 @@ from truba.address import Address
 from truba.admin.app import make_app
 from truba.admin.audit import AuditLog
 from truba.admin.jobs import Jobs
+from truba.admin.patience import Patience
 from truba.admin.pulse import Pulse
 from truba.admin.subject import Settings, Subject
 from truba.tls import Contexts
@@ -49,7 +50,7 @@ class AdminServer:
         self.bound = Address(*sockets[0].getsockname()[:2])
         config = uvicorn.Config(
             self._app,
-            http="h11",
+            http=Patience().protocol,
             ws="none",
             lifespan="off",
             loop="none",
