@@ -265,6 +265,14 @@ def test_where_it_may_go(pipes: Servers) -> None:
     assert verify(pipes.directory / "backups" / "deep" / "er").sound
 
 
+def test_none_goes_into_what_is_the_pipes_own(pipes: Servers) -> None:
+    server = pipes.start(KINDS, node='data = "data"\nbackups = "."\n')
+    with Wire.dial(server.address) as wire:
+        for name in ("data/log/x", "data/store/x", "data/backing-up", "data/backing-up/x"):
+            with pytest.raises(Refused, match="no place for backups"):
+                wire.ask("BACKUP", name)
+
+
 def test_without_a_place_for_them_none_is_made(pipes: Servers) -> None:
     server = pipes.start(KINDS)
     refused = truba("backup", "one", "--url", server.url)

@@ -95,6 +95,9 @@ class RunningBackups:
         target = (root / name).resolve()
         if root not in target.parents:
             raise BadRequest(f"backups of this pipe go below {root}, and {name!r} does not; nothing was begun")
+        for own in ("log", "store", SCRATCH):
+            if (self._data / own).resolve() in (target, *target.parents):
+                raise BadRequest(f"{self._data / own} is the pipe's own, and no place for backups; nothing was begun")
         for above in target.parents[: target.parents.index(root)]:
             if (above / NAME).exists() or (above / UNFINISHED).exists():
                 raise BadRequest(f"{above} is a backup, and another one inside would spoil it; nothing was begun")
