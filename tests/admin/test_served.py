@@ -173,6 +173,23 @@ def test_those_who_ask_for_nothing_keep_nobody_out(pipes: Servers) -> None:
             each.close()
 
 
+def test_those_who_never_shake_hands_take_no_file_descriptors(pipes: Servers) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(pipes.directory / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pipes.directory / "pipe.pem")
+    server = pipes.start('[admin]\nlisten = "127.0.0.1:0"\ntls = { certificate = "pipe.pem" }\n' + kind())
+    host, port = server.ready["admin"].rsplit(":", 1)
+    silent = [socket.create_connection((host, int(port))) for _ in range(300)]
+    try:
+        context = ssl.create_default_context(cafile=str(pipes.directory / "ca.pem"))
+        with httpx.Client(base_url=f"https://{server.ready['admin']}", verify=context, timeout=20) as client:
+            assert client.get("/v1/readiness").status_code == 200
+        assert len(list(Path(f"/proc/{server.pid}/fd").iterdir())) < 200
+    finally:
+        for each in silent:
+            each.close()
+
+
 def test_an_address_in_use(pipes: Servers) -> None:
     server = pipes.start(ADMIN + kind())
     config = pipes.configure(

@@ -12,6 +12,8 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from truba.strangers import Strangers
+from truba.tls import Contexts
+from truba.tls.layer import HandshakeFailed, Secured
 
 IDLE_MAX = 64
 """Half of what the server takes: the other half is left for requests under way."""
@@ -26,21 +28,53 @@ UNREAD_S = 60.0
 class Patience:
     """One for each server; `protocol` is what its connections are made with."""
 
-    def __init__(self, *, idle_max: int = IDLE_MAX, within_s: float = REQUEST_WITHIN_S) -> None:
+    def __init__(
+        self, tls: Contexts | None = None, *, idle_max: int = IDLE_MAX, within_s: float = REQUEST_WITHIN_S
+    ) -> None:
+        """With `tls` who has not shaken hands is one of them: asyncio's own TLS takes any number, for a minute each."""
         idle: Strangers[_Connection] = Strangers(_Connection.give_up, strangers_max=idle_max, within_s=within_s)
 
         class Connection(_Connection):
             _idle = idle
+            _secured = tls is not None
 
-        self.protocol: type[asyncio.Protocol] = Connection
+        self._connection = Connection
+        self._tls = tls
+        self._shaking: Strangers[Secured] = Strangers(_hang_up, strangers_max=idle_max, within_s=within_s)
+
+    def protocol(self, **of_uvicorn: Any) -> asyncio.Protocol:
+        """One connection's."""
+        if self._tls is None:
+            return self._connection(**of_uvicorn)
+
+        def shaken() -> asyncio.Protocol:
+            self._shaking.known(layer)
+            return self._connection(**of_uvicorn)
+
+        def failed(_error: HandshakeFailed) -> None:
+            self._shaking.known(layer)
+
+        layer = Secured(shaken, self._tls.current(), server_side=True, failed=failed)
+        self._shaking.add(layer)
+        return layer
+
+
+def _hang_up(layer: Secured, why: str) -> None:
+    if layer.plain is None:  # taken from the kernel in this turn of the loop: it is made in the next
+        asyncio.get_running_loop().call_soon(_hang_up, layer, why)
+    else:
+        layer.plain.abort()
 
 
 class _Connection(H11Protocol):
     _idle: Strangers[_Connection]
+    _secured: bool
     _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if self._secured:
+            self.scheme = "https"
         self._idle.add(self)
 
     def data_received(self, data: bytes) -> None:
