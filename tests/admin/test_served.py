@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -147,6 +148,46 @@ def test_a_data_directory_that_is_wrong_is_judged_before_anything_is_written(pip
     code, said = pipes.refused(running.config)
     assert code == 7
     assert f"process {running.pid}" in said
+
+
+def test_those_who_ask_for_nothing_keep_nobody_out(pipes: Servers) -> None:
+    server = pipes.start(ADMIN + kind())
+    host, port = server.ready["admin"].rsplit(":", 1)
+    silent = [socket.create_connection((host, int(port))) for _ in range(300)]
+    try:
+        for each in silent:
+            with suppress(OSError):  # it had to make room already
+                each.sendall(b"GET /v1/health HTTP/1.1\r\nHost: x\r\n")
+        with asking(server) as client:
+            assert client.get("/v1/readiness").status_code == 200
+            assert client.get("/v1/overview").status_code == 200
+        first, last = silent[0], silent[-1]
+        first.settimeout(5)
+        with suppress(ConnectionResetError):
+            assert first.recv(1) == b""  # over those that may wait
+        last.settimeout(20)
+        with suppress(ConnectionResetError):
+            assert last.recv(1) == b""  # no headers within ten seconds
+    finally:
+        for each in silent:
+            each.close()
+
+
+def test_those_who_never_shake_hands_take_no_file_descriptors(pipes: Servers) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(pipes.directory / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pipes.directory / "pipe.pem")
+    server = pipes.start('[admin]\nlisten = "127.0.0.1:0"\ntls = { certificate = "pipe.pem" }\n' + kind())
+    host, port = server.ready["admin"].rsplit(":", 1)
+    silent = [socket.create_connection((host, int(port))) for _ in range(300)]
+    try:
+        context = ssl.create_default_context(cafile=str(pipes.directory / "ca.pem"))
+        with httpx.Client(base_url=f"https://{server.ready['admin']}", verify=context, timeout=20) as client:
+            assert client.get("/v1/readiness").status_code == 200
+        assert len(list(Path(f"/proc/{server.pid}/fd").iterdir())) < 200
+    finally:
+        for each in silent:
+            each.close()
 
 
 def test_an_address_in_use(pipes: Servers) -> None:

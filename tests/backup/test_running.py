@@ -246,7 +246,7 @@ def test_where_it_may_go(pipes: Servers) -> None:
     (pipes.directory / "backups").mkdir()
     (pipes.directory / "backups" / "away").symlink_to(pipes.directory)
     with Wire.dial(server.address) as wire:
-        for name in ("", ".", "../data", "away/data", "/etc/truba", "x" * 300):
+        for name in ("", ".", "../data", "away/data", "/etc/truba", "x" * 300, "two\nlines", b"\xff"):
             with pytest.raises(Refused, match="nothing was begun"):
                 wire.ask("BACKUP", name)
         with pytest.raises(Refused, match="nothing was begun"):
@@ -259,6 +259,18 @@ def test_where_it_may_go(pipes: Servers) -> None:
     refused = truba("backup", "deep/er", "--url", server.url)
     assert refused.returncode == 1
     assert "not empty" in refused.stderr
+    inside = truba("backup", "deep/er/store/in", "--url", server.url)
+    assert inside.returncode == 1
+    assert f"{pipes.directory}/backups/deep/er is a backup" in inside.stderr
+    assert verify(pipes.directory / "backups" / "deep" / "er").sound
+
+
+def test_none_goes_into_what_is_the_pipes_own(pipes: Servers) -> None:
+    server = pipes.start(KINDS, node='data = "data"\nbackups = "."\n')
+    with Wire.dial(server.address) as wire:
+        for name in ("data/log/x", "data/store/x", "data/backing-up", "data/backing-up/x"):
+            with pytest.raises(Refused, match="no place for backups"):
+                wire.ask("BACKUP", name)
 
 
 def test_without_a_place_for_them_none_is_made(pipes: Servers) -> None:

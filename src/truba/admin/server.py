@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import structlog
 import uvicorn
@@ -16,9 +16,9 @@ from truba.address import Address
 from truba.admin.app import make_app
 from truba.admin.audit import AuditLog
 from truba.admin.jobs import Jobs
+from truba.admin.patience import Patience
 from truba.admin.pulse import Pulse
 from truba.admin.subject import Settings, Subject
-from truba.tls import Contexts
 
 log = structlog.get_logger("truba.admin")
 
@@ -49,7 +49,7 @@ class AdminServer:
         self.bound = Address(*sockets[0].getsockname()[:2])
         config = uvicorn.Config(
             self._app,
-            http="h11",
+            http=cast(Any, Patience(self._settings.tls).protocol),
             ws="none",
             lifespan="off",
             loop="none",
@@ -64,7 +64,6 @@ class AdminServer:
             h11_max_incomplete_event_size=HEADERS_BYTES_MAX,
         )
         config.load()
-        config.ssl = None if self._settings.tls is None else _context(self._settings.tls)
         self._server = _Server(config)
         self._pulse.start()
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets), name="admin")
@@ -84,17 +83,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """They are the pipe's, which stops this server itself."""
         yield
-
-
-def _context(contexts: Contexts) -> ssl.SSLContext:
-    """uvicorn keeps one for good: each handshake is led to the newest certificate. Whom it believes stays."""
-
-    def newest(handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        handshake.context = contexts.current()
-
-    context = contexts.current()
-    context.sni_callback = newest
-    return context
 
 
 def _tell(task: asyncio.Task[None]) -> None:

@@ -21,7 +21,7 @@ import structlog
 
 from truba.backup.child import Made, Said
 from truba.backup.make import Order
-from truba.backup.manifest import Place
+from truba.backup.manifest import NAME, UNFINISHED, Place
 from truba.errors import BadRequest, Busy, TrubaError, Unavailable
 from truba.log.file import FileLog
 from truba.node.checkpoint import Checkpointer
@@ -90,9 +90,17 @@ class RunningBackups:
         root = self._root.resolve()
         if not name or len(os.fsencode(name)) > NAME_BYTES_MAX or "\0" in name:
             raise BadRequest(f"a backup is named by up to {NAME_BYTES_MAX} bytes; nothing was begun")
+        if not name.isprintable():  # bytes that are no UTF-8, too: it is told in logs and as JSON
+            raise BadRequest(f"{name!r} is no name of a backup: write printable characters; nothing was begun")
         target = (root / name).resolve()
         if root not in target.parents:
             raise BadRequest(f"backups of this pipe go below {root}, and {name!r} does not; nothing was begun")
+        for own in ("log", "store", SCRATCH):
+            if (self._data / own).resolve() in (target, *target.parents):
+                raise BadRequest(f"{self._data / own} is the pipe's own, and no place for backups; nothing was begun")
+        for above in target.parents[: target.parents.index(root)]:
+            if (above / NAME).exists() or (above / UNFINISHED).exists():
+                raise BadRequest(f"{above} is a backup, and another one inside would spoil it; nothing was begun")
         return target
 
     async def _run(self, target: Path) -> None:

@@ -110,8 +110,10 @@ def _operation(error: OperationError) -> Failure:
             code = MISSING
         case Unavailable() | NotLeader():
             code, next_step = UNREACHABLE, "try again in a moment"
-        case NoAuth() | NoPerm():
+        case NoAuth():
             code, next_step = NOT_ALLOWED, "give --password-file, and --user if the pipe has users"
+        case NoPerm():
+            code, next_step = NOT_ALLOWED, "ask as somebody who has that right (--user), or have it added to [users]"
         case UnknownOutcome():
             code, next_step = UNKNOWN, "look with `truba show ID` whether it happened before doing it again"
         case _:

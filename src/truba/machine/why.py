@@ -41,7 +41,7 @@ ENDED = {
     Cause.RESTART: "the pipe restarted, or another node came to lead, and its owner did not come back in time",
     Cause.FAILED: "its owner gave it back as failed",
     Cause.LATE: "its handler showed no sign of life for the kind's handler_timeout ({handler_timeout})",
-    Cause.UNREACHABLE: "the last hand-over never reached the handler; that used up no attempt",
+    Cause.UNREACHABLE: "the handler was not reached, or answered that it takes nothing now; that used up no attempt",
     Cause.UNFINISHED: "its handler ended without deleting or storing it",
     Cause.RESUMED: "an operator resumed it, so its attempts and its age are counted anew",
 }
@@ -93,7 +93,7 @@ def _repeating(head: Head, kind: Kind, lane: LaneView, now_ms: int) -> Iterator[
 def _stored(head: Head, kind: Kind, lane: LaneView, now_ms: int) -> Iterator[str]:
     yield f"Stored: nobody holds it, and it is unfinished. {_because(head, kind, now_ms)}"
     if head.deliveries:
-        yield f"It was handed over {_times(head.deliveries)}, {_times(head.attempts)} of these count as attempts."
+        yield f"It was handed over {_times(head.deliveries)}, {head.attempts} of these count as attempts."
     due = f"{_when(head.due_ms, now_ms)}"
     if kind.max_attempts and head.attempts >= kind.max_attempts:
         yield f"It will be parked instead of handed over, {due}: its {_attempts(kind.max_attempts)} are used up."

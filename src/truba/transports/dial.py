@@ -76,11 +76,13 @@ class DialRoute:
 
     async def _keep(self, node: Node, wake: Callable[[], None]) -> None:
         tries = 0
+        told: str | None = None
         while True:
             trouble = await self._once(node, wake)
             tries = 0 if trouble is None else tries + 1
-            if tries == 1:
+            if trouble != told and trouble is not None:  # told anew when it is another: mending one may show the next
                 log.warning("handler unreachable", handler=self.address, error=trouble)
+            told = trouble
             self._state = f"unreachable: {trouble}" if trouble else "connection ended"
             await asyncio.sleep(REDIAL.delay_s(max(tries, 1), 0.5 + node.clock.chance() / 2))
 

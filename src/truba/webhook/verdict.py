@@ -107,7 +107,9 @@ def shown_address(url: str) -> str:
     """An address for a log: without user and query, which may hold somebody's secrets."""
     try:
         parts = urlsplit(url)
+        port = "" if parts.port is None else f":{parts.port}"
     except ValueError:
         return "nowhere"
-    host = f"{parts.scheme}://{parts.hostname}" if parts.hostname else ""
+    name = parts.hostname or ""
+    host = f"{parts.scheme}://{f'[{name}]' if ':' in name else name}{port}" if name else ""
     return excerpt(f"{host}{parts.path}".encode()) or "nowhere"

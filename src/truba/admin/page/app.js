@@ -63,9 +63,13 @@ async function refresh() {
 function route() {
   const [path, search = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const wishes = Object.fromEntries(new URLSearchParams(search));
-  const [room, id] = path.split("/");
+  const [room, coded = ""] = path.split("/");
+  let id = coded;
+  try {
+    id = decodeURIComponent(coded);
+  } catch { /* as it is written: the pipe says that it is no id */ }
   let name = room || "overview";
-  if (room === "session") page = session(main, decodeURIComponent(id ?? ""));
+  if (room === "session") page = session(main, id);
   else if (room === "sessions") page = sessions(main, wishes);
   else {
     name = "overview";
@@ -76,7 +80,7 @@ function route() {
     if (link.dataset.page === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = `${id ? decodeURIComponent(id) : name} - truba`;
+  document.title = `${id || name} - truba`;
   refresh();
 }
 
