@@ -78,6 +78,27 @@ def test_a_short_grace_ends_in_time_too(jump: Jump, clock: JumpClock) -> None:
     jump(main())
 
 
+def test_a_handler_has_its_whole_time_from_when_it_was_told(jump: Jump, clock: JumpClock) -> None:
+    """Not from when the disk began to write that it would be."""
+
+    async def main() -> None:
+        world = World(kind(handler_timeout_s=10), clock=clock)
+        node = await world.start()
+        node.store(node.new(node.attach(), 7, [b"a"]), 500)
+        await world.durable()
+        world.log.held = True  # a disk that takes four seconds
+        await world.pass_time(4.5)
+        world.log.held = False
+        world.log.release()
+        [handover] = world.route(7).given
+        await world.pass_time(9.5)
+        assert handover.hold.ended == ""
+        await world.pass_time(1)
+        assert handover.hold.ended == "taken"
+
+    jump(main())
+
+
 def test_a_hung_session_is_noticed_beside_a_busy_one(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         world = World(kind(idle_timeout_s=10), clock=clock)

@@ -342,5 +342,9 @@ class _Push:
         )
         receiver = hold.owner.receiver
         hold.pushed = receiver is not None and receiver.repeat(handover)
-        if not hold.pushed and not hold.ended:
+        if hold.ended:
+            return
+        if hold.pushed:
+            node.touch(hold)  # it has its whole time from here on, however long the disk took
+        else:
             node.give_back(hold, Cause.UNREACHABLE)
