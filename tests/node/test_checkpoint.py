@@ -54,10 +54,12 @@ async def test_a_checkpoint_that_fails_ends_the_node_with_its_own_error() -> Non
     node = await world.start()
     world.store.commit = _fails  # type: ignore[method-assign]
     owner = node.attach()
+    began_s = asyncio.get_running_loop().time()
     while not node.failed.done():
+        assert asyncio.get_running_loop().time() < began_s + 20, "nobody has heard of it"
         with suppress(UnknownOutcome):
             node.new(owner, 7, [b"x" * 600])
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
     assert "the store's disk failed" in str(node.failed.result())
     await node.stop()
 
