@@ -556,6 +556,32 @@ async def test_the_certificate_is_verified(
             assert bool(receiver.posts) == (not why)
 
 
+async def test_a_receiver_that_asks_is_shown_the_newest_certificate(tmp_path: Path, authority: trustme.CA) -> None:
+    other = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    tls = server_context(authority.issue_cert("127.0.0.1"))
+    tls.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(tls)
+    shown = tmp_path / "pipe.pem"
+    other.issue_cert("pipe.example").private_key_and_cert_chain_pem.write_to_path(shown)
+    async with receiving(NO_CONTENT, tls=tls) as receiver:
+        url, ca_file = f"https://127.0.0.1:{receiver.port}/", tmp_path / "ca.pem"
+        for certificate in (None, shown):
+            with pytest.raises(NotDelivered):
+                await ping(Webhook(url, SECRET, ca_file=ca_file, certificate_file=certificate), [7])
+        assert not receiver.posts
+        slow = truba.Backoff(0, 1, 0)
+        where = Webhook(url, SECRET, ca_file=ca_file, certificate_file=shown)
+        async with piped(tmp_path, kind(where, backoff=slow)) as (pipe, told):
+            session = await pipe.new(7, b"a")
+            await session.store(0)
+            await until(lambda: bool(told.lines))
+            assert not receiver.posts
+            authority.issue_cert("pipe.example").private_key_and_cert_chain_pem.write_to_path(shown)
+            await until(lambda: not pipe.node.machine.counts)
+        assert len(receiver.posts) == 1
+
+
 async def test_without_a_file_the_systems_authorities_decide(tmp_path: Path, authority: trustme.CA) -> None:
     async with receiving(tls=server_context(authority.issue_cert("127.0.0.1"))) as receiver:
         where = Webhook(f"https://127.0.0.1:{receiver.port}/", SECRET)
@@ -581,7 +607,7 @@ async def test_tls_to_a_port_without_it_and_the_reverse(tmp_path: Path, authorit
 
 def test_a_file_of_certificates_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("hush")
-    with pytest.raises(truba.ConfigError, match=r"ca\.pem cannot be used"):
+    with pytest.raises(truba.ConfigError, match=r"ca\.pem: no certificates of an authority"):
         transport.WebhookRoute(Webhook("https://host/", SECRET, ca_file=tmp_path / "ca.pem"), [])
 
 

@@ -285,10 +285,13 @@ def webhooks(config: Config) -> Iterator[Found]:
             for url in (table.handler if posting is not None else None, parked_url):
                 if url is not None:
                     read_webhook(url, table.webhook or WebhookTable())
-            if table.webhook is not None and (path := table.webhook.ca_file) is not None:
-                with path.open("rb") as file:
-                    file.read(1)
+            if (table.webhook or WebhookTable()).key_file and not (table.webhook or WebhookTable()).certificate_file:
+                yield (*place, "webhook", "key_file"), "there is no certificate_file beside it", "write both"
+            for key in ("ca_file", "certificate_file", "key_file"):
+                if (path := getattr(table.webhook, key, None)) is not None:
+                    with path.open("rb") as file:
+                        file.read(1)
         except ConfigError as bad:
             yield (*place, "webhook") if table.webhook else place, str(bad), ""
         except OSError as bad:
-            yield (*place, "webhook", "ca_file"), f"{path} cannot be read: {bad.strerror}", ""
+            yield (*place, "webhook", key), f"{path} cannot be read: {bad.strerror}", ""

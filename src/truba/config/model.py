@@ -166,6 +166,8 @@ class WebhookTable(Table):
     secret_env: EnvName | None = None
     format: Format = "json"
     ca_file: FilePath | None = None
+    certificate_file: FilePath | None = None
+    key_file: FilePath | None = None
     insecure: bool = False
 
 

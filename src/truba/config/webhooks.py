@@ -14,6 +14,8 @@ def read_webhook(url: str, table: WebhookTable) -> Webhook:
         raise ConfigError('there is no secret to sign with; write webhook = { secret_file = "transfer.whsec" }')
     written = secret.read().decode("ascii", "replace")
     try:
-        return Webhook(url, written.split(), table.format, table.ca_file, table.insecure)
+        return Webhook(
+            url, written.split(), table.format, table.ca_file, table.certificate_file, table.key_file, table.insecure
+        )
     except ConfigError as bad:
         raise ConfigError(f"{bad} ({secret})") from None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Collection
 
 from truba.ports.parked import ParkedSession
-from truba.transports.posting import Broken, NotDelivered, Poster, TooLarge, Unreached, tls_context
+from truba.tls import Contexts
+from truba.transports.posting import Broken, NotDelivered, Poster, TooLarge, Unreached, tls_contexts
 from truba.webhook import Parked, Ping, Webhook
 from truba.webhook.bodies import encode
 from truba.webhook.verdict import NotNow, Refused, Reply, judge
@@ -27,7 +27,7 @@ class ParkedPost:
 
     def __init__(self, webhook: Webhook) -> None:
         self._webhook = webhook
-        self._tls = tls_context(webhook)
+        self._tls = tls_contexts(webhook)
 
     def __repr__(self) -> str:
         return f"webhook {self._webhook.url}"
@@ -40,10 +40,10 @@ class ParkedPost:
 
 async def ping(webhook: Webhook, kinds: Collection[int]) -> None:
     """Ask whether a handler is there who knows the secret: a signed `{"type": "ping"}`. NotDelivered, ConfigError."""
-    await _post(webhook, tls_context(webhook), f"ping-{time.time_ns()}", Ping(sorted(kinds)))
+    await _post(webhook, tls_contexts(webhook), f"ping-{time.time_ns()}", Ping(sorted(kinds)))
 
 
-async def _post(webhook: Webhook, tls: ssl.SSLContext | None, message_id: str, body: Ping | Parked) -> None:
+async def _post(webhook: Webhook, tls: Contexts | None, message_id: str, body: Ping | Parked) -> None:
     parts = [encode(body, webhook.format)]
     now_s = time.time()
     async with Poster(webhook, tls, connections_max=1, answer_bytes_max=ANSWER_BYTES_MAX) as poster:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -17,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from truba.errors import ConfigError, TrubaError
+from truba.tls import Contexts, Tls
 from truba.webhook import Webhook
 from truba.webhook.bodies import CONTENT_TYPES, excerpt
 from truba.webhook.signature import sign
@@ -65,12 +65,12 @@ class _Request(aiohttp.ClientRequest):
 
 
 class Poster:
-    """One address. Make it on the loop; `tls` comes from `tls_context`."""
+    """One address. Make it on the loop; `tls` comes from `tls_contexts`."""
 
     def __init__(
         self,
         webhook: Webhook,
-        tls: ssl.SSLContext | None,
+        tls: Contexts | None,
         *,
         connections_max: int,
         answer_bytes_max: int,
@@ -79,10 +79,9 @@ class Poster:
         self._webhook = webhook
         self._url = URL(webhook.url, encoded=True)
         self._answer_bytes_max = answer_bytes_max
+        self._tls = tls
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=tls or True, limit=connections_max, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=10
-            ),
+            connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=10),
             cookie_jar=aiohttp.DummyCookieJar(),
             # How long an answer may take is up to the caller.
             timeout=aiohttp.ClientTimeout(total=None, connect=min(connect_s, CONNECT_S_MAX)),
@@ -116,6 +115,7 @@ class Poster:
                 data=_each(body),
                 headers=headers,
                 allow_redirects=False,
+                ssl=True if self._tls is None else self._tls.current(),
             ) as response:
                 found = {name.lower(): value for name, value in response.headers.items()}
                 well = 200 <= response.status < 300
@@ -162,16 +162,14 @@ async def _read(content: aiohttp.StreamReader, bytes_max: int) -> tuple[bytes, b
     return bytes(read), True
 
 
-def tls_context(webhook: Webhook) -> ssl.SSLContext | None:
-    """None for http://. ConfigError when the file of certificates cannot be used."""
+def tls_contexts(webhook: Webhook) -> Contexts | None:
+    """None for http://. ConfigError when a file of certificates cannot be used."""
     if not webhook.url.startswith("https:"):
         return None
     try:
-        context = ssl.create_default_context(cafile=webhook.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"webhook {webhook.url!r}: {webhook.ca_file} cannot be used: {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+        return Contexts(Tls(webhook.ca_file, webhook.certificate_file, webhook.key_file), server_side=False)
+    except ConfigError as error:
+        raise ConfigError(f"webhook {webhook.url!r}: {error}") from error
 
 
 def _told(error: Exception) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, assert_never
 from truba.errors import OperationError, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.node.owners import Handover, Hold, Owner
-from truba.transports.posting import Broken, Poster, TooLarge, Unreached, tls_context
+from truba.transports.posting import Broken, Poster, TooLarge, Unreached, tls_contexts
 from truba.types import Cause
 from truba.webhook import Unfinished, Webhook
 from truba.webhook.bodies import encode_parts
@@ -44,7 +44,7 @@ class WebhookRoute:
     def __init__(self, webhook: Webhook, kinds: Collection[Kind]) -> None:
         self._webhook = webhook
         self._kinds = kinds
-        self._tls = tls_context(webhook)
+        self._tls = tls_contexts(webhook)
         self._poster: Poster | None = None
         self._node: Node | None = None
         self._owner: Owner | None = None

@@ -39,6 +39,10 @@ class Webhook:
     """Of the body: JSON with records in base64, or MessagePack with records as they are."""
     ca_file: str | Path | None = None
     """Certificates of a private authority, instead of the system's. The certificate is always verified."""
+    certificate_file: str | Path | None = None
+    """What is shown to a receiver that asks who posts; read again when it changes, as `ca_file` is."""
+    key_file: str | Path | None = None
+    """Its key; None: in the same file."""
     insecure: bool = False
     """Take `http://` beyond this machine: records then travel in plain text."""
 
