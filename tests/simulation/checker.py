@@ -271,9 +271,12 @@ class Checker:
                 f"G1: {known.id} at epoch {hold.epoch} is listed with {operations} operations;"
                 f" {sure} were acknowledged, {len(open_)} have no answer"
             )
-        if not any(call.refusable for call in open_):
+        applied = operations - sure
+        # On one connection the first ones were; of several connections' it is known only when all or none were.
+        told = applied in (0, len(open_)) or len({call.link for call in open_}) == 1
+        if told and not any(call.refusable for call in open_):
             for number, call in enumerate(open_):
-                call.applied = number < operations - sure
+                call.applied = number < applied
 
     # -- deliveries -------------------------------------------------------------------------------------------
 

@@ -77,6 +77,12 @@ RIGHT: list[Play] = [
         h.owner((ID, 1, 1, 1)),
         h.hand(b"a", b"c"),
     ),
+    lambda h: (
+        h.do("append", b"b", link="old", outcome="unknown"),  # got lost, or the next one did
+        h.do("append", b"c", outcome="unknown"),
+        h.owner((ID, 1, 1, 1)),
+        h.hand(b"a", b"c"),
+    ),
     lambda h: (h.wall.jumped(h.now_s + 1, -3_600_000), h.hand(b"a")),  # it may have been lost just after the jump
 ]
 
