@@ -206,6 +206,10 @@ async def test_all_parked_of_a_kind_are_resumed_in_slices(tmp_path: Path, monkey
         assert all(here.node.look_up(index).phase is Phase.STORED for index in parked)
         assert here.node.look_up(other).phase is Phase.PARKED
         assert documents.Jobs.model_validate(await here.get("/v1/jobs")).jobs == [ended]
+        for _ in range(2_000):  # it is told of when it has ended, on a thread
+            if len(here.audit()) == 2:
+                break
+            await asyncio.sleep(0.005)
         assert [line["result"] for line in here.audit()] == ["asked", "done: 40 resumed, 0 refused"]
 
 

@@ -77,9 +77,10 @@ class Nodes:
             path = directory / f"{file}.secret"
             path.write_text(secret)
             path.chmod(0o600)
-        for name in self.names:
+        free = _free_ports(2 * len(self.names))
+        for at, name in enumerate(self.names):
             host = (hosts or {}).get(name, "127.0.0.1")
-            ports = (7433, 7434) if hosts else (_free_port(), _free_port())
+            ports = (7433, 7434) if hosts else free[2 * at : 2 * at + 2]
             self.clients[name], self.peers[name] = (Address(host, port) for port in ports)
         table = "\n".join(
             f'{name} = {{ clients = "{self.clients[name]}", peers = "{self.peers[name]}" }}' for name in self.names
@@ -217,8 +218,10 @@ class Nodes:
         self.end()
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+def _free_ports(count: int) -> list[int]:
+    """Held together until all are known: one that is given back may be given again at once."""
+    with contextlib.ExitStack() as held:
+        socks = [held.enter_context(socket.socket()) for _ in range(count)]
+        for sock in socks:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in socks]
