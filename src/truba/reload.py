@@ -121,7 +121,9 @@ class Reloader:
     def _touched(self, found: tuple[Change, ...], machine: Machine | None, config: Config) -> dict[str, dict[str, int]]:
         if machine is None:
             return {}
-        kinds: dict[str, Kind] = {kind.name: kind for kind in (*self.config.kinds, *config.kinds)}
+        kinds: dict[str, Kind] = {
+            kind.name: kind for kind in (*config.kinds, *self.config.kinds)
+        }  # what there is counts
         names = dict.fromkeys(change.path[1] for change in found if change.path[0] == "kinds")
         return {
             name: {phase.value: count for phase, count in machine.population(kinds[name].number).items()}

@@ -79,6 +79,17 @@ def test_what_cannot_be_taken_changes_nothing(pipes: Servers, change: str, why: 
     assert server.terminate() == 0
 
 
+def test_another_log_level_leaves_the_form_that_the_command_line_asked_for(pipes: Servers) -> None:
+    config = pipes.configure(kind(), node='log_format = "console"\n')
+    server = pipes.start_again(config, "--json")
+    told = reload(
+        server, config.read_text().replace('log_format = "console"', 'log_format = "console"\nlog_level = "debug"')
+    )
+    assert told["changes"] == ["node.log_level: info -> debug"]
+    assert server.terminate() == 0
+    assert server.logged[-1]["event"] == "stopped"
+
+
 def test_rights_change_for_who_is_in_already(pipes: Servers) -> None:
     def users(*rights: str) -> str:
         hashed = make(b"hush", b"salt", slow=False)

@@ -32,11 +32,14 @@ def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bo
     from truba import config, logs
 
     def read() -> config.Config:
-        return config.load(config_path, listen=listen, data=data, insecure=insecure)
+        found = config.load(config_path, listen=listen, data=data, insecure=insecure)
+        if as_json:  # for a reload as for the start
+            found = found.model_copy(update={"node": found.node.model_copy(update={"log_format": "json"})})
+        return found
 
     loaded = read()
     sys.path.insert(0, str(config_path.absolute().parent))  # `local:` handlers and hooks may live beside the file
-    logs.configure(loaded.node.log_level, "json" if as_json else loaded.node.log_format)
+    logs.configure(loaded.node.log_level, loaded.node.log_format)
 
     import uvloop
 
