@@ -51,6 +51,7 @@ def test_both_modes_at_several_concurrencies(tmp_path: Path) -> None:
         assert row["operations"] > 10
         assert row["rates_per_s"] == [row["rate_per_s"]]
         assert 0 < row["p50_us"] <= row["p99_us"] <= row["max_us"]
+        assert (row["half_p99_us"] is None) == (row["mode"] == "embedded")
         # One operation at a time cannot be faster than its own latency.
         assert row["rate_per_s"] * row["p50_us"] < 2.5e6 * row["clients"]
         assert row["load_cpu"] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -90,3 +91,28 @@ def test_the_pipe_hangs_up() -> None:
         with pytest.raises(Unavailable, match=r"(closed|broke) the connection"):
             Load(setup).measure(Order(1, 0.1, 0.1))
         other.join()
+
+
+def test_at_a_rate_a_pause_is_charged_for_everybody_who_came_meanwhile() -> None:
+    """500 a second for 0.6 s, of which the pipe stands still for 0.2: a third of all waited, not one."""
+    operations = 0
+
+    def serve(server: socket.socket) -> None:
+        nonlocal operations
+        parser = StrictParser()
+        with server.accept()[0] as connection:
+            while piece := connection.recv(4096):
+                (message,) = parser.feed(piece)
+                operations += 1
+                if operations == 100:
+                    time.sleep(0.2)
+                connection.sendall(ID if message[0] == b"NEW" else OK)
+
+    with listening() as (server, setup):
+        other = threading.Thread(target=serve, args=(server,))
+        other.start()
+        measured = Load(setup).measure(Order(1, 0, 0.6, rate_per_s=500))
+        other.join()
+    assert sum(count for us, count in measured.counts.items() if us > 20_000) >= 50
+    assert measured.operations <= 301
+    assert operations % 5 == 0  # the last session was finished

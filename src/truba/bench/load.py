@@ -4,6 +4,9 @@ It must not be what is measured, so it is as bare as Python allows: no event loo
 differ only where they must (about five microseconds for each operation). It still looks at every answer: anything but
 the right one ends the measurement with its text.
 
+Told a rate, it sends each operation when that is due, on whichever connection is idle, and takes the time from when it
+was due: a pipe that stands still is charged for everybody who would have come meanwhile.
+
 A round never leaves a session behind: after the time is up each connection finishes the one it has.
 """
 
@@ -14,9 +17,10 @@ import select
 import signal
 import socket
 import sys
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator
-from time import perf_counter
+from functools import partial
+from time import perf_counter, sleep
 from typing import NamedTuple
 
 import msgspec
@@ -30,6 +34,8 @@ APPENDS = 3
 ANSWER_S = 30.0
 """A pipe that answers nobody for so long is not there."""
 REPLY_BYTES = 4096
+LOOK_S = 20e-6
+"""Between two looks whether something is due or answered, where a rate is kept. epoll counts in milliseconds."""
 CRLF, OK = b"\r\n", b"+OK\r\n"
 
 Script = Generator[bytes | None, bytes, None]
@@ -113,7 +119,8 @@ class Load:
         self._delete = b"*2\r\n$6\r\nDELETE\r\n$%d\r\n%b\r\n"
         self._poll = select.epoll()
         self._connections: dict[int, _Connection] = {}
-        self._began: dict[int, float] = {}  # when the request under way was sent
+        self._began: dict[int, float] = {}  # when the request under way was sent, or due
+        self._idle: deque[tuple[int, bytes]] = deque()  # connections without a request under way, and their next one
         self._counts: defaultdict[int, int] = counting()
         self._stopped = False
 
@@ -126,11 +133,16 @@ class Load:
         try:
             for _ in range(order.clients):
                 self._connect()
-            self._turns(self._start() + order.warm_s)
+            if order.rate_per_s is None:
+                turns = self._turns
+                self._begin_idle()
+            else:
+                turns = partial(self._paced, 1 / order.rate_per_s)
+            turns(perf_counter() + order.warm_s)
             self._counts.clear()
             own, pipe, busy = own_cpu(), cpu_of(pid) if pid else Cpu(0, 0), busy_s()
             begun = perf_counter()
-            seconds = self._turns(begun + order.measure_s) - begun
+            seconds = turns(begun + order.measure_s) - begun
             used = own_cpu().since(own)
             pipe_used = cpu_of(pid).since(pipe) if pid else Cpu(0, 0)
             busy = busy_s() - busy - sum(used) - sum(pipe_used)
@@ -178,14 +190,20 @@ class Load:
         sock.setblocking(False)
         script = sessions(self._new, self._append, self._delete)
         self._connections[sock.fileno()] = _Connection(sock.recv, sock.send, script.send, sock)
-        next(script)  # up to its first request, which is sent when all are connected
+        first = next(script)
+        assert first is not None
+        self._idle.append((sock.fileno(), first))
         self._poll.register(sock.fileno(), select.EPOLLIN)
 
-    def _start(self) -> float:
-        for fd, connection in self._connections.items():
-            self._began[fd] = perf_counter()
-            connection.send(self._new)
-        return perf_counter()
+    def _begin_idle(self) -> None:
+        while self._idle:
+            self._begin(*self._idle.popleft(), perf_counter())
+
+    def _begin(self, fd: int, message: bytes, at: float) -> None:
+        self._began[fd] = at
+        _, send, _, sock = self._connections[fd]
+        if (sent := send(message)) < len(message):
+            _send_rest(sock, message[sent:])
 
     def _turns(self, until: float) -> float:
         """Keep all connections at work until that time; the time of the last answer."""
@@ -215,22 +233,47 @@ class Load:
                     _send_rest(sock, message[sent:])
         return ended
 
+    def _paced(self, every_s: float, until: float) -> float:
+        """One operation each `every_s`, on whichever connection is idle by then; the time of the end."""
+        connections, began, counts, idle = self._connections, self._began, self._counts, self._idle
+        due = answered = now = perf_counter()
+        while now < until and not self._stopped:
+            while due <= now and idle:
+                self._begin(*idle.popleft(), due)
+                due += every_s
+            ready = self._poll.poll(0)
+            now = perf_counter()
+            for fd, _ in ready:
+                reply = connections[fd].receive(REPLY_BYTES)
+                message = connections[fd].advance(reply) if reply else self._hung_up()
+                if message is not None:
+                    answered = perf_counter()
+                    counts[int((answered - began[fd]) * 1e6)] += 1
+                    idle.append((fd, message))
+            if not ready:
+                if len(idle) < len(connections) and now - answered > ANSWER_S:
+                    raise Unavailable(f"the pipe at {self._where} answered nobody for {ANSWER_S:g} s")
+                sleep(LOOK_S)
+                now = perf_counter()
+        return now
+
     def _finish(self) -> None:
         """Let each connection end its session: until it would begin another one."""
-        left = set(self._connections)
+        left = set(self._connections) - {fd for fd, message in self._idle if message is self._new}
+        self._idle = deque((fd, message) for fd, message in self._idle if fd in left)
+        self._begin_idle()
         while left:
             ready = self._poll.poll(ANSWER_S)
             if not ready:
                 raise Unavailable(f"the pipe at {self._where} answered nobody for {ANSWER_S:g} s")
             for fd, _ in ready:
-                _, send, advance, sock = self._connections[fd]
-                reply = sock.recv(REPLY_BYTES)
-                message = advance(reply) if reply else self._hung_up()
+                reply = self._connections[fd].receive(REPLY_BYTES)
+                message = self._connections[fd].advance(reply) if reply else self._hung_up()
                 if message is self._new:
                     self._poll.unregister(fd)
                     left.discard(fd)
-                elif message is not None and (sent := send(message)) < len(message):
-                    _send_rest(sock, message[sent:])
+                elif message is not None:
+                    self._begin(fd, message, perf_counter())
 
     def _hung_up(self) -> bytes:
         raise Unavailable(

@@ -25,6 +25,9 @@ from truba.client.target import Target
 
 Mode = Literal["embedded", "tcp", "cluster", "url"]
 
+PACED: frozenset[Mode] = frozenset({"tcp", "cluster", "url"})
+"""Measured once more at half of the rate just reached: what an operation takes where the pipe is not at its limit."""
+
 FILES_BESIDE_CLIENTS = 256
 """Of a pipe's process: segments, store, sockets of its own."""
 
@@ -44,11 +47,12 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def steps(self) -> int:
-        return self.rounds * len(self.clients) * len(self.modes)
+        each = sum(2 if mode in PACED else 1 for mode in self.modes)
+        return self.rounds * len(self.clients) * each
 
-    def order(self, clients: int) -> Order:
+    def order(self, clients: int, rate_per_s: float | None = None) -> Order:
         measure_s = self.measure_s / self.rounds
-        return Order(clients, min(0.5, measure_s / 4), measure_s)
+        return Order(clients, min(0.5, measure_s / 4), measure_s, rate_per_s)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -62,6 +66,7 @@ class Row(msgspec.Struct, frozen=True):
     p50_us: int
     p99_us: int
     max_us: int
+    half_p99_us: int | None  # at half of that rate, from when an operation was due; None: not measured
     load_cpu: float  # share of one processor that the clients' process used; embedded: clients and pipe
     pipe_user_us: float | None  # for each operation
     pipe_system_us: float | None
@@ -85,7 +90,7 @@ class Report(msgspec.Struct, frozen=True):
     notes: list[str]
 
 
-Tell = Callable[[Mode, int, int], None]
+Tell = Callable[[str, int, int], None]
 """Called before each measurement: mode, clients, number of the round from 1."""
 
 
@@ -95,6 +100,7 @@ def run(plan: Plan, tell: Tell) -> Report:
     kind_of_disk = filesystem(plan.directory)
     taken = datetime.now(UTC).isoformat(timespec="seconds")
     measures: dict[tuple[Mode, int], list[Measure]] = {(m, c): [] for c in plan.clients for m in plan.modes}
+    halves: dict[tuple[Mode, int], list[Measure]] = {(m, c): [] for c in plan.clients for m in plan.modes}
     disks: dict[int, list[DiskFigure]] = {clients: [] for clients in plan.clients}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="truba-bench-", dir=plan.directory)))
@@ -105,7 +111,12 @@ def run(plan: Plan, tell: Tell) -> Report:
             for clients in plan.clients:
                 for mode in plan.modes:
                     tell(mode, clients, number)
-                    measures[mode, clients].append(workers[mode].measure(plan.order(clients)))
+                    measure = workers[mode].measure(plan.order(clients))
+                    measures[mode, clients].append(measure)
+                    if mode in PACED:
+                        tell(f"{mode}, half", clients, number)
+                        half = plan.order(clients, measure.rate_per_s / 2)
+                        halves[mode, clients].append(workers[mode].measure(half))
                 after = probe.figure()
                 disks[clients] += [before, after]
                 before = after
@@ -121,7 +132,7 @@ def run(plan: Plan, tell: Tell) -> Report:
         record_bytes=plan.record_bytes,
         disk_us=_median([figure.median_us for figure in every]),
         disk_rate_per_s=_median([figure.rate_per_s for figure in every]),
-        rows=[_row(mode, clients, found, disks[clients]) for (mode, clients), found in measures.items()],
+        rows=[_row(*key, found, halves[key], disks[key[1]]) for key, found in measures.items()],
         notes=list(_notes(plan, kind_of_disk)),
     )
 
@@ -152,7 +163,9 @@ def _start(mode: Mode, plan: Plan, directory: Path, stack: ExitStack) -> Worker:
     return stack.enter_context(Worker("truba.bench.load", setup))
 
 
-def _row(mode: Mode, clients: int, found: Sequence[Measure], disk: Sequence[DiskFigure]) -> Row:
+def _row(
+    mode: Mode, clients: int, found: Sequence[Measure], half: Sequence[Measure], disk: Sequence[DiskFigure]
+) -> Row:
     counts = merged(measure.counts for measure in found)
     p50_us, p99_us, max_us = percentiles(counts, (50, 99, 100))
     user_us = [measure.pipe_user_us for measure in found if measure.pipe_user_us is not None]
@@ -168,6 +181,7 @@ def _row(mode: Mode, clients: int, found: Sequence[Measure], disk: Sequence[Disk
         p50_us=p50_us,
         p99_us=p99_us,
         max_us=max_us,
+        half_p99_us=percentiles(merged(measure.counts for measure in half), (99,))[0] if half else None,
         load_cpu=round(statistics.median(measure.load_cpu for measure in found), 3),
         pipe_user_us=_median(user_us) if user_us else None,
         pipe_system_us=_median(system_us) if system_us else None,

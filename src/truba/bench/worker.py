@@ -31,6 +31,7 @@ class Order(msgspec.Struct, frozen=True, tag="order"):
     clients: int
     warm_s: float  # first, not counted
     measure_s: float
+    rate_per_s: float | None = None  # operations are due at this rate, whatever the pipe does; None: as fast as it goes
 
 
 class Measure(msgspec.Struct, frozen=True, tag="measure"):

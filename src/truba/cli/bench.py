@@ -92,7 +92,7 @@ def bench(
 
     \b
     Examples:
-      truba bench                                        embedded and over TCP, about a minute
+      truba bench                                        embedded and over TCP, about two minutes
       truba bench --tcp --clients 64 --seconds 10
       truba bench --tcp --cluster --clients 64,256       beside one another: one node, and three
       truba bench --url truba://127.0.0.1:7433 --kind 7  a pipe that runs already
@@ -153,7 +153,7 @@ def _measured(plan: Plan) -> Report:
             task = bar.add_task("starting", total=plan.steps)
             done = 0
 
-            def tell(mode: Mode, clients: int, number: int) -> None:
+            def tell(mode: str, clients: int, number: int) -> None:
                 nonlocal done
                 bar.update(task, completed=done, description=f"round {number}: {mode}, {clients} clients")
                 done += 1
