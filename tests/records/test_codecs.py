@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +18,8 @@ from hypothesis import strategies as st
 
 import truba
 from truba.errors import BadRecord, ConfigError
-from truba.ports.records import Codec
+from truba.ports import records as ports
+from truba.ports.records import Codec, Shown
 from truba.records import Bytes, Json, Models, Structs
 
 
@@ -122,7 +125,14 @@ def test_bytes_that_are_no_record_are_refused_and_can_be_shown(codec: Codec[Any]
         return
     with pytest.raises(BadRecord, match=f"{len(data)} bytes are no record of"):
         codec.decode(data)
-    assert "secret" not in codec.shown(data)
+    assert list(Shown(codec, [data])) == [f"{len(data)} bytes, not readable by the codec"]
+
+
+def test_what_pydantic_refuses_is_told_without_what_it_holds() -> None:
+    data = msgspec.json.encode({"to": ["sec" + "ret"]})  # a traceback quotes this file too
+    with pytest.raises(BadRecord, match="to: Input should be a valid string") as refused:
+        Models(Vague).decode(data)
+    assert "secret" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_what_is_shown_is_the_type_unless_the_maker_of_the_codec_says_more() -> None:
@@ -132,8 +142,93 @@ def test_what_is_shown_is_the_type_unless_the_maker_of_the_codec_says_more() -> 
     assert MODELS.shown(MODELS.encode(Read(to="secret"))) == "Read"
     telling: Codec[Debited] = Structs(Debited, show=lambda record: f"debited {record.amount}")
     assert telling.shown(telling.encode(Debited("secret", 5))) == "debited 5"
-    broken: Codec[Debited] = Structs(Debited, show=lambda record: str(1 // 0))
-    assert "bytes that are no record" in broken.shown(broken.encode(Debited("secret", 5)))
+    whole: Codec[Debited] = Structs(Debited, show=repr)
+    assert whole.shown(whole.encode(Debited("A", 5))) == "Debited(account='A', amount=5)"
+
+
+class Sealed(pydantic.BaseModel, extra="allow"):
+    to: str
+    pin: pydantic.SecretStr = pydantic.SecretStr("secret")
+
+
+@pytest.mark.parametrize(
+    ("codec", "data", "text"),
+    [
+        (Structs(Debited, Credited, show=["amount"]), b'{"type":"Debited","account":"secret","amount":5}',
+         "Debited(amount=5, …)"),
+        (Structs(Debited, show=["amount", "account"]), b'{"type":"Debited","account":"A","amount":5}',
+         "Debited(account='A', amount=5)"),
+        (Structs(Debited, show=[]), b'{"type":"Debited","account":"secret","amount":5}', "Debited(…)"),
+        (Models(Sent, Read, show=["type"]), b'{"type":"read","to":"secret"}', "Read(type='read', …)"),
+        (Models(Sealed, show=["to", "pin"]), b'{"to":"B","secret":"secret"}',
+         "Sealed(to='B', pin=SecretStr('**********'), …)"),
+        (Json(show=["step", "of"]), b'{"secret":1,"step":"debit","of":{"a":[1]}}',
+         "dict(step='debit', of={'a': [1]}, …)"),
+        (Json(show=["step"]), b'{"step":"debit"}', "dict(step='debit')"),
+        (Json(show=["step"]), b'["secret"]', "list"),
+    ],
+)  # fmt: skip
+def test_fields_that_are_named_are_shown_and_no_others(codec: Codec[Any], data: bytes, text: str) -> None:
+    assert codec.shown(data) == text
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: Structs(Debited, Credited, show=["amout"]), "has no field 'amout' to show; there are account, amount"),
+        (lambda: Models(Sent, show=["amount"]), "has no field 'amount' to show; there are type, to"),
+        (lambda: Json(show="step"), "a list of names of fields: \\['step'\\]"),
+    ],
+)
+def test_a_show_that_would_not_do_what_it_says_is_refused(make: Callable[[], object], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        make()
+
+
+class Rude:
+    """A codec whose `shown` does what the test says."""
+
+    def __init__(self, act: Callable[[bytes], Any]) -> None:
+        self.act = act
+
+    def encode(self, record: bytes) -> bytes:
+        return record
+
+    def decode(self, data: bytes) -> bytes:
+        return data
+
+    def shown(self, data: bytes) -> str:
+        text: str = self.act(data)
+        return text
+
+
+def exits(data: bytes) -> str:
+    raise SystemExit(data)
+
+
+@pytest.mark.parametrize(
+    ("act", "text", "failure"),
+    [
+        (lambda data: str({}[data]), "6 bytes, the codec failed to show them: KeyError", KeyError),
+        (lambda data: data, "6 bytes, the codec failed to show them: TypeError", TypeError),
+        (exits, "6 bytes, the codec failed to show them: SystemExit", SystemExit),
+        (lambda data: "a\ud800b", "a?b", None),
+        (lambda data: "x" * 5000, "x" * 4096 + " ... 904 characters more", None),
+    ],
+)
+def test_whatever_a_codec_does_there_is_a_text_and_no_contents(
+    act: Callable[[bytes], Any], text: str, failure: type[BaseException] | None
+) -> None:
+    failures: list[BaseException] = []
+    assert list(Shown(Rude(act), [b"secret"], failures.append)) == [text]
+    assert [*map(type, failures)] == ([] if failure is None else [failure])
+    assert repr(Shown(Rude(act), [b"secret"])) == f"[{text}]"
+
+
+def test_a_large_record_is_not_decoded_to_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "SHOWN_BYTES_MAX", 5)
+    assert list(Shown(Rude(exits), [b"secret"])) == ["6 bytes, too many to be shown by the codec"]
+    assert list(Shown(Bytes(), [b"small"])) == ["5 bytes"]
 
 
 def test_a_later_version_reads_what_an_earlier_one_wrote() -> None:

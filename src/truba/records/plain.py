@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from truba.errors import BadRecord
+from truba.errors import BadRecord, ConfigError
 
 R = TypeVar("R")
 
-Show = Callable[[R], str]
+Show = Callable[[R], str] | Sequence[str]
+"""What may be shown of a record: what a function makes of it, or the fields with these names and no others."""
 
 
 class Bytes:
@@ -28,12 +29,27 @@ class Bytes:
 
 
 class Checked(Generic[R]):
-    """A codec that reads back what it has written. `show`: what may be shown of a record; without it, its type."""
+    """A codec that reads back what it has written. `show`: what may be shown of a record; without it, its type.
 
-    def __init__(self, write: Callable[[R], bytes], read: Callable[[bytes], R], show: Show[R] | None) -> None:
+    `known`: the names of all fields that its records can have; None: that cannot be told.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[R], bytes],
+        read: Callable[[bytes], R],
+        show: Show[R] | None,
+        known: Collection[str] | None = None,
+    ) -> None:
         self._write = write
         self._read = read
-        self._show = show
+        self._show: Callable[[R], str]
+        if show is None:
+            self._show = _name
+        elif callable(show):
+            self._show = show
+        else:
+            self._show = self._only(show, known)
 
     def encode(self, record: R) -> bytes:
         self._check(record)
@@ -56,14 +72,32 @@ class Checked(Generic[R]):
             raise BadRecord(f"{len(data)} bytes are no record of {self!r}: {error}") from error
 
     def shown(self, data: bytes) -> str:
-        try:
-            record = self._read(data)
-            return _name(record) if self._show is None else self._show(record)
-        except Exception:  # it is shown to people who look for what went wrong: they are told where it does not fit
-            return f"{len(data)} bytes that are no record of {self!r}"
+        return self._show(self.decode(data))
 
     def _check(self, record: Any) -> None:
         """BadRecord for what is of no type of this codec."""
+
+    def _fields(self, record: R) -> Mapping[str, Any] | None:
+        """All of them, in order; None: this record has none."""
+        raise NotImplementedError
+
+    def _only(self, names: Sequence[str], known: Collection[str] | None) -> Callable[[R], str]:
+        """ConfigError for a name that no record can have: it would hide what somebody wants to see."""
+        if isinstance(names, str):
+            raise ConfigError(f"show={names!r}: write a function, or a list of names of fields: [{names!r}]")
+        if known is not None and (strange := [name for name in names if name not in known]):
+            raise ConfigError(f"{self!r} has no field {strange[0]!r} to show; there are {', '.join(known)}")
+        chosen = frozenset(names)
+
+        def show(record: R) -> str:
+            fields = self._fields(record)
+            if fields is None:
+                return _name(record)
+            told = [f"{name}={value!r}" for name, value in fields.items() if name in chosen]
+            rest = ["…"] if len(told) < len(fields) else []
+            return f"{_name(record)}({', '.join(told + rest)})"
+
+        return show
 
 
 def _name(record: object) -> str:
