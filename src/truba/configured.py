@@ -4,15 +4,20 @@ that takes another configuration while it goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from truba.auth import SharedPassword
 from truba.compose import default_transports, posting_hooks
 from truba.config import Config, read_webhook
 from truba.config.security import ALL_KINDS
+from truba.errors import ConfigError
 from truba.frontends.listening import Listen
+from truba.kinds import Kind
 from truba.ports.auth import Authenticator
 from truba.ports.parked import HookMaker
+from truba.ports.records import Codec, is_codec
 from truba.ports.transport import Transport
 from truba.protocols import resp
 from truba.rights import expand
@@ -35,6 +40,30 @@ def settings_of(config: Config) -> WireSettings:
         output_bytes_max=config.node.output_bytes_max,
         authenticator=authenticator,
     )
+
+
+def kinds_of(config: Config) -> tuple[Kind, ...]:
+    """In order of number, with the codecs that the file names. ConfigError: one cannot be had, or is none."""
+
+    def whole(kind: Kind) -> Kind:
+        path = config.kind_tables[kind.name].codec
+        try:
+            return kind if path is None else replace(kind, codec=load_codec(path))
+        except ConfigError as error:
+            raise ConfigError(f"kind {kind.name!r}: codec {error}") from error
+
+    return tuple(map(whole, config.kinds))
+
+
+def load_codec(path: str) -> Codec[Any]:
+    """`package.module:name`. ConfigError."""
+    found = load_object(path)
+    if isinstance(found, type):
+        raise ConfigError(f"{path!r} is a class: name an object of it")
+    if not is_codec(found):
+        raise ConfigError(f"{path!r} is no codec: it lacks encode, decode or shown (truba.ports.records)")
+    codec: Codec[Any] = found
+    return codec
 
 
 def listen_of(config: Config) -> Listen:
@@ -78,15 +107,16 @@ def hook_makers_of(config: Config) -> Mapping[str, HookMaker]:
     )
 
 
-def ways_of(config: Config) -> Mapping[int, object]:
-    """By kind: all that decides how its handler is reached, secrets included. Equal: the same route will do."""
+def ways_of(config: Config, kinds: Sequence[Kind]) -> Mapping[int, object]:
+    """By kind: all that decides how its handler is reached, secrets included. Equal: the same route will do. `kinds`:
+    as `kinds_of` has them."""
     shown = {route: secret.text() for route, secret in config.handler_secrets.items()}
     webhooks = {route: read_webhook(route, table) for route, table in config.webhooks.items()}
     found: dict[int, object] = {}
-    for kind in config.kinds:
+    for kind in kinds:
         route = str(kind.handler)
         scheme = route.partition(":")[0]
-        together = tuple(other for other in config.kinds if other.handler == kind.handler)
+        together = tuple(other for other in kinds if other.handler == kind.handler)
         known = scheme in ("local", "truba", "trubas") and scheme not in config.transports
         # A route that is posted to, or of the user's own, was made for these kinds as they were.
         made_for = tuple(other.number for other in together) if known else together

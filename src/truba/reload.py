@@ -18,7 +18,7 @@ from truba import logs
 from truba.compose import check_kinds, make_hooks, make_routes
 from truba.config import Config
 from truba.config.changes import Change, changes
-from truba.configured import hook_makers_of, transports_of, users_of, ways_of
+from truba.configured import hook_makers_of, kinds_of, transports_of, users_of, ways_of
 from truba.errors import ConfigError
 from truba.kinds import Kind
 from truba.machine.machine import Machine
@@ -58,7 +58,7 @@ class Reloader:
         self._machine = machine
         self._node = node
         self._taken = taken
-        self._ways = ways_of(config)
+        self._ways = ways_of(config, kinds_of(config))
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self, *, apply: bool = True) -> Reloaded:
@@ -74,18 +74,19 @@ class Reloader:
                 stuck.append("users (the first, or the last)")
             if stuck:
                 raise ConfigError(f"only a restart takes another {', '.join(stuck)}; nothing was changed")
-            check_kinds(config.kinds)
-            routes = make_routes(config.kinds, transports_of(config, self._settings))
-            hooks = make_hooks(config.kinds, hook_makers_of(config))
-            users, ways = users_of(config), ways_of(config)
+            kinds = kinds_of(config)
+            check_kinds(kinds)
+            routes = make_routes(kinds, transports_of(config, self._settings))
+            hooks = make_hooks(kinds, hook_makers_of(config))
+            users, ways = users_of(config), ways_of(config, kinds)
             machine, node = self._machine(), self._node()
             # No turn of the loop from here on.
             if machine is not None:
-                machine.refuse_to_lose(config.kinds)
+                machine.refuse_to_lose(kinds)
             report = Reloaded(apply, found, self._touched(found, machine, config))
             if apply:
                 if node is not None:
-                    node.reconfigure(config.kinds, self._kept(node, ways, routes), hooks)
+                    node.reconfigure(kinds, self._kept(node, ways, routes), hooks)
                     node.limits = replace(node.limits, grace_max_s=config.node.grace_max)
                 authenticator = self._settings.authenticator
                 if isinstance(authenticator, Users):

@@ -15,7 +15,7 @@ from truba.address import without_user
 from truba.backup.running import RunningBackups
 from truba.compose import Parts, build
 from truba.config import Config, plain_places
-from truba.configured import hook_makers_of, listen_of, settings_of, transports_of
+from truba.configured import hook_makers_of, kinds_of, listen_of, settings_of, transports_of
 from truba.errors import UnknownOutcome
 from truba.frontends.listening import Listening, bind
 from truba.frontends.resp import RespFrontend
@@ -72,7 +72,7 @@ async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
             return await serve_member(config, read, listen_of(config), settings, transports, hooks, own, stop, started)
         parts = build(
             config.node.data,
-            config.kinds,
+            kinds_of(config),
             name=config.node.name,
             tell=log.warning,
             limits=Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint),

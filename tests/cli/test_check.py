@@ -141,6 +141,22 @@ def test_objects_that_the_file_names(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("codec", "problem"),
+    [
+        ("tests.admin.handlers:STEPS", ""),
+        ("nope:no", "'nope:no' cannot be loaded: ModuleNotFoundError"),
+        ("truba.records:Json", "'truba.records:Json' is a class: name an object of it"),
+        ("json:dumps", "'json:dumps' is no codec: it lacks encode, decode or shown"),
+    ],
+)
+def test_codecs(tmp_path: Path, codec: str, problem: str) -> None:
+    text = f'[kinds.a]\nnumber = 1\nhandler = "local:asyncio:sleep"\ncodec = "{codec}"'
+    found = findings(check(tmp_path, text, "--json"))["codec"]
+    assert found.startswith(problem)
+    assert bool(found) == bool(problem)
+
+
 def test_the_command_that_is_told_of_parked_sessions(tmp_path: Path) -> None:
     there = tmp_path / "there"
     for text, mode, problem in ((None, 0, True), ("", 0o600, True), ("", 0o700, False)):

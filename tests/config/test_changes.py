@@ -54,6 +54,7 @@ def test_nothing(tmp_path: Path) -> None:
         ("number = 7", 'number = 7\n    backoff = { cap = "1m" }', "kinds.transfer.backoff.cap", True),
         ("[kinds.transfer]", '[kinds.mail]\n    number = 8\n    handler = "truba://127.0.0.1:1"\n    [kinds.transfer]',
          "kinds.mail", True),
+        ("number = 7", 'number = 7\n    codec = "a.b:C"', "kinds.transfer.codec", True),
         ('"write"', '"read"', "users.ann.rights", True),
     ],
 )  # fmt: skip

@@ -140,14 +140,16 @@ def _tls(config: Config) -> Iterator[Finding]:
 
 
 def _objects(config: Config) -> Iterator[Finding]:
+    from truba.configured import load_codec
     from truba.transports.local import load_object
 
-    named = [("transport", path) for path in config.transports.values()]
-    named += [("frontend", frontend.factory) for frontend in config.node.frontends]
-    named += [("authenticator", config.node.authenticator)] if config.node.authenticator else []
-    for what, path in named:
+    named = [("transport", path, load_object) for path in config.transports.values()]
+    named += [("frontend", frontend.factory, load_object) for frontend in config.node.frontends]
+    named += [("authenticator", config.node.authenticator, load_object)] if config.node.authenticator else []
+    named += [("codec", path, load_codec) for table in config.kind_tables.values() if (path := table.codec)]
+    for what, path, load in named:
         try:
-            load_object(path)
+            load(path)
         except ConfigError as error:
             yield Finding(what, path, str(error))
         else:

@@ -26,7 +26,7 @@ from truba.codec.chain import Chain
 from truba.compose import check_kinds, make_hooks, make_routes
 from truba.config import Config
 from truba.config.cluster import REQUEST_BYTES_MAX
-from truba.configured import hook_makers_of, transports_of
+from truba.configured import hook_makers_of, kinds_of, transports_of
 from truba.errors import LogRegression
 from truba.frontends.listening import Listen, bind
 from truba.machine.machine import Machine
@@ -73,9 +73,10 @@ async def serve_member(
     """Until `stop`; the process's exit code. ConfigError, DataError, OSError when it cannot start."""
     cluster = config.cluster
     assert cluster is not None  # or there would be nothing to be a member of
-    check_kinds(config.kinds)
-    make_routes(config.kinds, transports)  # refused before anything starts
-    make_hooks(config.kinds, hook_makers)
+    first_kinds = kinds_of(config)
+    check_kinds(first_kinds)
+    make_routes(first_kinds, transports)  # refused before anything starts
+    make_hooks(first_kinds, hook_makers)
     name, clock = config.node.name, SystemClock()
     request_bytes_max = min(settings.parser.request_bytes_max, REQUEST_BYTES_MAX)
     settings = replace(settings, parser=replace(settings.parser, request_bytes_max=request_bytes_max))
@@ -88,17 +89,18 @@ async def serve_member(
 
     def make_node(node_log: Log, store: Store, machine: Machine, checkpointer: Checkpointer) -> Node:
         now = reloader.config if reloader else config
+        kinds = kinds_of(now)
         return Node(
             node_log,
             store,
-            now.kinds,
-            make_routes(now.kinds, transports_of(now, settings)),
+            kinds,
+            make_routes(kinds, transports_of(now, settings)),
             name=name,
             limits=limits,
             tell=log.warning,
             machine=machine,
             checkpointer=checkpointer,
-            hooks=make_hooks(now.kinds, hook_makers_of(now)),
+            hooks=make_hooks(kinds, hook_makers_of(now)),
         )
 
     async def tails() -> dict[str, int]:

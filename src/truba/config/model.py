@@ -194,6 +194,8 @@ class KindTable(Table):
     record_max: Size = _KIND["record_bytes_max"]
     session_max: Size = _KIND["session_bytes_max"]
     records_max: Count = _KIND["session_records_max"]
+    codec: ObjectPath | None = None
+    """A `truba.ports.records.Codec`, loaded by `truba.configured.kinds_of`."""
 
     @model_validator(mode="after")
     def _fits(self) -> KindTable:
@@ -205,6 +207,7 @@ class KindTable(Table):
         return self
 
     def kind(self, name: str) -> Kind:
+        """Without its codec: to have that is I/O."""
         return Kind(
             number=self.number,
             name=name,
@@ -242,7 +245,7 @@ class Config(Table):
 
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
-        """In order of number."""
+        """In order of number, without their codecs."""
         return tuple(sorted((table.kind(name) for name, table in self.kind_tables.items()), key=lambda k: k.number))
 
     @property
