@@ -15,9 +15,11 @@ from tests.service.wire import Wire
 CHROMIUM = shutil.which("chromium")
 TOKEN = "0123456789abcdef-token"
 
+ADMIN = '[admin]\nlisten = "127.0.0.1:0"\nshow_records = true\n'
+
 CONFIG = "".join(
     [
-        '[admin]\nlisten = "127.0.0.1:0"\nshow_records = true\n',
+        ADMIN,
         kind(7, "transfer", "local:tests.admin.handlers:fails", max_attempts=1),
         kind(8, "mail"),
         kind(9, "report", "local:tests.admin.handlers:holds", concurrency=4),

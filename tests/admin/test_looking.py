@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
-from tests.admin.support import place
-from truba.admin import documents, looking
+from tests.admin import handlers
+from tests.admin.support import Place, place
+from truba.admin import documents, looking, showing
 from truba.admin.metrics import METRICS, series
 from truba.errors import DataDamaged
 from truba.machine.machine import Machine
+from truba.ports.records import Codec
+from truba.records import Json
 from truba.types import Index
 
 
@@ -170,7 +176,9 @@ async def test_one_session_with_its_history_and_sizes_only(tmp_path: Path) -> No
         assert [hold.cause for hold in session.history] == ["stored", "failed"]
         assert session.history[1].detail.endswith("no such account")
         assert session.history_complete
-        assert [record.model_dump() for record in session.record_list] == [{"number": 0, "bytes": 15, "base64": None}]
+        assert [record.model_dump() for record in session.record_list] == [
+            {"number": 0, "bytes": 15, "shown": None, "base64": None}
+        ]
         assert session.why == await here.get(f"/v1/sessions/{index}/why")
         refused = await here.client.get(f"/v1/sessions/{index}", params={"contents": True})
         assert refused.status_code == 403
@@ -195,6 +203,112 @@ async def test_contents_where_they_are_allowed_come_in_bounded_pages(
         assert found == [b"1" * 20, b"2" * 6, b"3" * 4, b"4"]
         assert sizes == [1, 2, 1]
         assert (await here.get(path))["record_list"][0]["base64"] is None
+
+
+CONTENTS = [b'{"step":"debit","from":"hidden"}', b"hidden", b'{"step":"credit","to":"hidden"}']
+
+
+def with_codec(here: Place, codec: Codec[Any]) -> Index:
+    """A session of kind 8, which has this codec from now on."""
+    here.node.kinds[8] = replace(here.node.kinds[8], codec=codec)
+    return here.node.new(here.node.attach(), 8, CONTENTS).id
+
+
+@pytest.mark.parametrize("show_records", [False, True])
+async def test_with_a_codec_what_it_allows_is_shown_and_the_bytes_never(tmp_path: Path, show_records: bool) -> None:
+    async with place(tmp_path, show_records=show_records) as here:
+        path = f"/v1/sessions/{with_codec(here, handlers.STEPS)}"
+        for asked in ({}, {"contents": True})[: 1 + show_records]:
+            session = documents.WholeSession.model_validate(await here.get(path, **asked))
+            assert [(record.number, record.bytes, record.shown, record.base64) for record in session.record_list] == [
+                (0, 32, "dict(step='debit', …)", None),
+                (1, 6, "6 bytes, not readable by the codec", None),
+                (2, 31, "dict(step='credit', …)", None),
+            ]
+        if not show_records:
+            assert (await here.client.get(path, params={"contents": True})).status_code == 403
+        other = here.stored(7)  # whose kind has none
+        (record,) = (await here.get(f"/v1/sessions/{other}"))["record_list"]
+        assert record == {"number": 0, "bytes": 15, "shown": None, "base64": None}
+
+
+async def test_what_a_codec_allows_comes_in_bounded_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "RECORDS_BYTES_MAX", 40)
+    async with place(tmp_path) as here:
+        path, first, sizes = f"/v1/sessions/{with_codec(here, handlers.STEPS)}", 0, []
+        while first is not None:
+            page = await here.get(path, first_record=first)
+            sizes.append([record["number"] for record in page["record_list"]])
+            first = page["next_record"]
+        assert sizes == [[0, 1], [2]]
+        assert (await here.get(path, first_record=3))["record_list"] == []
+
+
+@pytest.mark.parametrize(
+    ("sizes", "first", "sizes_only", "numbers", "after"),
+    [
+        ([], 0, True, range(0), None),
+        ([1] * 1000, 0, True, range(1000), None),
+        ([1] * 1001, 0, True, range(1000), 1000),
+        ([1] * 1001, 1000, True, range(1000, 1001), None),
+        ([1] * 3, 10**30, True, range(0), None),
+        ([1 << 20, 1, 1], 0, True, range(3), None),
+        ([1 << 20, 1, 1], 0, False, range(1), 1),
+        ([1, (1 << 20) - 1, 1], 0, False, range(2), 2),
+    ],
+)
+def test_a_page_of_records(sizes: list[int], first: int, sizes_only: bool, numbers: range, after: int | None) -> None:
+    page = documents.page([bytes(size) for size in sizes], first, sizes_only=sizes_only)
+    assert page == (numbers, after)  # empty ranges are all equal
+
+
+async def test_a_codec_that_fails_is_told_once_and_without_the_record(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        path = f"/v1/sessions/{with_codec(here, handlers.BROKEN)}"
+        with capture_logs() as logged:
+            for _ in range(2):
+                shown = [record["shown"] for record in (await here.get(path))["record_list"]]
+                assert shown == [
+                    "32 bytes, the codec failed to show them: ValueError",
+                    "6 bytes, not readable by the codec",
+                    "31 bytes, the codec failed to show them: ValueError",
+                ]
+        (told,) = logged
+        assert (told["event"], told["kind"], told["error"]) == ("a codec failed to show records", "mail", "ValueError")
+        assert "tests/admin/handlers.py:" in told["place"]
+        assert "hidden" not in str(logged)
+        with_codec(here, Json(show=handlers.BROKEN.encode))  # type: ignore[arg-type] # another one that fails
+        with capture_logs() as logged:
+            await here.get(path)
+        assert [told["error"] for told in logged] == ["TypeError"]
+
+
+async def test_a_codec_that_never_answers_holds_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(showing, "WAIT_S", 0.05)
+    async with place(tmp_path) as here:
+        hanging = handlers.Never()
+        path = f"/v1/sessions/{with_codec(here, hanging)}"
+        with capture_logs() as logged:
+            both = await asyncio.gather(here.get(path), here.get(path))
+            assert (await here.get("/v1/overview"))["kinds"]
+        for session in both:
+            assert session["record_list"][1]["shown"] == "6 bytes, the codec takes too long to show them"
+        assert [told["error"] for told in logged] == ["no answer within 0.05 s"]
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("truba codec mail") == 1  # however many ask
+        monkeypatch.undo()
+        with_codec(here, handlers.STEPS)  # as a reload would
+        assert (await here.get(path))["record_list"][0]["shown"] == "dict(step='debit', …)"
+        with_codec(here, hanging)
+        hanging.over.set()
+        assert (await here.get(path))["record_list"][0]["shown"] == "at last"  # it has its thread back
+
+
+async def test_many_who_look_wait_for_each_other(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        path = f"/v1/sessions/{with_codec(here, handlers.STEPS)}"
+        for session in await asyncio.gather(*(here.get(path) for _ in range(20))):
+            assert session["record_list"][0]["shown"] == "dict(step='debit', …)"
 
 
 async def test_who_is_not_there(tmp_path: Path) -> None:

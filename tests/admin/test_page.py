@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.admin import browser as browsing
-from tests.admin.browser import CHROMIUM, TOKEN, asking, opened, start, url
+from tests.admin.browser import ADMIN, CHROMIUM, TOKEN, asking, opened, start, url
 from tests.service.process import Server, Servers, kind, servers
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -100,6 +100,24 @@ def test_one_session_by_keyboard_alone(page: Page, pipe: Server) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_text("debit 5 from A")).to_be_visible()
     expect(page.get_by_text(re.compile("^00 ff 3"))).to_be_visible()
+
+
+def test_a_session_whose_kind_has_a_codec_shows_what_that_allows(browser: Browser, pipes: Servers) -> None:
+    server = pipes.start(ADMIN + kind(codec="tests.admin.handlers:MARKUP") + kind(8, "mail"))
+    with browsing.Wire.dial(server.address) as client:
+        typed = client.ask("NEW", "7", b'{"step":"debit","from":"hidden"}', b"hidden").decode()
+        plain = client.ask("NEW", "8", b"hidden").decode()
+    complaints: list[str] = []
+    with opened(browser, f"{url(server)}/#/session/{typed}", complaints) as page:
+        cells = page.locator("td[data-title='Shown by its codec']")
+        expect(cells).to_have_text(["<img src=x> debit", "6 bytes, not readable by the codec"])
+        assert page.locator("main img").count() == 0
+        expect(page.get_by_role("button", name="Show contents")).to_have_count(0)
+        assert "hidden" not in page.content()
+        page.goto(f"{url(server)}/#/session/{plain}")
+        page.get_by_role("button", name="Show contents").click()
+        expect(page.locator("td[data-title='Contents']")).to_have_text("hidden")
+    assert complaints == []
 
 
 def test_hostile_text_stays_text(page: Page) -> None:

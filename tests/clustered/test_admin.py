@@ -20,7 +20,9 @@ pytestmark = pytest.mark.timeout(120)
 async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
     servers = await NatsServers.start(tmp_path / "nats", 3)
     try:
-        kinds = f'[admin]\nlisten = "127.0.0.1:0"\n{KIND}'
+        kinds = f'[admin]\nlisten = "127.0.0.1:0"\n{KIND}codec = "steps:STEPS"\n'
+        (tmp_path / "nodes").mkdir(mode=0o700)
+        (tmp_path / "nodes" / "steps.py").write_text("from truba.records import Json\n\nSTEPS = Json(show=['step'])\n")
         async with Nodes(tmp_path / "nodes", servers, kinds=kinds) as made:
             await made.start()
             yield made
@@ -38,10 +40,12 @@ async def test_a_pause_outlives_its_leader_and_followers_say_who_leads(nodes: No
     leader = await nodes.leader()
     others = [name for name in nodes.names if name != leader]
     (number,) = await write(nodes, 1)
+    texts = ["int", "4 bytes, not readable by the codec"]
     async with asking(nodes, leader) as client:
         assert (await client.get("/v1/readiness")).json()["role"] == "leader"
         assert (await client.post("/v1/kinds/transfer/pause")).status_code == 200
         session = (await client.get(f"/v1/sessions/{number}")).json()
+        assert [record["shown"] for record in session["record_list"]] == texts
         assert [hold["cause"] for hold in session["history"]] == ["stored"]
         assert "An operator has paused this kind" in " ".join(session["why"])
     for name in others:
@@ -61,6 +65,8 @@ async def test_a_pause_outlives_its_leader_and_followers_say_who_leads(nodes: No
 
         await until(ready)
         assert (await client.get("/v1/kinds/transfer")).json()["paused"] is True
-        assert (await client.get(f"/v1/sessions/{number}")).json()["history"] == session["history"]
+        again = (await client.get(f"/v1/sessions/{number}")).json()
+        assert again["history"] == session["history"]
+        assert [record["shown"] for record in again["record_list"]] == texts
     nodes.launch(leader)
     await nodes.agree()  # in pauses and histories too

@@ -96,8 +96,10 @@ class Sessions(Document):
 class Record(Document):
     number: int
     bytes: int
+    shown: str | None
+    """What its kind's codec allows to show of it; null: the kind has none."""
     base64: str | None
-    """null: contents are not shown (`show_records`, `contents=true`)."""
+    """null: contents are not shown (`show_records`, `contents=true`), or the kind has a codec."""
 
 
 class WholeSession(Session):
@@ -232,10 +234,9 @@ def session(node: Node, head: Head) -> dict[str, Any]:
     }
 
 
-def whole_session(node: Node, head: Head, first_record: int, contents: bool) -> dict[str, Any]:
-    """As `WholeSession`; with the records' contents if `contents`."""
+def whole_session(node: Node, head: Head) -> dict[str, Any]:
+    """As `WholeSession`, but for its records."""
     history = holds(head)
-    shown, after = records(node.machine.records(head.number), first_record, contents)
     return session(node, head) | {
         "why": node.why(head.id),
         "history": [
@@ -251,23 +252,24 @@ def whole_session(node: Node, head: Head, first_record: int, contents: bool) -> 
         ],
         "history_complete": history[0].epoch == 0 and all(held.at_ms for held in history),
         "trace": head.trace.decode("ascii", "replace"),
-        "record_list": shown,
-        "next_record": after,
     }
 
 
-def records(all_records: Sequence[bytes], first: int, contents: bool) -> tuple[list[dict[str, Any]], int | None]:
-    """Some of a session's records from number `first` on, at least one if there is one; the number to go on with."""
-    shown: list[dict[str, Any]] = []
-    size = 0
-    for number in range(first, len(all_records)):
-        record = all_records[number]
-        size += len(record) if contents else 0
-        if shown and (size > RECORDS_BYTES_MAX or len(shown) == RECORDS_MAX):
-            return shown, number
-        text = base64.b64encode(record).decode() if contents else None
-        shown.append({"number": number, "bytes": len(record), "base64": text})
-    return shown, None
+def page(all_records: Sequence[bytes], first: int, *, sizes_only: bool) -> tuple[range, int | None]:
+    """The numbers of some records from `first` on, at least one if there is one; the number to go on with."""
+    last, size = min(len(all_records), first + RECORDS_MAX), 0
+    for number in range(first, last):
+        size += 0 if sizes_only else len(all_records[number])
+        if number > first and size > RECORDS_BYTES_MAX:
+            last = number
+            break
+    return range(first, last), last if first <= last < len(all_records) else None
+
+
+def record(number: int, data: bytes, shown: str | None, *, contents: bool) -> dict[str, Any]:
+    """As `Record`; with its contents if `contents`."""
+    text = base64.b64encode(data).decode() if contents else None
+    return {"number": number, "bytes": len(data), "shown": shown, "base64": text}
 
 
 def overview(subject: Subject, node: Node, pulse: Pulse) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -14,6 +14,7 @@ from prometheus_client.exposition import choose_encoder
 
 from truba.admin import documents
 from truba.admin.pulse import Pulse
+from truba.admin.showing import Showing
 from truba.admin.subject import Settings, Subject
 from truba.errors import BadRequest, NoPerm, UnknownKind
 from truba.node.node import Node
@@ -74,6 +75,7 @@ async def collect(
 
 def router(subject: Subject, settings: Settings, pulse: Pulse, metrics: CollectorRegistry) -> APIRouter:
     routes = APIRouter(prefix="/v1")
+    showing = Showing()
 
     @routes.get("/health", response_model=documents.Alive, tags=["node"])
     async def health() -> Response:
@@ -158,15 +160,30 @@ def router(subject: Subject, settings: Settings, pulse: Pulse, metrics: Collecto
     @routes.get("/sessions/{session_id}", response_model=documents.WholeSession, tags=["sessions"])
     async def one_session(
         session_id: str,
-        contents: Annotated[bool, Query(description="records in base64, if the configuration allows it")] = False,
+        contents: Annotated[
+            bool, Query(description="records in base64, if the configuration allows it and their kind has no codec")
+        ] = False,
         first_record: Annotated[int, Query(ge=0)] = 0,
     ) -> Response:
-        """One session: why it is where it is, its history, and the sizes of its records."""
+        """One session: why it is where it is, its history, the sizes of its records, and what its kind's codec allows
+        to show of them."""
         node = subject.node()
         if contents and not settings.show_records:
             raise NoPerm("contents of records are not shown: [admin] show_records is false; nothing was changed")
         head = node.look_up(parse_id(session_id))
-        return say(documents.whole_session(node, head, first_record, contents))
+        codec = node.kinds[head.kind].codec
+        all_records = node.machine.records(head.number)
+        numbers, after = documents.page(all_records, first_record, sizes_only=codec is None and not contents)
+        document = documents.whole_session(node, head)  # before others have their turn: all of it of one moment
+        some = [all_records[number] for number in numbers]
+        shown: Sequence[str | None] = [None] * len(some)
+        if codec is not None:
+            shown = await showing.texts(node.kinds[head.kind], codec, some)
+        told = [
+            documents.record(number, data, text, contents=contents and codec is None)
+            for number, data, text in zip(numbers, some, shown, strict=True)
+        ]
+        return say(document | {"record_list": told, "next_record": after})
 
     @routes.get("/sessions/{session_id}/why", response_model=list[str], tags=["sessions"])
     async def why(session_id: str) -> Response:

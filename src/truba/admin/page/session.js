@@ -51,9 +51,12 @@ export function session(root, id) {
       make("table", {}, make("tbody", {}, ...found.record_list.map((record) => make("tr", {},
         make("td", { "data-title": "Number" }, `${record.number}`),
         make("td", { class: "number", "data-title": "Size" }, bytes(record.bytes)),
+        record.shown === null ? null : make("td", { "data-title": "Shown by its codec" }, make("pre", {}, record.shown)),
         record.base64 === null ? null : make("td", { "data-title": "Contents" }, make("pre", {}, text(record.base64))))))),
       found.next_record === null ? null : make("p", { class: "quiet" }, `and more, from number ${found.next_record} on`),
-      contents || !found.records ? null : make("p", {}, keyed("contents", button("Show contents", showContents))));
+      contents || !found.record_list.some((record) => record.shown === null) // what a codec allows is shown at once
+        ? null
+        : make("p", {}, keyed("contents", button("Show contents", showContents))));
   }
 
   async function showContents() {
