@@ -122,6 +122,24 @@ def test_show_hides_records_until_asked(pipe: Pipe) -> None:
     assert [base64.b64decode(record["base64"]) for record in document["contents"]] == [b"hidden text", b"\x00\x1b"]
 
 
+def test_show_as_a_codec_allows(pipe: Pipe) -> None:
+    number = pipe.stored(7, b'{"step":"debit\\n","from":"hidden"}', b"hidden text")
+    asked = pipe.run("show", number, "--codec", "tests.admin.handlers:STEPS")
+    assert asked.exit_code == 0, asked.output
+    assert "record 0, 34 bytes\n  dict(step='debit\\n', …)\n" in asked.stdout
+    assert "record 1, 11 bytes\n  11 bytes, not readable by the codec\n" in asked.stdout
+    (document,) = pipe.lines("show", number, "--codec", "tests.admin.handlers:STEPS", "--record", "0")
+    assert document["contents"] == [{"number": 0, "bytes": 34, "shown": "dict(step='debit\\n', …)"}]
+    control = pipe.run("show", number, "--codec", "tests.admin.handlers:BELL", "--record", "0")
+    assert "\n  \\x07\\x1b[31mü\n" in control.stdout
+    for codec, why in (("nope:no", "cannot be loaded"), ("truba.records:Json", "is a class")):
+        refused = pipe.run("show", number, "--codec", codec)
+        assert refused.exit_code == 2
+        assert why in refused.stderr
+    assert "exclude each other" in pipe.run("show", number, "--codec", "a:b", "--raw").stderr
+    assert "hidden" not in "".join([asked.output, control.output, json.dumps(document)])
+
+
 def test_show_raw_is_nothing_but_the_bytes(pipe: Pipe) -> None:
     number = pipe.stored(7, b"one\r\n", b"\xff")
     assert pipe.run("show", number, "--raw").stdout_bytes == b"one\r\n\xff"

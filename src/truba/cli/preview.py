@@ -1,4 +1,4 @@
-"""The beginning of a record, safe to show on a terminal."""
+"""Records, and what is made of them, safe to show on a terminal."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def preview(record: bytes) -> str:
         text = head[: error.start].decode() if left and error.start > len(head) - 4 else "\0"
     shown = text if text.isprintable() else head.hex(" ")
     return f"{shown} ... {left} more" if left else shown
+
+
+def printable(text: str) -> str:
+    """On one line, each control code as Python escapes it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from truba.cli.failure import USAGE, Failure
 from truba.cli.options import json_option, say_json, say_table
-from truba.cli.preview import BYTES_MAX, preview
+from truba.cli.preview import BYTES_MAX, preview, printable
 from truba.cli.remote import Ask, asks_a_pipe
+from truba.errors import ConfigError
+from truba.ports.records import Codec, Shown
 from truba.types import Index, Phase
 
 if TYPE_CHECKING:
@@ -89,22 +93,28 @@ def ls(kind: str | None, phase: str | None, limit: int | None, everything: bool,
 @click.argument("session_id", metavar="ID", type=IdType())
 @click.option("--records", "with_records", is_flag=True, help=f"Show each record too, up to {BYTES_MAX} bytes of it.")
 @click.option("--record", "only", type=click.IntRange(min=0), help="Only the record with this number, from 0.")
+@click.option("--codec", metavar="MODULE:OBJECT", help="Show of each record what this codec allows, and no more.")
 @click.option("--raw", is_flag=True, help="Write the records' own bytes to stdout, and nothing else.")
 @asks_a_pipe
 @json_option
-def show(session_id: Index, with_records: bool, only: int | None, raw: bool, as_json: bool, ask: Ask) -> None:
+def show(
+    session_id: Index, with_records: bool, only: int | None, codec: str | None, raw: bool, as_json: bool, ask: Ask
+) -> None:
     """Show one session. Records may hold anybody's secrets, so their contents are shown only when asked for.
 
-    With --json, --records gives each record whole, in base64.
+    With --json, --records gives each record whole, in base64. A codec's module is looked for in the working directory
+    too; the pipe itself is not asked for one, and gives this command the records whole.
 
     \b
     Examples:
       truba show 3-117
       truba show 3-117 --records
+      truba show 3-117 --codec bank.steps:STEPS
       truba show 3-117 --record 0 --raw > first.bin
     """
-    if raw and as_json:
-        raise click.UsageError("--raw and --json exclude each other")
+    if raw and (as_json or codec):
+        raise click.UsageError(f"--raw and {'--json' if as_json else '--codec'} exclude each other")
+    allowing = None if codec is None else _codec(codec)
     session, records = ask(lambda admin: admin.show(session_id))
     chosen = list(enumerate(records))
     if only is not None:
@@ -116,15 +126,36 @@ def show(session_id: Index, with_records: bool, only: int | None, raw: bool, as_
             sys.stdout.buffer.write(record)
         return
     document = as_document(session)
-    wanted = with_records or only is not None
+    wanted = with_records or only is not None or allowing is not None
     if as_json:
-        contents = [{"number": n, "bytes": len(r), "base64": base64.b64encode(r).decode()} for n, r in chosen]
-        say_json(document | {"contents": contents} if wanted else document)
+        say_json(document | {"contents": list(_contents(chosen, allowing))} if wanted else document)
         return
     shown = document | {"created": _when(session.created_ms), "due": _due(session)}
     say_table(("field", "value"), [(k, v) for k, v in shown.items() if k not in ("created_ms", "due_ms")])
     for number, record in chosen if wanted else ():
-        click.echo(f"\nrecord {number}, {len(record)} bytes\n  {preview(record)}")
+        line = preview(record) if allowing is None else printable(*Shown(allowing, [record]))
+        click.echo(f"\nrecord {number}, {len(record)} bytes\n  {line}")
+
+
+def _contents(records: Sequence[tuple[int, bytes]], codec: Codec[Any] | None) -> Iterator[dict[str, Any]]:
+    """As JSON has them: whole, or what the codec allows."""
+    for number, record in records:
+        if codec is None:
+            told = {"base64": base64.b64encode(record).decode()}
+        else:
+            told = {"shown": "".join(Shown(codec, [record]))}
+        yield {"number": number, "bytes": len(record)} | told
+
+
+def _codec(path: str) -> Codec[Any]:
+    # Imported when it is asked for: it brings the whole pipe with it.
+    from truba.configured import load_codec
+
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return load_codec(path)
+    except ConfigError as error:
+        raise click.UsageError(f"--codec: {error}") from error
 
 
 @click.command
