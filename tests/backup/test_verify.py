@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -13,6 +15,7 @@ import pytest
 from tests.backup.sample import Sample, backed_up, kinds, sample
 from truba.backup.manifest import NAME, UNFINISHED, Manifest
 from truba.backup.marks import refuse_unfit
+from truba.backup.restore import restore
 from truba.backup.stopped import back_up
 from truba.backup.verify import manifest_of, verify
 from truba.compose import build
@@ -103,6 +106,51 @@ async def test_a_missing_a_foreign_and_a_short_file_are_named(source: Sample, tm
     ]
 
 
+def _link(path: Path) -> None:
+    path.symlink_to(path.parent / "elsewhere")
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+@pytest.mark.timeout(30)  # to open a FIFO takes until somebody else does
+@pytest.mark.parametrize("make", [os.mkfifo, _socket, _link])
+@pytest.mark.parametrize("name", [NAME, "store/CURRENT", "log/segment-0000000001.log"])
+async def test_a_backup_is_of_regular_files_and_nothing_else_is_opened(
+    name: str, make: Callable[[Path], None], source: Sample, tmp_path: Path
+) -> None:
+    backup = tmp_path / "b"
+    backed_up(source, backup)
+    path = backup / name
+    path.rename(path.parent / "elsewhere")
+    make(path)
+    if name == NAME:
+        with pytest.raises(DataForeign, match="no backup: MANIFEST in it is no regular file"):
+            verify(backup)
+    else:
+        elsewhere, problem = verify(backup).problems
+        assert elsewhere.endswith("/elsewhere: the backup did not have it")
+        assert problem.startswith(f"{name}: it is no regular file")
+    with pytest.raises((DataForeign, DataDamaged), match="no regular file"):
+        restore(backup, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+async def test_a_link_to_a_directory_is_none(source: Sample, tmp_path: Path) -> None:
+    backed_up(source, tmp_path / "backup")
+    (tmp_path / "backup" / "log").rename(tmp_path / "log")
+    (tmp_path / "backup" / "log").symlink_to(tmp_path / "log")
+    assert [problem.partition(":")[0] for problem in verify(tmp_path / "backup").problems] == [
+        "log",
+        "log/segment-0000000001.log",
+    ]
+    (tmp_path / "latest").symlink_to(tmp_path / "again")  # the whole of one may be reached by a link
+    backed_up(source, tmp_path / "again")
+    assert verify(tmp_path / "latest").sound
+
+
 async def test_whole_files_of_another_state_are_noticed(source: Sample, tmp_path: Path) -> None:
     """If whoever wrote the manifest was wrong, the state says so."""
     backup = tmp_path / "backup"
@@ -148,6 +196,25 @@ async def test_a_target_that_holds_something_is_refused(source: Sample, tmp_path
     backed_up(source, tmp_path / "empty")
     with pytest.raises(DataForeign, match="not empty"):
         backed_up(source, tmp_path / "empty")
+
+
+async def test_inside_a_backup_or_its_own_data_is_no_place(source: Sample, tmp_path: Path) -> None:
+    """However it is made, finished or not: what is put there would spoil what is there."""
+    backed_up(source, tmp_path / "backup")
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / UNFINISHED).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "backup" / "store")
+    for inside in ("backup/in", "backup/deep/er", "link/in", "unfinished/in"):
+        with pytest.raises(DataForeign, match="is a backup, and"):
+            backed_up(source, tmp_path / inside)
+        with pytest.raises(DataForeign, match="is a backup, and"):
+            restore(tmp_path / "backup", tmp_path / inside)
+    for inside in ("", "new", "log/new", "backing-up"):
+        with pytest.raises(DataForeign, match="the pipe's own, and no place for backups"):
+            backed_up(source, source.data / inside)
+    assert verify(tmp_path / "backup").sound
+    (tmp_path / NAME).touch()  # whatever that is, it is no backup
+    backed_up(source, tmp_path / "beside")
 
 
 async def test_a_pipe_that_runs_is_not_copied_from_outside(tmp_path: Path) -> None:

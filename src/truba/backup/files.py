@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 from truba.backup.manifest import File
 from truba.errors import DataForeign
@@ -26,12 +29,29 @@ Advance = Callable[[int], object]
 """Told of each piece, in bytes."""
 
 
+def is_regular(path: Path) -> bool:
+    """Whether it is a file itself. What is not there is none."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """For reading, without a buffer. OSError when it is anything else than a file: nobody may ever come to the other
+    end of a FIFO, to open a device may be an act, and a link leads to what was not backed up."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    # Should it become another one just now, this neither waits nor follows.
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0)
+
+
 def copy_file(source: Path, target: Path, advance: Advance) -> str:
     """A new file with the bytes of `source`, durable but for its name; their SHA-256 in hex."""
     sha256 = hashlib.sha256()
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with source.open("rb", buffering=0) as file:
+        with open_regular(source) as file:
             unsynced_bytes = 0
             while piece := file.read(PIECE_BYTES):
                 sha256.update(piece)
@@ -54,7 +74,7 @@ def copy_file(source: Path, target: Path, advance: Advance) -> str:
 def hash_file(path: Path, advance: Advance) -> File:
     """`name` is that of the file alone."""
     sha256, size_bytes = hashlib.sha256(), 0
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         while piece := file.read(PIECE_BYTES):
             sha256.update(piece)
             size_bytes += len(piece)

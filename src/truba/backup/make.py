@@ -9,6 +9,7 @@ it is called a backup: damage in the original is found now, while there is anoth
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -20,9 +21,10 @@ import msgspec
 from truba import __version__
 from truba.backup.files import clear, copy_file, hash_file, looked_at, store_files, take_place, write_under
 from truba.backup.manifest import FORMAT, NAME, UNFINISHED, Count, File, Manifest, Place
+from truba.backup.marks import refuse_inside
 from truba.backup.state import replay
 from truba.clock import SystemClock
-from truba.errors import DataUnwritable
+from truba.errors import DataForeign, DataUnwritable
 from truba.log.excerpt import log_id_of, read_between, write_excerpt
 from truba.machine.digest import state_digest
 from truba.store.mark import sync_directory
@@ -45,10 +47,20 @@ class Order(msgspec.Struct, frozen=True):
     """Of the file system that `store` is on, which the pipe needs itself: free space that the copy leaves."""
 
 
+def refuse_place(target: Path, data: Path) -> None:
+    """DataForeign: a backup of `data` there would lie in it, or in another backup."""
+    own, place = Path(os.path.realpath(data)), Path(os.path.realpath(target))
+    if place.is_relative_to(own):
+        raise DataForeign(f"{target} lies in {data}, which is the pipe's own, and no place for backups")
+    refuse_inside(target)
+
+
 def make(order: Order, tell: Tell) -> Manifest:
-    """Durable when it returns. DataForeign: the target is not empty. DataDamaged: the original is. DataUnwritable: the
-    copy could not be written, or the original not be read. After any of them the target is as empty as it was."""
+    """Durable when it returns. DataForeign: the target is not empty, or no place for a backup. DataDamaged: the
+    original is. DataUnwritable: the copy could not be written, or the original not be read. After any of them the
+    target is as empty as it was."""
     target = Path(order.target)
+    refuse_place(target, Path(order.data))
     there = target.exists()
     take_place(target, UNFINISHED)
     try:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from truba.backup.manifest import NAME, RESTORING, UNFINISHED
 from truba.errors import DataForeign
+
+
+def refuse_inside(place: Path) -> None:
+    """DataForeign for a place in a backup, finished or not, which whatever is put there would spoil."""
+    for above in Path(os.path.realpath(place)).parents:
+        # The name alone is that of many a file; a finished backup has a store beside it.
+        if (above / UNFINISHED).exists() or ((above / NAME).exists() and (above / "store").is_dir()):
+            raise DataForeign(f"{above} is a backup, and {place} inside would spoil it: name another place")
 
 
 def refuse_unfit(data: Path) -> None:

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from truba.backup.files import Advance, clear, copy_file, take_place
+from truba.backup.files import Advance, clear, copy_file, open_regular, take_place
 from truba.backup.manifest import RESTORING, Manifest
+from truba.backup.marks import refuse_inside
 from truba.backup.state import replay
 from truba.backup.verify import Tell, sound
 from truba.clock import SystemClock
@@ -63,9 +64,9 @@ def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None,
 
     Durable when it returns. An interrupted one leaves a directory that no pipe starts on; call it again.
 
-    DataForeign: `data` is not empty, or `backup` is none. DataLocked: another one goes on there. DataDamaged: the
-    backup is, and nothing was made. DataUnwritable: it cannot be written, or this machine's clock is wrong.
-    FileNotFoundError: there is no backup.
+    DataForeign: `data` is not empty or lies in a backup, or `backup` is none. DataLocked: another one goes on there.
+    DataDamaged: the backup is, and nothing was made. DataUnwritable: it cannot be written, or this machine's clock is
+    wrong. FileNotFoundError: there is no backup.
     """
     manifest = sound(backup, tell)
     now_ms = SystemClock().now_ms()
@@ -77,6 +78,7 @@ def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None,
         )
     again = (data / RESTORING).exists()
     if not again:
+        refuse_inside(data)
         take_place(data, RESTORING)
     try:
         with _alone(data):
@@ -93,7 +95,7 @@ def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None,
 @contextmanager
 def _alone(data: Path) -> Iterator[None]:
     """DataLocked while another process restores into that directory."""
-    with (data / RESTORING).open("rb") as mark:
+    with open_regular(data / RESTORING) as mark:
         try:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from truba.backup.files import hash_file, looked_at
+from truba.backup.files import hash_file, is_regular, looked_at, open_regular
 from truba.backup.manifest import NAME, UNFINISHED, Count, Manifest, read_manifest
 from truba.backup.state import replay
 from truba.errors import DataDamaged, DataError, DataForeign, DataUnwritable
@@ -38,8 +39,11 @@ def manifest_of(directory: Path) -> Manifest:
         if (directory / UNFINISHED).exists():
             raise DataForeign(f"{directory} is an unfinished backup: remove it, and take another one")
         raise DataForeign(f"{directory} is no backup: it has no file {NAME}")
+    if not is_regular(directory / NAME):
+        raise DataForeign(f"{directory} is no backup: {NAME} in it is no regular file")
     try:
-        return read_manifest((directory / NAME).read_bytes(), directory / NAME)
+        with open_regular(directory / NAME) as file:
+            return read_manifest(file.read(), directory / NAME)
     except OSError as error:
         raise DataUnwritable(f"{directory / NAME} cannot be read: {error}") from error
 
@@ -64,7 +68,7 @@ def sound(directory: Path, tell: Tell = lambda stage, done, of: None) -> Manifes
 
 
 def _files(directory: Path, manifest: Manifest, tell: Tell) -> Iterator[str]:
-    there = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir()}
+    there = set(_within(directory))
     for name in sorted(there - {NAME} - {file.name for file in manifest.files}):
         yield f"{name}: the backup did not have it"
     done_bytes, all_bytes = 0, manifest.bytes
@@ -78,6 +82,9 @@ def _files(directory: Path, manifest: Manifest, tell: Tell) -> Iterator[str]:
         if file.name not in there:
             yield f"{file.name}: it is missing"
             continue
+        if not is_regular(directory / file.name):
+            yield f"{file.name}: it is no regular file, and a backup has nothing else: copy what it stands for"
+            continue
         try:
             found = hash_file(directory / file.name, advance)
         except OSError as error:
@@ -87,6 +94,14 @@ def _files(directory: Path, manifest: Manifest, tell: Tell) -> Iterator[str]:
             yield f"{file.name}: {found.bytes} bytes long, and was {file.bytes}"
         elif found.sha256 != file.sha256:
             yield f"{file.name}: its bytes are not what was written"
+
+
+def _within(directory: Path) -> Iterator[str]:
+    """All that lies in it, by its path inside, but for directories. A link to one is none."""
+    for above, directories, files in os.walk(directory):
+        inside = [Path(above, name) for name in files]
+        inside += [path for name in directories if (path := Path(above, name)).is_symlink()]
+        yield from (path.relative_to(directory).as_posix() for path in inside)
 
 
 def _state(directory: Path, manifest: Manifest, tell: Tell) -> Iterator[str]:
