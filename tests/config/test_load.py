@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -206,17 +208,99 @@ def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch
             "4: kinds.a.handler_secret_file: a local",
         ),
         (KIND + KIND.replace("transfer", "b"), "5: kinds.b.number: 7 is taken: kind transfer on line 2 has it"),
-        (KIND + KIND, "4: not TOML: cannot declare ('kinds', 'transfer') twice"),
+        (KIND + KIND, "4:16: not TOML: this table was declared before"),
         (
             KIND + "jitter = 5s",
-            "4: not TOML: expected newline or end of document after a statement: jitter = 5s; sizes, times",
+            "4:11: not TOML: expected newline or end of document after a statement; sizes, times",
         ),
-        (KIND + "jitter = ", "4: not TOML: invalid value"),
-        (KIND + 'jitter = "5', "4: not TOML: unterminated string"),
+        (KIND + "jitter = ", "4:10: not TOML: invalid value"),
+        (KIND + 'jitter = "5', "4:12: not TOML: unterminated string"),
+        (KIND + "jitter = " + "1" * 5000, " not TOML: a number that is too long"),
+        (KIND + '[node]\nbackups = "data"', "5: node.backups: "),
+        (KIND + '[node]\nbackups = "./data/backups"', "5: node.backups: "),
+        (KIND + '[node]\ndata = "backups/data"\nbackups = "backups"', "6: node.backups: "),
     ],
 )
 def test_a_refusal_names_its_line_and_what_to_write(write: Path, text: str, expected: str) -> None:
     assert any(problem.startswith(expected) for problem in problems(write, text)), problems(write, text)
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hunter2",
+        "hunter2\n\n",
+        "user:hunter2@host",
+        "a = hunter2",
+        "[hunter2",
+        "[[hunter2]",
+        "[hunter2]\n[hunter2]",
+        "[[a.hunter2]]\n[a.hunter2]",
+        "a.hunter2 = 1\n[a.hunter2]",
+        "a = { hunter2 = 1, hunter2 = 2 }",
+        "hunter2 = 1\nhunter2 = 2",
+        "hunter2 = {}\nhunter2.a = 1",
+        "[hunter2.a]\n[hunter2]\na.b = 1",
+        "a = 'hunter2",
+        'a = "hunter2\\x"',
+        "a = 'hunter2\x01'",
+        "a = ['hunter2'",
+        "a = 2026-13-45 # hunter2",
+        "[' (at hunter2']\n[' (at hunter2']",
+    ],
+)
+def test_what_is_no_toml_is_not_shown(write: Path, text: str) -> None:
+    """It may be the file of a secret that was named by mistake."""
+    (problem,) = problems(write, text)
+    assert re.match(r"\d+:\d+: not TOML: \w", problem), problem
+    assert SECRET not in problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PARTS = 1",
+        "[PARTS]",
+        "[[ PARTS ]]",
+        "a = { PARTS = 1 }",
+        "a = [\n  1, { b = '#', PARTS = 1 },\n]",
+        "a = '''x''' # b\nb = { c = 1, PARTS = 1 }",
+    ],
+)
+@pytest.mark.parametrize("part", ["a", "'a.b'", '"a\\"b" '])
+def test_a_key_of_many_parts_is_refused_unread(
+    write: Path, monkeypatch: pytest.MonkeyPatch, text: str, part: str
+) -> None:
+    def read(text: str) -> None:
+        raise AssertionError("this would have taken gigabytes")
+
+    monkeypatch.setattr(tomllib, "loads", read)
+    (problem,) = problems(write, text.replace("PARTS", ".".join([part] * 20_000)))
+    assert "more than 16 deep" in problem
+
+
+def test_dots_in_values_and_comments_are_no_key(write: Path) -> None:
+    dots = ".".join("a" * 40)
+    text = f'# {dots}\n[node]\nname = \'{dots}\'\npassword_env = """\nA.{dots}""" # {dots}\n'
+    (problem,) = problems(write, KIND + text)
+    assert problem.startswith("7: node.password_env: this is no name of a variable")
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 17, "a = " + "{ b = " * 100, "a = " + "[" * 100_000])
+def test_tables_and_lists_that_are_too_deep(write: Path, text: str) -> None:
+    ends = {"[": "]", "{": "}"}
+    closed = text + "1" + "".join(ends[mark] for mark in reversed(text) if mark in ends)
+    (problem,) = problems(write, closed)
+    assert "more than 16 deep" in problem
+
+
+@pytest.mark.timeout(30)
+def test_a_file_without_an_end_is_not_read_to_it() -> None:
+    with pytest.raises(ConfigProblems, match="larger than 1048576 bytes"):
+        load(Path("/dev/zero"))
 
 
 def test_kinds_with_one_handler_have_one_secret(write: Path) -> None:

@@ -6,9 +6,11 @@ names (secrets, certificates) and nothing else.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,7 +33,9 @@ Found = tuple[Place, str, str]
 
 def whole(config: Config) -> Iterator[Found]:
     """All of the following but `across`, which can be asked of a file that is not well formed too."""
-    for judge in (unreadable, certificates, users, routes, unencrypted, clustered, administered, unsendable, webhooks):
+    for judge in (
+        unreadable, certificates, backed_up, users, routes, unencrypted, clustered, administered, unsendable, webhooks,
+    ):  # fmt: skip
         yield from judge(config)
 
 
@@ -111,6 +115,15 @@ def certificates(config: Config) -> Iterator[Found]:
             make_context(tls, server_side=server_side)
         except ConfigError as bad:
             yield place, str(bad), ""
+
+
+def backed_up(config: Config) -> Iterator[Found]:
+    """Backups among what they are of: whoever prunes the ones would meet the other."""
+    if config.node.backups is not None:
+        data, backups = (Path(os.path.realpath(path)) for path in (config.node.data, config.node.backups))
+        if data.is_relative_to(backups) or backups.is_relative_to(data):
+            what = f"{backups} and the data directory {data} lie in each other"
+            yield ("node", "backups"), what, "name a directory beside it, best on another disk"
 
 
 def users(config: Config) -> Iterator[Found]:

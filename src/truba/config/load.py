@@ -18,19 +18,37 @@ from pydantic import BaseModel, ValidationError
 from truba.config import judge
 from truba.config.admin import Admin, AdminToken
 from truba.config.cluster import Cluster, ClusterNode
-from truba.config.locate import Lines
+from truba.config.locate import STRING, Lines
 from truba.config.locate import Path as Place
 from truba.config.model import ROUTES, Config, Frontend, KindTable, Node, WebhookTable
 from truba.config.problems import ConfigProblems, Problem
 from truba.config.security import ClusterTls, Right, RouteTls, ServerTls, User
 from truba.config.table import Table, shown
 
-_SECRET_LINE = re.compile(r"pass|secret|token|hash|cred|://[^/]*@", re.IGNORECASE)
-"""A line that may hold a secret, whether it should or not, is not shown."""
-FILE_BYTES_MAX = 4 << 20  # a configuration is written by hand; whatever is larger was named by mistake
-DEPTH_MAX = 32  # the reader of TOML stands some hundreds, and whoever prints a value fewer
-# Of dotted keys the reader of TOML keeps every beginning: one of 20,000 parts, in 40 kB, takes 1.6 GB.
-_LONG_KEY = re.compile(rf"""^[ \t]*\[*(?:[ \t]*(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.){{{DEPTH_MAX}}}""", re.MULTILINE)
+_SECRET_KEY = re.compile(r"pass|secret|token|hash|cred", re.IGNORECASE)
+"""What stands under such a key may be a secret, whether it should or not, and is not shown."""
+
+FILE_BYTES_MAX = 1 << 20
+"""A configuration is written by hand, and whatever is larger was named by mistake."""
+
+DEPTH_MAX = 16
+"""Of tables and lists in each other, and of parts in a dotted key. The reader of TOML stands some hundreds of the ones,
+but keeps every beginning of the others: a key of 20,000 parts, in 40 kB, takes 1.6 GB."""
+
+_PART = rf"(?>[\w-]+|{STRING.pattern})"
+_DOTTED = re.compile(rf"#[^\n]*|(?P<long>{_PART}(?:[ \t]*\.[ \t]*{_PART}){{{DEPTH_MAX}}})|{_PART}", re.DOTALL)
+"""Comments, strings and words, one after the other; `long` where dots join more of them than a key may have."""
+
+_UNQUOTED = {
+    "Cannot declare": "this table was declared before",
+    "Cannot mutate immutable namespace": "this table is complete, and takes no more keys",
+    "Cannot redefine namespace": "this table was defined before",
+    "Duplicate inline table key": "this key was written before",
+    "Illegal character": "a character that may not stand here",
+    "Found invalid character": "a character that may not stand here",
+}
+"""What the reader of TOML says with a part of the file in it, and what to say instead: a file that was named by mistake
+may be a secret as a whole."""
 
 _QUOTES = 'sizes, times and addresses are written in quotes: "64MiB", "30s", "127.0.0.1:7433"'
 _CLUSTER_NODES = 'write [cluster.nodes] with a = { clients = "host:7433", peers = "host:7434" } for each'
@@ -43,7 +61,7 @@ def load(path: Path, *, listen: str | None = None, data: Path | None = None, ins
     Raises ConfigProblems with all that is wrong. Relative paths in the result are against the file's directory.
     """
     text = _read(path)
-    if _LONG_KEY.search(text):
+    if any(found["long"] for found in _DOTTED.finditer(text)):
         raise ConfigProblems([_too_deep(path)])
     try:
         document = tomllib.loads(text)
@@ -77,9 +95,11 @@ def load(path: Path, *, listen: str | None = None, data: Path | None = None, ins
 
 def _read(path: Path) -> str:
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)  # of a pipe or a device nothing tells the size beforehand
+        if len(content) > FILE_BYTES_MAX:
             raise ConfigProblems([Problem(path, 0, "", f"larger than {FILE_BYTES_MAX} bytes", "name a TOML file")])
-        return path.read_text("utf-8").replace("\r\n", "\n")
+        return content.decode("utf-8").replace("\r\n", "\n")
     except FileNotFoundError as bad:
         raise ConfigProblems([Problem(path, 0, "", "there is no such file", "name one with --config")]) from bad
     except IsADirectoryError as bad:
@@ -110,15 +130,16 @@ def _inside(outer: dict[str, Any] | list[Any]) -> Iterable[object]:
 
 
 def _syntax(path: Path, text: str, message: str) -> Problem:
-    what, _, _ = message.partition(" (at ")
-    at = re.search(r"at line (\d+)", message)
+    """`message`: of the reader of TOML."""
+    told = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", message, re.DOTALL)
+    if told is None:  # Python's own, of a number with thousands of digits
+        return Problem(path, 0, "", "not TOML: a number that is too long", "no value here is so large")
+    what = told[1]
     written = text.rstrip("\n").split("\n")
-    line = int(at[1]) if at else len(written)
-    quoted = written[line - 1].strip() if line <= len(written) else ""
-    unquoted = re.match(r"[\w.-]+\s*=\s*[^\s\"'\[{#][^\"']*$", quoted)
-    if _SECRET_LINE.search(quoted):
-        quoted = f"{quoted.partition('=')[0].strip()} = ..."
-    return Problem(path, line, "", f"not TOML: {what[:1].lower()}{what[1:]}: {quoted}", _QUOTES if unquoted else "")
+    line, column = (int(told[2]), int(told[3])) if told[2] else (len(written), len(written[-1]) + 1)
+    what = next((said for begins, said in _UNQUOTED.items() if what.startswith(begins)), what[:1].lower() + what[1:])
+    unquoted = line <= len(written) and re.match(r"\s*[\w.-]+\s*=\s*[^\s\"'\[{#][^\"']*$", written[line - 1])
+    return Problem(path, line, "", f"not TOML: {what}", _QUOTES if unquoted else "", column)
 
 
 def _resolved(config: Config, directory: Path) -> Config:
@@ -147,7 +168,7 @@ def _explained(error: Mapping[str, Any]) -> tuple[Place, str, str]:
     place: Place = error["loc"]
     context: dict[str, Any] = error.get("ctx", {})
     written = str(error["input"]).lower() if isinstance(error["input"], bool) else shown(error["input"])
-    if _SECRET_LINE.search(".".join(map(str, place))):
+    if _SECRET_KEY.search(".".join(map(str, place))):
         written = "this"
     match error["type"]:
         case "truba":

@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]
 _BLANK = re.compile(r"(?:[\s,]|#[^\n]*)*")  # commas too: between elements they say nothing that we need
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BARE_VALUE = re.compile(r"[^,\]}\n#]+")
-_STRING = re.compile(
+STRING = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}'
     r"|'''.*?'{3,5}"
     r'|"(?:[^"\\\n]|\\.)*"'
@@ -89,13 +89,13 @@ class Lines:
                 self._value((*path, element))
                 element += 1
         else:
-            found = _STRING.match(self._text, self._at) or _BARE_VALUE.match(self._text, self._at)
+            found = STRING.match(self._text, self._at) or _BARE_VALUE.match(self._text, self._at)
             self._at = found.end() if found else len(self._text)
 
     def _key(self) -> Path:
         parts: list[str] = []
         while self._skip():
-            if quoted := _STRING.match(self._text, self._at):
+            if quoted := STRING.match(self._text, self._at):
                 parts.append(tomllib.loads(f"key = {quoted[0]}")["key"])
                 self._at = quoted.end()
             elif bare := _BARE_KEY.match(self._text, self._at):

@@ -22,9 +22,11 @@ class Problem:
     what: str
     instead: str
     """What to write or do; empty when `what` says it all."""
+    column: int = 0
+    """In characters from 1; 0 when the line as a whole is meant."""
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else f"{self.file}"
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
         key = f"{self.key}: " if self.key else ""
         instead = f"; {self.instead}" if self.instead else ""
         return f"{place}: {key}{self.what}{instead}"
