@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.cluster.played import SECRET, Played, opened
+from tests.clustered.support import until
 from truba.cluster.words import Exported
+from truba.clustered.serve import EXIT_FAILED, serve_member
 from truba.clustered.storage import NodeStorage
-from truba.errors import Unavailable
+from truba.config import load
+from truba.configured import listen_of, settings_of, transports_of
+from truba.errors import DataDamaged, Unavailable
 from truba.ports.store import Summary, staged_all
 from truba.store.rocks import RocksStore
 from truba.testing.log import batch, commit
+from truba.testing.nats import NatsServers
+from truba.testing.nodes import Nodes
 from truba.types import Position
 
 LOG_ID = bytes(range(16))
@@ -45,3 +54,36 @@ async def test_a_checkpoint_that_is_older_than_the_own_log_is_not_taken(tmp_path
             assert storage.log.tail == tail
         finally:
             storage.close()
+
+
+@pytest.mark.timeout(60)
+async def test_an_error_at_its_closing_is_told_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RocksDB may have met something in the background, and tells it when it is closed."""
+    closing = RocksStore.close
+
+    def close(store: RocksStore) -> None:
+        closing(store)
+        raise DataDamaged("a table is damaged")
+
+    async with (
+        await NatsServers.start(tmp_path / "nats", 1) as servers,
+        Nodes(tmp_path / "nodes", servers, ["a"]) as nodes,
+    ):
+        config = load(nodes.config("a"))
+        stop = asyncio.Event()
+        settings = settings_of(config)
+        member = (listen_of(config), settings, transports_of(config, settings), {}, [], stop, time.monotonic())
+        with capture_logs() as logged:
+            serving = asyncio.create_task(serve_member(config, None, *member))
+
+            async def ready() -> bool:
+                return serving.done() or any(line["event"] == "ready" for line in logged)
+
+            await until(ready)
+            monkeypatch.setattr(RocksStore, "close", close)
+            stop.set()
+            assert await serving == EXIT_FAILED
+        (line,) = [line for line in logged if line["log_level"] == "error"]
+        assert (line["event"], line["error"]) == ("the store has failed", "a table is damaged")

@@ -14,6 +14,7 @@ import structlog
 
 from truba import __version__
 from truba.clock import SystemClock
+from truba.closing import given_back
 from truba.cluster.door import Door
 from truba.cluster.log import BATCH_BYTES_MAX
 from truba.cluster.member import Member
@@ -107,6 +108,7 @@ async def serve_member(
         said = await statuses(peers, secret, tls=dialled)
         return {other: said[other].seq if other in said else 0 for other in peers} | {name: storage.log.tail.seq}
 
+    released = True
     async with AsyncExitStack() as open_:
         stream = await _unless(stop, _connect(config))
         if stream is None:
@@ -124,7 +126,12 @@ async def serve_member(
             segment_bytes=config.node.segment,
             reserve_bytes=config.node.reserve,
         )
-        open_.callback(storage.close)
+
+        def release() -> None:
+            nonlocal released
+            released = given_back(storage.close)
+
+        open_.callback(release)
         listening = await bind(listen)
         open_.callback(listening.close)
         clients = {other: node.clients for other, node in others.items()}
@@ -186,7 +193,8 @@ async def serve_member(
                 ready_ms=round((time.monotonic() - started_s) * 1000),
             )
             notify(READY="1", STATUS=f"node {name}; its role: truba cluster status")
-            return await _run(member, stop, storage)
+            code = await _run(member, stop, storage)
+    return code if released else EXIT_FAILED
 
 
 async def _run(member: Member, stop: asyncio.Event, storage: NodeStorage) -> int:

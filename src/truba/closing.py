@@ -1,0 +1,25 @@
+"""The end of a process that has a log and a store: what their closing tells is for its operator, not a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+log = structlog.get_logger("truba.service")
+
+
+def given_back(close: Callable[[], None]) -> bool:
+    """Give log and store back; False, and a line in the log, when that fails. What RocksDB met in the background, and
+    told nobody, it tells now at the latest."""
+    try:
+        close()
+    except Exception as error:
+        log.error(
+            "the store has failed",
+            error=str(error),
+            outcome="everything acknowledged is stored: what the store lacks is in the log",
+            next="mend the disk, then start again",
+        )
+        return False
+    return True
