@@ -25,6 +25,9 @@ PATIENCE_S = 60.0
 LOOKS = ("truba ls", "truba show", "python bank.py")
 """They change nothing, so that a look can be taken again."""
 
+NOBODY = "truba: no pipe at"
+"""What is not a matter of another look: the page must wait for the pipe before."""
+
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 MARK = re.compile(r"^MARK (\d+) (\d+)$")
@@ -98,7 +101,8 @@ class Shell:
             if command.is_shown_by(output):
                 assert code == 0 or command.shown, f"$ {command.line}: exit code {code}"
                 return
-            again = command.line.startswith(LOOKS) and time.monotonic() < deadline_s
+            met = not any(line.startswith(NOBODY) for line in output)
+            again = command.line.startswith(LOOKS) and met and time.monotonic() < deadline_s
             assert again, "\n".join([f"$ {command.line}", *output, "-- but the page shows:", *command.shown])
 
     def _once(self, command: Command, deadline_s: float) -> tuple[int, list[str]]:
