@@ -65,7 +65,7 @@ async def pipe(data: Path, of: Sequence[Kind] | None = None) -> AsyncIterator[Em
     parts: Parts = build(data, of or kinds(), transports=default_transports() | {"closed": _closed})
     try:
         await parts.node.start()
-        yield EmbeddedPipe(parts)
+        yield EmbeddedPipe(parts, data)
     finally:
         await parts.close()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from truba.backup.manifest import SCRATCH
 from truba.errors import ConfigError, DataDamaged
 from truba.hooks.command import CommandHook
 from truba.hooks.function import FunctionHook
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from truba.tls import Contexts
     from truba.webhook import Webhook
     from truba.wire.connection import WireSettings
+
+RESERVE_BYTES = 256 << 20
+"""Disk space kept back, as `reserve` of the configuration."""
 
 
 @dataclass(slots=True)
@@ -193,7 +198,7 @@ def build(
     transports: Mapping[str, Transport] | None = None,
     hook_makers: Mapping[str, HookMaker] | None = None,
     segment_bytes: int = 32 << 20,
-    reserve_bytes: int = 256 << 20,
+    reserve_bytes: int = RESERVE_BYTES,
 ) -> Parts:
     """Open log and store under `data` and put a node on them. Must run on the loop. ConfigError, DataError."""
     check_kinds(kinds)
@@ -203,6 +208,8 @@ def build(
     _refuse_half(data)
     log = FileLog.open(data / "log", segment_bytes=segment_bytes, reserve_bytes=reserve_bytes)
     try:
+        # What a backup left that was killed. If it stays, the next backup says so.
+        shutil.rmtree(data / SCRATCH, ignore_errors=True)
         store = RocksStore.open(data / "store")
         try:
             node = Node(log, store, kinds, routes, name=name, limits=limits, tell=tell, hooks=hooks)

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from truba.compose import Parts, build
-from truba.errors import OperationError
+from truba.compose import RESERVE_BYTES, Parts, build
+from truba.errors import OperationError, Unavailable
 from truba.kinds import Kind
 from truba.node.node import Limits
 from truba.node.session import LocalSession, plain
 from truba.opening import Opening
+from truba.ports.backup import Made
 from truba.ports.records import Codec
 from truba.typed import TypedSession, typed_block
 from truba.types import Index
+
+if TYPE_CHECKING:
+    from truba.backup.running import Maker
 
 R = TypeVar("R")
 
@@ -23,8 +27,11 @@ R = TypeVar("R")
 class EmbeddedPipe:
     """See `truba.session.Pipe`. Sessions that are still held when it closes are unfinished at the next start."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, data: Path) -> None:
+        """`data`: where log and store of `parts` are."""
         self._parts = parts
+        self._data = data
+        self._maker: Maker | None = None
         self.node = parts.node
         self._owner = self.node.attach()
 
@@ -96,9 +103,31 @@ class EmbeddedPipe:
         self.node.remove(session_id)
         await self.node.sequencer.flush()
 
+    async def backup(self, directory: str | Path) -> Made:
+        """Make a backup in a directory that is new or empty, by a process of its own; the pipe goes on meanwhile.
+
+        When it returns, the backup is durable and read back, and holds the state through `made.at`: all that was
+        acknowledged before the call. DataForeign: that is no place for one. Busy: another one is under way.
+        Unavailable: the log has failed, or the pipe was closed. TrubaError: why it could not be made. If the call is
+        cancelled or the pipe closed meanwhile, an unfinished backup stays: remove it.
+        """
+        if self.node.sequencer.over:
+            raise Unavailable("the pipe is closed, or its log has failed; nothing was begun")
+        if self._maker is None:
+            # Imported when it is asked for: without it a pipe in a program starts almost twice as fast.
+            from truba.backup.running import Maker
+
+            parts = self._parts
+            self._maker = Maker(self._data, parts.log, parts.store, parts.node.checkpointer, RESERVE_BYTES)
+        return await self._maker.begin(Path(directory))
+
     async def close(self) -> None:
         """Everything acknowledged is durable; running handlers are cancelled. LogPoisoned when the log had failed."""
-        await self._parts.close()
+        try:
+            if self._maker is not None:
+                await self._maker.close()
+        finally:
+            await self._parts.close()
 
 
 def open(  # noqa: A001 - truba.open
@@ -117,6 +146,6 @@ def open(  # noqa: A001 - truba.open
         except BaseException:
             await parts.close()
             raise
-        return EmbeddedPipe(parts)
+        return EmbeddedPipe(parts, Path(data))
 
     return Opening(begin)

@@ -12,7 +12,8 @@ import structlog
 
 from truba import __version__
 from truba.address import without_user
-from truba.backup.running import RunningBackups
+from truba.backup.running import Maker, RunningBackups
+from truba.closing import given_back
 from truba.compose import Parts, build
 from truba.config import Config, plain_places
 from truba.configured import hook_makers_of, kinds_of, listen_of, settings_of, transports_of
@@ -91,7 +92,7 @@ async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
         try:
             code = await _run(parts, own, settings, stop, config, read, started)
         finally:
-            released = _released(parts)
+            released = given_back(parts.release)
         return code if released else EXIT_LOG_FAILED
     finally:
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -111,21 +112,16 @@ async def _run(
     reloader = None if read is None else Reloader(config, read, settings, lambda: node.machine, lambda: node)
     listening: Listening | None = None
     under_way: list[Frontend] = []
-    backups = RunningBackups(
-        config.node.data,
-        config.node.backups,
-        parts.log,
-        parts.store,
-        node.checkpointer,
-        config.node.reserve,
-    )
+    maker = Maker(config.node.data, parts.log, parts.store, node.checkpointer, config.node.reserve)
+    backups = RunningBackups(config.node.backups, maker)
+    backups.look_back(parts.log.log_id)
     admin: AdminServer | None = None
     try:
         if config.admin is not None:
             # Imported when a configuration asks for it: HTTP is an extra.
             from truba.administered import admin_server
 
-            admin = admin_server(config, config.admin, _subject(parts, config, lambda: listening), reloader)
+            admin = admin_server(config, config.admin, _subject(parts, config, lambda: listening, backups), reloader)
             await admin.start()
         await node.start()
         node.backups = backups
@@ -184,7 +180,9 @@ async def _run(
     return EXIT_OK
 
 
-def _subject(parts: Parts, config: Config, listening: Callable[[], Listening | None]) -> Subject:
+def _subject(
+    parts: Parts, config: Config, listening: Callable[[], Listening | None], backups: RunningBackups
+) -> Subject:
     from truba.admin.subject import Doors, Subject
 
     def doors() -> Doors:
@@ -201,19 +199,5 @@ def _subject(parts: Parts, config: Config, listening: Callable[[], Listening | N
         sync_us=lambda: parts.log.sync_us,
         log_bytes=lambda: parts.log.size_bytes,
         store_bytes=lambda: parts.store.size_bytes,
+        last_backup_ms=lambda: backups.newest_ms,
     )
-
-
-def _released(parts: Parts) -> bool:
-    """Give log and store back; what RocksDB met in the background, and told nobody, it tells now at the latest."""
-    try:
-        parts.release()
-    except Exception as error:
-        log.error(
-            "the store has failed",
-            error=str(error),
-            outcome="everything acknowledged is stored: what the store lacks is in the log",
-            next="mend the disk, then start again",
-        )
-        return False
-    return True

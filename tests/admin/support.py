@@ -112,6 +112,7 @@ async def place(
         doors=lambda: Doors(3, 4),
         sync_us=Histogram,
         log_bytes=lambda: world.log.size_bytes,
+        last_backup_ms=lambda: 1_700_000_000_500,
     )
     settings = Settings(
         Address(host, 7480),

@@ -88,3 +88,12 @@ def digest_of(data: Path) -> str:
             store.close()
     finally:
         log.close()
+
+
+def children(pid: int) -> list[int]:
+    """Processes of that one that make a backup, and would not outlive it."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    lines = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
+    return [child for child, line in lines.items() if b"truba.backup.child" in line and b"tether" not in line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,11 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from tests.backup.sample import children
 from tests.service.process import PATIENCE_S, Server, Servers, environment, kind
 from tests.service.wire import Refused, Wire, fields, request, until
 from truba.backup.manifest import NAME, UNFINISHED
+from truba.backup.newest import newest
 from truba.backup.restore import restore
 from truba.backup.state import replay
 from truba.backup.verify import verify
@@ -31,6 +35,7 @@ from truba.store.memory import MemoryStore
 from truba.store.rocks import RocksStore
 from truba.types import ORIGIN, Index, Phase
 
+ADMIN = '[admin]\nlisten = "127.0.0.1:0"\n'
 KINDS = kind(recovery_delay="1h")
 NODE = 'data = "data"\nbackups = "backups"\n'
 BUSY_NODE = NODE + 'checkpoint = "64KiB"\nsegment = "64KiB"\nreserve = "0"\n'
@@ -51,26 +56,17 @@ def ended(server: Server) -> dict[str, Any]:
     return until(lambda: progress(server), lambda found: found["state"] != b"running")
 
 
-def children(server: Server) -> list[int]:
-    """Processes of the pipe that make a backup, and would not outlive it."""
-    found = []
-    for task in Path(f"/proc/{server.pid}/task").iterdir():
-        found += [int(pid) for pid in (task / "children").read_text().split()]
-    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
-    return [pid for pid, line in lines.items() if b"truba.backup.child" in line and b"tether" not in line]
-
-
 @contextmanager
 def half_way(server: Server, name: str) -> Iterator[int]:
     """A backup whose process stands still before its end; its pid. It goes on afterwards, if it is there."""
     with Wire.dial(server.address) as wire:
         assert wire.ask("BACKUP", name).endswith(name.encode())
-    (child,) = until(lambda: children(server), len)
+    (child,) = until(lambda: children(server.pid), len)
     os.kill(child, signal.SIGSTOP)
     try:
         yield child
     finally:
-        if server.process.poll() is None and child in children(server):
+        if server.process.poll() is None and child in children(server.pid):
             os.kill(child, signal.SIGCONT)
 
 
@@ -183,7 +179,7 @@ def test_killed_with_the_pipe_it_is_unfinished_and_its_process_ends_too(pipes: S
     server = pipes.start_again(server.config)
     with Wire.dial(server.address) as wire:
         wire.ask("BACKUP", "one")
-        (child,) = until(lambda: children(server), len)
+        (child,) = until(lambda: children(server.pid), len)
         backup = pipes.directory / "backups" / "one"
         until((backup / UNFINISHED).exists, bool)
     server.kill()
@@ -224,7 +220,7 @@ def test_the_command_killed_the_backup_goes_on(pipes: Servers) -> None:
         [sys.executable, "-m", "truba", "backup", "one", "--url", server.url],
         env=environment(), stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    (child,) = until(lambda: children(server), len)
+    (child,) = until(lambda: children(server.pid), len)
     os.kill(child, signal.SIGSTOP)
     command.kill()
     command.wait(PATIENCE_S)
@@ -266,11 +262,56 @@ def test_where_it_may_go(pipes: Servers) -> None:
 
 
 def test_none_goes_into_what_is_the_pipes_own(pipes: Servers) -> None:
-    server = pipes.start(KINDS, node='data = "data"\nbackups = "."\n')
+    """The configuration keeps them apart; this is for whoever moves the directories about meanwhile."""
+    (pipes.directory / "place").mkdir()
+    (pipes.directory / "backups").symlink_to("place")
+    server = pipes.start(KINDS, node=NODE)
+    (pipes.directory / "backups").unlink()
+    (pipes.directory / "backups").symlink_to(".")
     with Wire.dial(server.address) as wire:
-        for name in ("data/log/x", "data/store/x", "data/backing-up", "data/backing-up/x"):
-            with pytest.raises(Refused, match="no place for backups"):
+        for name in ("data/log/x", "data/store/x", "data/backing-up", "data/x"):
+            with pytest.raises(Refused, match="no place for backups; nothing was begun"):
                 wire.ask("BACKUP", name)
+
+
+@pytest.mark.parametrize("backups", [".", "data", "data/backups", "link"])
+def test_a_pipe_starts_with_its_backups_beside_its_data_only(pipes: Servers, backups: str) -> None:
+    (pipes.directory / "link").symlink_to("data")
+    code, said = pipes.refused(pipes.configure(KINDS, node=f'data = "data"\nbackups = "{backups}"\n'))
+    assert code == 2
+    assert "lie in each other; name a directory beside it" in said
+    assert not (pipes.directory / "data").exists()
+
+
+def last_backup(server: Server) -> float:
+    text = httpx.get(f"http://{server.ready['admin']}/v1/metrics", timeout=PATIENCE_S).text
+    (value,) = re.findall(r"^truba_last_backup_timestamp_seconds (\S+)$", text, re.MULTILINE)
+    return float(value)
+
+
+def test_the_time_of_the_last_one_is_scraped_and_outlives_a_restart(pipes: Servers) -> None:
+    server = pipes.start(ADMIN + KINDS, node=NODE)
+    assert last_backup(server) == 0
+    for name in ("one", "deep/er"):
+        assert truba("backup", name, "--url", server.url).returncode == 0
+    made_ms = verify(pipes.directory / "backups" / "deep" / "er").manifest.made_ms
+    assert last_backup(server) == made_ms / 1000
+    server.kill()
+    (pipes.directory / "backups" / "unfinished").mkdir()
+    (pipes.directory / "backups" / "unfinished" / UNFINISHED).touch()
+    os.mkfifo(pipes.directory / "backups" / NAME)
+    again = pipes.start_again(server.config)
+    assert until(lambda: last_backup(again), bool) == made_ms / 1000
+
+
+def test_backups_of_another_pipe_count_for_nothing(pipes: Servers) -> None:
+    server = pipes.start(KINDS, node=NODE)
+    assert truba("backup", "one", "--url", server.url).returncode == 0
+    log_id = verify(pipes.directory / "backups" / "one").manifest.log_id
+    backups = pipes.directory / "backups"
+    assert newest(backups, log_id) == verify(backups / "one").manifest.made_ms
+    assert newest(backups, "00" * 16) == 0
+    assert newest(backups / "nowhere", log_id) == 0
 
 
 def test_without_a_place_for_them_none_is_made(pipes: Servers) -> None:
@@ -317,7 +358,8 @@ async def test_a_restored_pipe_serves_and_knows_no_old_owner(pipes: Servers) -> 
 async def test_no_pipe_starts_on_a_backup(pipes: Servers) -> None:
     server = pipes.start(KINDS, node=NODE)
     assert truba("backup", "one", "--url", server.url).returncode == 0
-    code, said = pipes.refused(server.config, "--data", str(pipes.directory / "backups" / "one"))
+    config = pipes.configure(KINDS, name="other.toml")
+    code, said = pipes.refused(config, "--data", str(pipes.directory / "backups" / "one"))
     assert code == 7
     assert "is a backup, and no data directory" in said
     with pytest.raises(DataForeign):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,14 @@ import msgspec
 import pytest
 
 import truba
+from tests.backup.sample import children
+from truba.backup.manifest import NAME
+from truba.backup.restore import restore
+from truba.backup.verify import verify
 from truba.embedded import EmbeddedPipe
 from truba.machine.digest import state_digest
 from truba.node.node import Limits
+from truba.ports.backup import Made
 
 
 async def nobody(repeat: truba.RepeatData) -> None:
@@ -250,3 +257,69 @@ def test_what_cannot_be_told_of_parked_sessions_is_refused(tmp_path: Path, hook:
     with pytest.raises(truba.ConfigError, match="on_parked"):
         asyncio.run(open_it())
     assert not (tmp_path / "data").exists()
+
+
+async def test_a_backup_is_made_while_it_goes_on(tmp_path: Path) -> None:
+    data, directory = tmp_path / "data", tmp_path / "backups" / "monday"
+    async with truba.open(data, kinds=[kind(recovery_delay_s=1000)]) as pipe:
+        before = await pipe.new(7, b"before", b"and more")
+        making = asyncio.create_task(pipe.backup(directory))
+        await asyncio.sleep(0)
+        with pytest.raises(truba.Busy, match=f"a backup to {directory} is under way"):
+            await pipe.backup(str(tmp_path / "other"))
+        while not making.done():
+            await pipe.new(7, b"meanwhile")
+        made = await making
+        for place in (directory, directory / "store" / "in", data, data / "log" / "in"):
+            with pytest.raises(truba.TrubaError, match=r"not empty|is a backup|the pipe's own"):
+                await pipe.backup(place)
+        assert (await pipe.backup(tmp_path / "again")).at > made.at
+    assert not (data / "backing-up").exists()
+    verdict = verify(directory)
+    assert verdict.sound
+    manifest = verdict.manifest
+    assert made == Made(manifest.at.term, manifest.at.seq, manifest.sessions, manifest.bytes, manifest.made_ms)
+    assert made.at >= before.id
+    restore(directory, tmp_path / "restored")
+    async with truba.open(tmp_path / "restored", kinds=[kind()]) as pipe:
+        assert pipe.node.machine.records(pipe.node.look_up(before.id).number) == [b"before", b"and more"]
+
+
+async def half_way(pipe: EmbeddedPipe, directory: Path) -> asyncio.Task[Made]:
+    """A backup whose process stands still before its end."""
+    making = asyncio.create_task(pipe.backup(directory))
+    while not (found := children(os.getpid())):  # noqa: ASYNC110 what it waits for is another process
+        await asyncio.sleep(0.001)
+    os.kill(found[0], signal.SIGSTOP)
+    return making
+
+
+async def test_a_backup_of_a_pipe_that_is_closed_is_unfinished(tmp_path: Path) -> None:
+    async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        making = await half_way(pipe, tmp_path / "backup")
+    with pytest.raises(truba.Unavailable, match="is unfinished: remove it"):
+        await making
+    assert not (tmp_path / "backup" / NAME).exists()
+    assert not children(os.getpid())
+    assert not (tmp_path / "data" / "backing-up").exists()
+
+
+async def test_a_backup_that_is_cancelled_leaves_the_pipe_alone(tmp_path: Path) -> None:
+    async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        making = await half_way(pipe, tmp_path / "backup")
+        making.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await making
+        await (await pipe.new(7, b"one")).delete()
+        assert (await pipe.backup(tmp_path / "another")).sessions == 0
+    with pytest.raises(truba.Unavailable, match="nothing was begun"):
+        await pipe.backup(tmp_path / "late")
+
+
+async def test_what_a_killed_backup_held_is_let_go_of(tmp_path: Path) -> None:
+    """Links to tables that the store has dropped since would keep their place on the disk."""
+    async with truba.open(tmp_path / "data", kinds=[kind()]):
+        pass
+    (tmp_path / "data" / "backing-up" / "store").mkdir(parents=True)
+    async with truba.open(tmp_path / "data", kinds=[kind()]):
+        assert not (tmp_path / "data" / "backing-up").exists()

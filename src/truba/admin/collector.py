@@ -36,6 +36,8 @@ class NodeCollector(Collector):
         yield _plain("truba_ready", [((), int(subject.ready))])
         yield _plain("truba_log_bytes", [((), subject.log_bytes())])
         yield _plain("truba_store_bytes", [((), subject.store_bytes())])
+        if (last_backup_ms := subject.last_backup_ms()) is not None:
+            yield _plain("truba_last_backup_timestamp_seconds", [((), last_backup_ms / 1000)])
         doors = subject.doors()
         yield _plain("truba_connections", [((), doors.connections)])
         yield _histogram("truba_loop_lag_seconds", [((), pulse.lag_us)], 1e6)

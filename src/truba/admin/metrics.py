@@ -76,6 +76,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("truba_log_bytes", "gauge", "bytes", (), "log that a start from an empty state would read"),
     Metric("truba_log_space_low", "gauge", "", (), "1: only the reserve is left; what grows the data is refused"),
     Metric("truba_store_bytes", "gauge", "bytes", (), "the store's tables"),
+    Metric(
+        "truba_last_backup_timestamp_seconds",
+        "gauge",
+        "seconds",
+        (),
+        "when the newest backup was begun, in Unix time; 0: none is known. Only where `backups` is configured",
+    ),
     Metric("truba_checkpoint_seconds", "histogram", "seconds", (), "how long checkpoints took; nobody waits for them"),
     Metric(
         "truba_loop_lag_seconds", "histogram", "seconds", (), "how late the event loop was, looked at twice a second"

@@ -70,6 +70,7 @@ class Subject:
     sync_us: Callable[[], Histogram | None] = lambda: None  # of the log on this node's own disk
     log_bytes: Callable[[], int] = field(default=lambda: 0)
     store_bytes: Callable[[], int] = field(default=lambda: 0)
+    last_backup_ms: Callable[[], int | None] = field(default=lambda: None)  # 0: none is known; None: none can be made
 
     def node(self) -> Node:
         """The node, which leads. NotLeader; Unavailable: it is starting, or has stopped."""

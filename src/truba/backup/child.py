@@ -14,19 +14,11 @@ import msgspec
 
 from truba.backup.make import Order, Stage, make
 from truba.errors import TrubaError
+from truba.ports.backup import Made
 
 NICE = 10
 TELL_BYTES = 8 << 20
 """Of copying, between two lines."""
-
-
-class Made(msgspec.Struct, frozen=True):
-    """Of a backup's manifest, what whoever asked wants to know."""
-
-    term: int
-    seq: int
-    sessions: int
-    bytes: int
 
 
 class Said(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,7 +52,7 @@ def main() -> None:
         say(Said(failed=str(error)))
         sys.exit(1)
     at = manifest.at
-    say(Said(made=Made(at.term, at.seq, manifest.sessions, manifest.bytes)))
+    say(Said(made=Made(at.term, at.seq, manifest.sessions, manifest.bytes, manifest.made_ms)))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ NAME = "MANIFEST"
 UNFINISHED = "MANIFEST.part"
 RESTORING = "RESTORING"
 """In a data directory: what lies here is not whole yet."""
+SCRATCH = "backing-up"
+"""In a data directory, so that hard links reach it: what a backup of a running pipe holds meanwhile."""
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

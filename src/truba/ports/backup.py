@@ -1,4 +1,4 @@
-"""Backups of a running pipe, as its frontends ask for them. One at a time.
+"""Backups of a running pipe, as its frontends ask for them, and what is known of a finished one. One at a time.
 
 Adapter: `truba.backup.running`.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from truba.types import Index
 
 State = Literal["none", "running", "done", "failed"]
 
@@ -25,6 +27,22 @@ class Progress:
     seq: int = 0
     sessions: int = 0
     bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A finished backup, durable and read back: of its manifest, what whoever asked wants to know."""
+
+    term: int  # with seq: the Index that it holds the state of
+    seq: int
+    sessions: int
+    bytes: int
+    made_ms: int  # wall clock, when it was begun
+
+    @property
+    def at(self) -> Index:
+        """Whatever was acknowledged up to here is in it."""
+        return Index(self.term, self.seq)
 
 
 class Backups(Protocol):
