@@ -28,9 +28,11 @@ async def test_health_and_readiness(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         documents.Alive.model_validate(await here.get("/v1/health"))
         documents.Ready.model_validate(await here.get("/v1/readiness"))
+        documents.Serving.model_validate(await here.get("/v1/serving"))
         here.node.drain()
         document = await here.get("/v1/readiness", 503)
         assert document == {"ready": False, "role": "single", "leader": "", "trouble": ""}
+        assert (await here.get("/v1/serving", 503)) == {"serving": False, "role": "single", "leader": "", "trouble": ""}
         assert (await here.get("/v1/health"))["alive"]
 
 
@@ -38,6 +40,7 @@ async def test_a_node_that_does_not_lead_says_who_does(tmp_path: Path) -> None:
     async with place(tmp_path, role="follower") as here:
         here.node_there = False
         assert (await here.get("/v1/readiness", 503))["leader"] == "b"
+        assert (await here.get("/v1/serving"))["serving"], "its clients are passed on"
         problem = documents.Problem.model_validate(await here.get("/v1/overview", 503))
         assert problem.code == "NOTLEADER"
         assert "node b leads" in problem.detail

@@ -52,6 +52,8 @@ async def test_a_pause_outlives_its_leader_and_followers_say_who_leads(nodes: No
         await told(nodes, name, lambda status: status.leader == leader)
         async with asking(nodes, name) as client:
             assert (await client.get("/v1/health")).status_code == 200
+            assert (await client.get("/v1/readiness")).status_code == 503
+            assert (await client.get("/v1/serving")).status_code == 200
             refused = await client.post("/v1/kinds/transfer/continue")
             assert (refused.status_code, refused.json()["code"]) == (503, "NOTLEADER")
             assert f"node {leader} leads" in refused.json()["detail"]

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
+from tests.service.process import SOURCE
+
 ROOT = Path(__file__).parents[2]
+
+LENT = {sys.base_prefix: "/opt/python", sysconfig.get_paths()["purelib"]: "/opt/site", str(SOURCE): "/opt/src"}
+"""What a container has of this machine besides its /usr, and where: the interpreter and truba of these tests."""
+
+ENVIRONMENT = "PYTHONPATH=/opt/src:/opt/site PYTHONHOME=/opt/python LD_LIBRARY_PATH=/opt/python/lib"
+PYTHON = f"/opt/python/bin/{Path(sys.executable).resolve().name}"
 
 
 def make_certificate(directory: Path) -> None:

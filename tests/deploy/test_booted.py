@@ -10,20 +10,16 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
-from tests.deploy.support import ROOT
-from tests.service.process import SOURCE
+from tests.deploy.support import ENVIRONMENT, LENT, PYTHON, ROOT
 
 SYSTEMD = Path("/usr/lib/systemd/systemd")
 UNITS = ROOT / "deploy" / "systemd"
 
-ENVIRONMENT = "PYTHONPATH=/opt/src:/opt/site PYTHONHOME=/opt/python LD_LIBRARY_PATH=/opt/python/lib"
-TRUBA = f"/opt/python/bin/{Path(sys.executable).resolve().name} -m truba"
+TRUBA = f"{PYTHON} -m truba"
 
 CONFIG = """
 [node]
@@ -44,7 +40,7 @@ say started StatusText
 grep -E "^(CapEff|NoNewPrivs|Seccomp):" "/proc/$(systemctl show -p MainPID --value truba)/status"
 ls -ld /run/truba /run/truba/truba.sock /var/lib/truba | cut -d " " -f 1,3
 
-{TRUBA.replace("-m truba", "-c")} '
+{PYTHON} -c '
 import truba.sync
 for url in ("truba://127.0.0.1:7433", "unix:///run/truba/truba.sock"):
     with truba.sync.connect(url) as pipe:
@@ -85,9 +81,7 @@ def boot(directory: Path) -> str:
     (directory / "truba.service").write_text(unit)
     (directory / "probe.service").write_text(PROBE_UNIT)
     seen = {
-        sys.base_prefix: "/opt/python",
-        sysconfig.get_paths()["purelib"]: "/opt/site",
-        str(SOURCE): "/opt/src",
+        **LENT,
         str(directory / "truba.service"): "/etc/systemd/system/truba.service",
         str(directory / "probe.service"): "/etc/systemd/system/probe.service",
         str(UNITS / "truba.sysusers"): "/etc/sysusers.d/truba.conf",

@@ -8,22 +8,19 @@ import shutil
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.request import urlopen
 
 import kubernetes_validate
 import pytest
-import yaml
 
+from tests.deploy.manifests import DIRECTORY, containers, documents, only, pod, pod_names, secrets_told, text
 from tests.deploy.support import ROOT, make_certificate
 from tests.service.process import PATIENCE_S, servers
 from truba import config
 from truba.admin.guard import OPEN
 from truba.config.model import Node
 
-DIRECTORY = ROOT / "deploy" / "kubernetes"
 MANIFESTS = sorted(DIRECTORY.glob("*.yaml"))
 PIPES = [DIRECTORY / "single.yaml", DIRECTORY / "cluster.yaml"]
 VERSIONS = ("1.29", "1.32", "1.35")
@@ -31,41 +28,6 @@ VERSIONS = ("1.29", "1.32", "1.35")
 
 by_name = pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.name)
 of_pipes = pytest.mark.parametrize("manifest", PIPES, ids=lambda path: path.name)
-
-
-def documents(manifest: Path) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(manifest.read_text()))
-
-
-def only(manifest: Path, kind: str) -> dict[str, Any]:
-    (found,) = (document for document in documents(manifest) if document["kind"] == kind)
-    return found
-
-
-def pod(manifest: Path) -> dict[str, Any]:
-    found: dict[str, Any] = only(manifest, "StatefulSet")["spec"]["template"]
-    return found
-
-
-def pod_names(manifest: Path) -> list[str]:
-    made = only(manifest, "StatefulSet")
-    return [f"{made['metadata']['name']}-{n}" for n in range(made["spec"]["replicas"])]
-
-
-def containers(manifest: Path) -> Iterator[dict[str, Any]]:
-    yield from pod(manifest)["spec"].get("initContainers", [])
-    yield from pod(manifest)["spec"]["containers"]
-
-
-def text(manifest: Path, name: str) -> str:
-    """A file of the ConfigMap."""
-    return str(only(manifest, "ConfigMap")["data"][name])
-
-
-def secrets_told(manifest: Path) -> dict[str, set[str]]:
-    """Secret -> its keys, as the head of the file tells them."""
-    found = re.findall(r"^#   (\S+) +((?:[\w.-]+, )*[\w.-]+)(?:;.*)?$", manifest.read_text(), re.MULTILINE)
-    return {name: set(keys.split(", ")) for name, keys in found}
 
 
 @by_name

@@ -185,6 +185,13 @@ class Ready(Document):
     trouble: str
 
 
+class Serving(Document):
+    serving: bool
+    role: str
+    leader: str
+    trouble: str
+
+
 class Done(Document):
     id: str
     done: str

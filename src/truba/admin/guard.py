@@ -26,7 +26,7 @@ from truba.errors import NoAuth, NoPerm, OperationError, TooBig
 
 log = structlog.get_logger("truba.admin")
 
-OPEN = frozenset({"/", "/openapi.json", "/v1/health", "/v1/readiness"})
+OPEN = frozenset({"/", "/openapi.json", "/v1/health", "/v1/readiness", "/v1/serving"})
 """For everybody who can connect: what machines ask to see whether it lives, and pages without any data in them."""
 
 OPEN_BELOW = "/page/"

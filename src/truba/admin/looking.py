@@ -96,6 +96,21 @@ def router(subject: Subject, settings: Settings, pulse: Pulse, metrics: Collecto
         }
         return say(document, 200 if ready else 503)
 
+    @routes.get(
+        "/serving", response_model=documents.Serving, responses={503: {"model": documents.Serving}}, tags=["node"]
+    )
+    async def serving() -> Response:
+        """200: clients of this node are served, by itself or by the node that leads, to which it passes them on. 503:
+        it is starting, catching up or stopping, or no node leads."""
+        serving = subject.serving
+        document = {
+            "serving": serving,
+            "role": subject.role(),
+            "leader": subject.leader(),
+            "trouble": subject.trouble(),
+        }
+        return say(document, 200 if serving else 503)
+
     @routes.get("/metrics", tags=["node"], response_class=Response)
     async def scrape(request: Request) -> Response:
         """For Prometheus, in its text format or as OpenMetrics. docs/metrics.md tells what each one means."""

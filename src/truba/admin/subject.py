@@ -90,3 +90,8 @@ class Subject:
         """Does this node take sessions itself?"""
         node = self.current()
         return node is not None and node.accepting and not node.sequencer.over
+
+    @property
+    def serving(self) -> bool:
+        """Are clients who come to this node served, be it that they are passed on to the one that leads?"""
+        return self.ready or (self.role() == "follower" and self.leader() != "")
