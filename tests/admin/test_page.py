@@ -171,7 +171,7 @@ def test_resume_due_and_delete(browser: Browser, pipes: Servers) -> None:
             page.get_by_text(re.compile("It is to be handed to truba://127.0.0.1:1 in (2 h|120 min)"))
         ).to_be_visible()
         page.get_by_role("button", name="Deliver now").click()
-        expect(page.get_by_text(re.compile("^It is due since"))).to_be_visible()
+        expect(page.get_by_text(re.compile("^It came due"))).to_be_visible()
         page.get_by_role("button", name="Delete").click()
         page.get_by_role("dialog").get_by_role("button", name="Do it").click()
         expect(page.get_by_text("it is finished, or never was")).to_be_visible()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.backup.sample import TOKEN, Sample, backed_up, digest_of, kinds, sample
 from tests.backup.sample import opened as small
@@ -19,6 +20,7 @@ from truba.backup import restore as restoring
 from truba.backup.manifest import NAME, RESTORING, UNFINISHED
 from truba.backup.restore import restore
 from truba.backup.verify import verify
+from truba.cli.main import main
 from truba.compose import Parts, build
 from truba.errors import ConfigError, DataDamaged, DataForeign, DataLocked, DataUnwritable
 from truba.log import inspect
@@ -289,3 +291,10 @@ async def test_paused_nothing_is_handed_over(backup: Path, tmp_path: Path) -> No
     parts = await opened(tmp_path / "new", start=False)
     assert parts.node.machine.paused == {7, 8}
     parts.release()
+
+
+@pytest.mark.parametrize("paused", [True, False])
+async def test_the_command_says_how_paused_kinds_go_on(backup: Path, tmp_path: Path, paused: bool) -> None:
+    done = CliRunner().invoke(main, ["restore", str(backup), str(tmp_path / "new"), *["--paused"] * paused])
+    assert done.exit_code == 0, done.output
+    assert ("let each go on at the address of operators" in done.output) is paused

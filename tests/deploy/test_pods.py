@@ -162,10 +162,10 @@ def test_three_nodes_on_three_servers(hosts: Hosts, authority: Authority, tmp_pa
         number = write(nodes[0], 3600)
         roll_out(nodes)
         roll_out(servers)
+        status = ("truba", "cluster", "status", "--config", "/run/truba/truba.toml")
+        nodes[0].wait(lambda: nodes[0].exec(*status).returncode == 0, "a cluster in which all is well")
         for pod in nodes:
             pod.become_ready()
-        status = nodes[0].exec("truba", "cluster", "status", "--config", "/run/truba/truba.toml")
-        assert status.returncode == 0, status.stdout + status.stderr
         assert number in nodes[0].exec("truba", "ls", "--all", *ASKED).stdout
     finally:
         for pod in (*nodes, *servers):

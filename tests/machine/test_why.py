@@ -44,7 +44,7 @@ def test_active() -> None:
 def test_repeating() -> None:
     holds = (Held(0, 1, "", 2, "lost"), Held(1, NOW_MS - 90_000, "truba://old:1"))
     text = said(head(Phase.REPEATING, attempts=1, deliveries=1, epoch=1, history=holds))
-    assert "the handler truba://old:1 holds it, since 90 s ago" in text
+    assert "the handler truba://old:1 holds it, handed over 90 s ago" in text
     assert "attempt 1 of 3" in text
     assert "the session is parked" in said(head(Phase.REPEATING, attempts=3, deliveries=3, epoch=1, history=holds))
 
@@ -79,7 +79,7 @@ HELD_BACK = [
 @pytest.mark.parametrize(("lane", "words"), HELD_BACK)
 def test_due_and_held_back_says_by_what(lane: LaneView, words: str) -> None:
     text = said(stored(), lane)
-    assert "It is due since 1 s ago" in text
+    assert "It came due 1 s ago" in text
     assert words in text
     assert sum(other in text for _, other in HELD_BACK) == 1
 

@@ -173,6 +173,8 @@ def restore(source: Path, data: Path, paused: bool, as_json: bool) -> None:
         )
         click.echo(f"  new ids are above {restored.at}", err=True)
         click.echo("  next: truba serve on this directory, with all the kinds that the sessions are of", err=True)
+        if paused:
+            click.echo("  every kind is paused: let each go on at the address of operators ([admin])", err=True)
 
 
 async def _running(admin: Admin, name: str) -> Progress:

@@ -80,8 +80,8 @@ def _active(head: Head, kind: Kind, lane: LaneView, now_ms: int) -> Iterator[str
 def _repeating(head: Head, kind: Kind, lane: LaneView, now_ms: int) -> Iterator[str]:
     hold = holds(head)[-1]
     to = hold.to or lane.handler
-    since = f", since {_ago(hold.at_ms, now_ms)}" if hold.at_ms else ""
-    yield f"Repeating: the handler {to} holds it{since}. It is {_attempt(head, kind)}."
+    taken = f", handed over {_ago(hold.at_ms, now_ms)}" if hold.at_ms else ""
+    yield f"Repeating: the handler {to} holds it{taken}. It is {_attempt(head, kind)}."
     silence = span(kind.handler_timeout_s * 1000)
     yield f"The handler ends it by deleting or storing it; silent for {silence} (handler_timeout), it loses it."
     if kind.max_attempts and head.attempts >= kind.max_attempts:
@@ -108,7 +108,7 @@ def _stored(head: Head, kind: Kind, lane: LaneView, now_ms: int) -> Iterator[str
     if head.due_ms > now_ms:
         yield f"It is to be handed to {lane.handler} {due}."
     else:
-        yield f"It is due since {_ago(head.due_ms, now_ms)}, for {lane.handler}."
+        yield f"It came due {_ago(head.due_ms, now_ms)}, for {lane.handler}."
     yield from _held_back(head, lane, now_ms)
 
 
