@@ -15,6 +15,7 @@ from truba.node.session import LocalSession, plain
 from truba.opening import Opening
 from truba.ports.backup import Made
 from truba.ports.records import Codec
+from truba.session import index_of
 from truba.typed import TypedSession, typed_block
 from truba.types import Index
 
@@ -93,14 +94,14 @@ class EmbeddedPipe:
         if not session.closed:
             await session.delete()  # Fenced when it was taken away meanwhile
 
-    async def resume(self, session_id: Index) -> None:
-        """Make a parked or stored session due at once, with fresh limits."""
-        self.node.resume(session_id)
+    async def resume(self, session_id: Index | str) -> None:
+        """Make a parked or stored session due at once, with fresh limits. NoSession, Busy."""
+        self.node.resume(index_of(session_id))
         await self.node.sequencer.flush()
 
-    async def remove(self, session_id: Index) -> None:
-        """Delete a stored or parked session, whoever it belonged to."""
-        self.node.remove(session_id)
+    async def remove(self, session_id: Index | str) -> None:
+        """Delete a stored or parked session, whoever it belonged to. NoSession, Busy."""
+        self.node.remove(index_of(session_id))
         await self.node.sequencer.flush()
 
     async def backup(self, directory: str | Path) -> Made:

@@ -8,12 +8,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
+from truba.errors import BadRequest
 from truba.types import Cause, Index
 
 STORE_SECONDS_MAX = 10 * 365 * 86_400
 """Ten years: a longer Store is a mistake in the unit."""
+
+
+def index_of(session_id: Index | str) -> Index:
+    """What a caller names a session by: its id, or the text of it. BadRequest for anything else."""
+    match cast(object, session_id):
+        case Index() as index:
+            return index
+        case str(text):
+            try:
+                return Index.parse(text)
+            except ValueError as error:
+                raise BadRequest(f"{error}; nothing was changed") from error
+        case other:
+            what = f"an id is an Index or a text such as '3-117', not {type(other).__name__}"
+            raise BadRequest(f"{what}; nothing was changed")
 
 
 @runtime_checkable
@@ -63,6 +79,12 @@ class Pipe(Protocol):
 
     def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractAsyncContextManager[Session]:
         """`async with`: delete on success; on an exception give back by the kind's policy, and raise it again."""
+
+    async def resume(self, session_id: Index | str) -> None:
+        """For operators: make a parked or stored session due at once, with fresh limits. NoSession, Busy."""
+
+    async def remove(self, session_id: Index | str) -> None:
+        """For operators: delete a stored or parked session, whoever it belonged to. NoSession, Busy."""
 
     async def close(self) -> None: ...
 

@@ -246,6 +246,14 @@ class Pipe:
         its records are; None: bytes."""
         return self._block(self._pipe.session(kind, *records, trace=trace, codec=codec))
 
+    def resume(self, session_id: Index | str) -> None:
+        """Make a parked or stored session due at once, with fresh limits. NoSession, Busy."""
+        _wait(self._pipe.resume(session_id), self._home)
+
+    def remove(self, session_id: Index | str) -> None:
+        """Delete a stored or parked session, whoever it belonged to. NoSession, Busy."""
+        _wait(self._pipe.remove(session_id), self._home)
+
     def _twin(self, session: Any) -> Session | TypedSession[Any]:
         from truba.typed import TypedSession as AsyncTyped
 

@@ -63,6 +63,6 @@ class Cause(StrEnum):
     RESTART = "restart"  # the pipe restarted and its owner did not come back in time
     FAILED = "failed"  # its owner gave it back: an error in the handler or in the client's block
     LATE = "late"  # its handler showed no sign of life for the kind's handler_timeout
-    UNREACHABLE = "unreachable"  # the hand-over never reached the handler
+    UNREACHABLE = "unreachable"  # no handler has worked on it: none was reached, or it answered "not now"
     UNFINISHED = "unfinished"  # its handler ended without Delete or Store
     RESUMED = "resumed"  # an operator resumed it

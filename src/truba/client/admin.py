@@ -116,9 +116,9 @@ class Admin:
         said = await self._pipe.request(b"WHY", str(session_id).encode(), read=True)
         return [sentence.decode() for sentence in said]
 
-    async def resume(self, session_id: Index) -> None:
+    async def resume(self, session_id: Index | str) -> None:
         """Due at once, with fresh limits. NoSession, Busy."""
-        await self._pipe.request(b"RESUME", str(session_id).encode())
+        await self._pipe.resume(session_id)
 
     async def backup(self, name: str) -> str:
         """Have the pipe begin a backup; its directory, on the pipe's host. Busy, BadRequest, Unavailable."""
@@ -133,9 +133,9 @@ class Admin:
         }
         return BackupProgress(**fields)
 
-    async def remove(self, session_id: Index) -> None:
+    async def remove(self, session_id: Index | str) -> None:
         """Delete a stored or parked session. NoSession, Busy."""
-        await self._pipe.request(b"REMOVE", str(session_id).encode())
+        await self._pipe.remove(session_id)
 
     async def close(self) -> None:
         await self._pipe.close()

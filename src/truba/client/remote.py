@@ -29,7 +29,9 @@ from truba.client.target import Target, parse_target
 from truba.errors import Busy, ConfigError, NotLeader, OperationError, Unavailable
 from truba.kinds import Backoff
 from truba.ports.records import Codec
-from truba.tls import Tls
+from truba.session import index_of
+from truba.tls import HandshakeFailed, Tls
+from truba.types import Index
 
 if TYPE_CHECKING:
     from truba.typed import TypedSession
@@ -179,6 +181,14 @@ class RemotePipe:
             finally:
                 self._calls.give_back(session.hold, "its Delete was refused")
 
+    async def resume(self, session_id: Index | str) -> None:
+        """Make a parked or stored session due at once, with fresh limits. NoSession, Busy, NoPerm."""
+        await self.request(b"RESUME", str(index_of(session_id)).encode())
+
+    async def remove(self, session_id: Index | str) -> None:
+        """Delete a stored or parked session, whoever it belonged to. NoSession, Busy, NoPerm."""
+        await self.request(b"REMOVE", str(index_of(session_id)).encode())
+
     async def request(self, *args: bytes, read: bool = False) -> Any:
         """Any other request; its answer as hiredis gives it. `read`: it changes nothing and may be sent twice."""
         if self._calls.full:
@@ -222,7 +232,8 @@ class RemotePipe:
                     raise
                 delay_s = rounds.pause_s(error)
                 if time.monotonic() + delay_s > until_s:
-                    raise Unavailable(f"no pipe at {self._targets[0]}: {_words(error)}; nothing was sent") from error
+                    what = "no TLS connection to" if isinstance(error, HandshakeFailed) else "no pipe at"
+                    raise Unavailable(f"{what} {self._targets[0]}: {_words(error)}; nothing was sent") from error
                 self._targets.rotate(-1)
                 await asyncio.sleep(delay_s)
         self.held = {hold.key: RemoteSession(hold, self._calls) for hold in self._calls.take_over(held, asked_s)}
