@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from tests.cli.conftest import TRUBA, Serve, environment, serve
+from tests.tls.certificates import Authority
 
 __all__ = ["serve"]  # a fixture
 
@@ -98,6 +99,29 @@ def test_with_a_password(serve: Serve, tmp_path: Path) -> None:
     refused = bench("--url", f"truba://:wrong@{served.address}")
     assert refused.returncode == 5
     assert "wrong user or password" in refused.stderr
+
+
+def test_in_tls(serve: Serve, tmp_path: Path) -> None:
+    """With the options that other commands have, and with their words where that cannot be."""
+    authority, stranger = Authority(tmp_path), Authority(tmp_path, "other")
+    tls, ann = authority.issue("127.0.0.1"), authority.issue("ann")
+    table = f'certificate = "{tls.certificate}"\nkey = "{tls.key}"\nclient_ca = "{authority.pem}"\n'
+    served = serve(f"[node]\n[node.tls]\n{table}{KIND}record_max = '32MiB'\n")
+    url = served.url.replace("truba:", "trubas:")
+    ca, shown = ["--ca", str(authority.pem)], ["--certificate", str(ann.certificate), "--key", str(ann.key)]
+    (row,) = report("--url", url, "--clients", "16", *ca, *shown)["rows"]
+    assert (row["mode"], row["clients"]) == ("url", 16)
+    assert row["operations"] > 10
+    (row,) = report("--url", url, "--clients", "2", "--record-bytes", "12000000", *ca, *shown)["rows"]
+    assert row["operations"] > 0
+    refused("--url", url, *ca, code=3, says="does not accept our certificate: certificate required; show one")
+    refused("--url", url, *shown, code=3, says="name the file of its authority: --ca of a command")
+    refused("--url", url, "--ca", str(stranger.pem), *shown, code=3, says="no TLS connection to 127.0.0.1")
+    other = ["--clients", "1", *ca, *shown]
+    refused("--url", url.replace("127.0.0.1", "localhost"), *other, code=3, says="Hostname mismatch")
+    refused("--url", served.url, code=1, says="this port speaks TLS and nothing else: connect to trubas://")
+    plain = serve("[node]\ndata = 'other'\n" + KIND)
+    refused("--url", plain.url.replace("truba:", "trubas:"), *other, code=3, says="does not speak TLS")
 
 
 def test_the_table_and_the_page(tmp_path: Path) -> None:

@@ -69,10 +69,33 @@ async def test_clients_and_operators(pipes: Servers, authority: Authority) -> No
     url = url_of(server)
     assert cli("ls", "--url", url, "--ca", str(authority.pem)).returncode == 0
     assert cli("ls", TRUBA_URL=url, TRUBA_CA=str(authority.pem)).returncode == 0
-    done = cli("ls", "--url", url)
-    assert done.returncode == 3
-    assert "certificate is not accepted: unable to get local issuer certificate" in done.stderr
     assert server.terminate() == 0
+
+
+def test_a_command_says_what_is_wrong_with_a_certificate_and_what_to_do(pipes: Servers, authority: Authority) -> None:
+    """The pipe is there, and runs: to ask whether it does would send its user the wrong way."""
+
+    def told(server: Server, host: str = "127.0.0.1", *options: str) -> str:
+        done = cli("ls", "--url", url_of(server).replace("127.0.0.1", host), *options)
+        assert done.returncode == 3
+        assert f"truba: no TLS connection to {host}:{server.port}: TLS: " in done.stderr
+        assert "is it running" not in done.stderr
+        return done.stderr
+
+    server = pipes.start(node=tls_table(authority.issue("127.0.0.1"), authority.pem))
+    late = pipes.start(node=f'data = "late"\n{tls_table(authority.issue("127.0.0.1", expired=True, file="late"))}',
+                       name="late.toml")  # fmt: skip
+    plain = pipes.start(node='data = "plain"', name="plain.toml")
+    ca = "--ca", str(authority.pem)
+    not_accepted, ours = "the other side's certificate is not accepted", "does not accept our certificate"
+    untrusted = told(server)
+    assert f"{not_accepted}: unable to get local issuer certificate; name the file of its authority: --ca" in untrusted
+    assert f"{not_accepted}: certificate has expired; it needs a new one" in told(late, "127.0.0.1", *ca)
+    other_name = told(server, "localhost", *ca)
+    assert f"{not_accepted}: Hostname mismatch" in other_name
+    assert "dial a name that it holds, or have one issued that holds this one" in other_name
+    assert f"{ours}: certificate required; show one that it accepts: --certificate" in told(server, "127.0.0.1", *ca)
+    assert "what answers there does not speak TLS" in told(plain, "127.0.0.1", *ca)
 
 
 async def test_wrong_ways_to_come_in_are_told_clearly(pipes: Servers, authority: Authority, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import gc
 import select
 import signal
 import socket
+import ssl
 import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator
@@ -29,6 +30,7 @@ from truba.bench.latency import counting
 from truba.bench.machine import Cpu, busy_s, cpu_of, own_cpu
 from truba.bench.worker import Measure, Order, answer, receive, trouble
 from truba.errors import OPERATION_ERRORS, BadRequest, TrubaError, Unavailable
+from truba.tls import Contexts, HandshakeFailed, Tls, failure_of, shake_hands
 
 APPENDS = 3
 ANSWER_S = 30.0
@@ -42,6 +44,14 @@ Script = Generator[bytes | None, bytes, None]
 """What one connection says: yields requests, is sent the answers. None: the answer is not whole yet."""
 
 
+class TlsFiles(msgspec.Struct, frozen=True):
+    """See `truba.tls.Tls`."""
+
+    ca: str | None
+    certificate: str | None
+    key: str | None
+
+
 class Setup(msgspec.Struct, frozen=True):
     host: str
     port: int
@@ -51,6 +61,7 @@ class Setup(msgspec.Struct, frozen=True):
     kind: int
     record_bytes: int
     pipe_pid: int | None  # whose processor time is measured; None: it is not on this machine, or not ours
+    tls: TlsFiles | None = None  # None: plain text
 
 
 def request(*args: bytes) -> bytes:
@@ -102,7 +113,7 @@ def refusal(reply: bytes) -> TrubaError:
 
 
 class _Connection(NamedTuple):
-    receive: Callable[[int], bytes]
+    receive: Callable[[int], bytes | None]  # None: it was for TLS alone
     send: Callable[[bytes], int]
     advance: Callable[[bytes], bytes | None]
     socket: socket.socket
@@ -117,6 +128,8 @@ class Load:
         self._new = request(b"NEW", b"%d" % setup.kind)
         self._append = b"*3\r\n$6\r\nAPPEND\r\n$%d\r\n%b\r\n" + record
         self._delete = b"*2\r\n$6\r\nDELETE\r\n$%d\r\n%b\r\n"
+        tls = setup.tls
+        self._tls = None if tls is None else Contexts(Tls(tls.ca, tls.certificate, tls.key), server_side=False)
         self._poll = select.epoll()
         self._connections: dict[int, _Connection] = {}
         self._began: dict[int, float] = {}  # when the request under way was sent, or due
@@ -128,7 +141,7 @@ class Load:
         self._stopped = True
 
     def measure(self, order: Order) -> Measure:
-        """TrubaError: the pipe refused, or is not there."""
+        """TrubaError: the pipe refused, or is not there. HandshakeFailed: it is not reached in TLS."""
         pid = self._setup.pipe_pid
         try:
             for _ in range(order.clients):
@@ -148,7 +161,9 @@ class Load:
             busy = busy_s() - busy - sum(used) - sum(pipe_used)
             counts = dict(self._counts)
             self._finish()
-        except ConnectionError as error:
+        except HandshakeFailed as error:
+            raise HandshakeFailed(f"no TLS connection to {self._where}: {error}; nothing was stored") from error
+        except (ConnectionError, ssl.SSLEOFError) as error:
             raise Unavailable(f"the pipe at {self._where} broke the connection: {error.strerror or error}") from error
         finally:
             for connection in self._connections.values():
@@ -178,18 +193,23 @@ class Load:
             else:
                 sock = socket.create_connection((setup.host, setup.port), timeout=ANSWER_S)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._tls is not None:
+                    sock = shake_hands(sock, setup.host, self._tls)
+        except HandshakeFailed:
+            raise
         except OSError as error:
             raise Unavailable(f"no pipe at {self._where}: {error.strerror or error}; nothing was sent") from error
+        receive, send = (sock.recv, sock.send) if self._tls is None else (_decrypted(sock), _encrypted(sock))
         if setup.password is not None:
             user = [] if setup.user is None else [setup.user.encode()]
             sock.sendall(request(b"AUTH", *user, setup.password.encode()))
-            reply = sock.recv(REPLY_BYTES)
+            reply = receive(REPLY_BYTES) or b""
             if reply != OK:
                 sock.close()
                 raise refusal(reply) if reply[:1] == b"-" else TrubaError(f"a wrong answer to AUTH: {reply[:200]!r}")
         sock.setblocking(False)
         script = sessions(self._new, self._append, self._delete)
-        self._connections[sock.fileno()] = _Connection(sock.recv, sock.send, script.send, sock)
+        self._connections[sock.fileno()] = _Connection(receive, send, script.send, sock)
         first = next(script)
         assert first is not None
         self._idle.append((sock.fileno(), first))
@@ -222,6 +242,8 @@ class Load:
             for fd, _ in ready:
                 receive, send, advance, sock = connections[fd]
                 reply = receive(REPLY_BYTES)
+                if reply is None:
+                    continue
                 ended = now()
                 message = advance(reply) if reply else self._hung_up()
                 if message is None:
@@ -245,6 +267,8 @@ class Load:
             now = perf_counter()
             for fd, _ in ready:
                 reply = connections[fd].receive(REPLY_BYTES)
+                if reply is None:
+                    continue
                 message = connections[fd].advance(reply) if reply else self._hung_up()
                 if message is not None:
                     answered = perf_counter()
@@ -268,6 +292,8 @@ class Load:
                 raise Unavailable(f"the pipe at {self._where} answered nobody for {ANSWER_S:g} s")
             for fd, _ in ready:
                 reply = self._connections[fd].receive(REPLY_BYTES)
+                if reply is None:
+                    continue
                 message = self._connections[fd].advance(reply) if reply else self._hung_up()
                 if message is self._new:
                     self._poll.unregister(fd)
@@ -279,6 +305,32 @@ class Load:
         raise Unavailable(
             f"the pipe at {self._where} closed the connection; the outcome of what was under way is unknown"
         )
+
+
+def _decrypted(sock: socket.socket) -> Callable[[int], bytes | None]:
+    """An answer is one record of TLS, and shorter than what is read: nothing stays behind that epoll does not see."""
+
+    def receive(size: int) -> bytes | None:
+        try:
+            return sock.recv(size)
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLEOFError:
+            raise
+        except ssl.SSLError as error:
+            raise failure_of(error) from error
+
+    return receive
+
+
+def _encrypted(sock: socket.socket) -> Callable[[bytes], int]:
+    def send(message: bytes) -> int:
+        try:
+            return sock.send(message)
+        except ssl.SSLWantWriteError:
+            return 0
+
+    return send
 
 
 def _send_rest(sock: socket.socket, rest: bytes) -> None:

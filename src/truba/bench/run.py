@@ -22,6 +22,7 @@ from truba.bench.machine import IN_MEMORY, facts, filesystem
 from truba.bench.served import served
 from truba.bench.worker import Measure, Order, Worker, raise_file_limit
 from truba.client.target import Target
+from truba.tls import Tls
 
 Mode = Literal["embedded", "tcp", "cluster", "url"]
 
@@ -95,7 +96,8 @@ Tell = Callable[[str, int, int], None]
 
 
 def run(plan: Plan, tell: Tell) -> Report:
-    """Measure all of it. TrubaError or OSError when that cannot be; every child has ended then too."""
+    """Measure all of it. TrubaError or OSError, of which HandshakeFailed is one, when that cannot be; every child has
+    ended then too."""
     raise_file_limit(max(plan.clients) + FILES_BESIDE_CLIENTS)
     kind_of_disk = filesystem(plan.directory)
     taken = datetime.now(UTC).isoformat(timespec="seconds")
@@ -158,9 +160,21 @@ def _start(mode: Mode, plan: Plan, directory: Path, stack: ExitStack) -> Worker:
             assert plan.target is not None
             target, pid = plan.target, None
     setup = load.Setup(
-        target.host, target.port, target.path, target.user, target.password, plan.kind, plan.record_bytes, pid
+        target.host,
+        target.port,
+        target.path,
+        target.user,
+        target.password,
+        plan.kind,
+        plan.record_bytes,
+        pid,
+        None if target.tls is None else _files(target.tls.tls),
     )
     return stack.enter_context(Worker("truba.bench.load", setup))
+
+
+def _files(tls: Tls) -> load.TlsFiles:
+    return load.TlsFiles(*(None if one is None else str(one) for one in (tls.ca, tls.certificate, tls.key)))
 
 
 def _row(

@@ -18,6 +18,7 @@ import msgspec
 
 from truba import errors
 from truba.errors import TrubaError
+from truba.tls import HandshakeFailed
 
 STOP_S = 10.0
 """A worker that was told to end has this long to finish the sessions that it holds."""
@@ -54,12 +55,14 @@ class Measure(msgspec.Struct, frozen=True, tag="measure"):
 
 
 class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
-    """It could not be measured: name of a class in `truba.errors`, and what it says."""
+    """It could not be measured: name of a class in `truba.errors`, or HandshakeFailed, and what it says."""
 
     error: str
     text: str
 
-    def raised(self) -> TrubaError:
+    def raised(self) -> Exception:
+        if self.error == HandshakeFailed.__name__:
+            return HandshakeFailed(self.text)
         known = getattr(errors, self.error, TrubaError)
         return known(self.text) if issubclass(known, TrubaError) else TrubaError(self.text)
 
@@ -80,7 +83,7 @@ def answer(value: Measure | Trouble) -> None:
 
 def trouble(error: TrubaError | OSError) -> Trouble:
     """What can be said of an error on the other side."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, HandshakeFailed):
         where = f"{error.filename}: " if error.filename else ""
         return Trouble("TrubaError", f"{where}{error.strerror or error}")
     return Trouble(type(error).__name__, str(error))
@@ -113,7 +116,7 @@ class Worker:
         end(self._process, gently=kind is None)
 
     def measure(self, order: Order) -> Measure:
-        """TrubaError: what went wrong in the worker."""
+        """TrubaError, HandshakeFailed: what went wrong in the worker."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None

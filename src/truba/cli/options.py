@@ -54,6 +54,12 @@ def given_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> Tl
     return Tls(ca, certificate, key) if ca or certificate or key else None
 
 
+def given_tls_of(url: str, ca: Path | None, certificate: Path | None, key: Path | None) -> Tls | None:
+    """For this address of a pipe. The variables of the environment stand for all of them: they are of no account where
+    no TLS is spoken."""
+    return given_tls(ca, certificate, key) if url.startswith("trubas:") else None
+
+
 def given_secret(file: Path | None, env: str) -> str | None:
     """In a file, or in that variable of the environment. ConfigError."""
     from truba.config import Secret

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from truba.cli.failure import UNREACHABLE, USAGE, Failure
-from truba.cli.options import FILE, given_secret, given_tls, insecure_option, tls_options
+from truba.cli.options import FILE, given_secret, given_tls_of, insecure_option, tls_options
 from truba.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def asks_a_pipe(command: Callable[..., None]) -> Callable[..., None]:
             password = given_secret(password_file, "TRUBA_PASSWORD")
             if user and password is None:
                 raise Failure(USAGE, "--user needs --password-file")
-            tls = given_tls(ca, certificate, key) if url.startswith("trubas:") else None
+            tls = given_tls_of(url, ca, certificate, key)
             how = {"user": user, "password": password, "tls": tls, "insecure": insecure}
             return asyncio.run(_connected(url, how, work))
 
@@ -72,13 +72,15 @@ def asks_a_pipe(command: Callable[..., None]) -> Callable[..., None]:
 async def _connected(url: str, how: dict[str, Any], work: Work[T]) -> T:
     """`how`: the options of `Admin.connect`."""
     from truba.client.admin import Admin
+    from truba.tls import HandshakeFailed
 
     try:
         admin = await Admin.connect(url, **how)
     except Unavailable as error:
-        raise Failure(
-            UNREACHABLE, str(error), "is it running? name another one with --url truba://HOST:PORT"
-        ) from error
+        next_step = "is it running? name another one with --url truba://HOST:PORT"
+        if isinstance(error.__cause__, HandshakeFailed):
+            next_step = ""  # something answers there, and what it is about is said
+        raise Failure(UNREACHABLE, str(error), next_step) from error
     try:
         return await work(admin)
     finally:

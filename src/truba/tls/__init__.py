@@ -10,6 +10,26 @@ certificates.
 """
 
 from truba.tls.files import Contexts, Tls
-from truba.tls.layer import HANDSHAKE_S_MAX, HandshakeFailed, Secured, connect, open_streams, peer_names
+from truba.tls.layer import (
+    HANDSHAKE_S_MAX,
+    HandshakeFailed,
+    Secured,
+    connect,
+    failure_of,
+    open_streams,
+    peer_names,
+    shake_hands,
+)
 
-__all__ = ["HANDSHAKE_S_MAX", "Contexts", "HandshakeFailed", "Secured", "Tls", "connect", "open_streams", "peer_names"]
+__all__ = [
+    "HANDSHAKE_S_MAX",
+    "Contexts",
+    "HandshakeFailed",
+    "Secured",
+    "Tls",
+    "connect",
+    "failure_of",
+    "open_streams",
+    "peer_names",
+    "shake_hands",
+]

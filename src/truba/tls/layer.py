@@ -11,6 +11,7 @@ it: closed at once, a connection with unread bytes is reset, and the alert with 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -32,7 +33,8 @@ _HANDSHAKE, _ALERT = 0x16, 0x15
 
 
 class HandshakeFailed(ConnectionError):
-    """There is no TLS connection; the message says which side did not accept what. Nothing was sent inside."""
+    """There is no TLS connection; the message says which side did not accept what, and who dialled is told what to do.
+    Nothing was sent inside."""
 
 
 class Secured(asyncio.Protocol):
@@ -139,7 +141,7 @@ class Secured(asyncio.Protocol):
             return False
         except ssl.SSLError as error:
             self._flush()  # the alert
-            self._refuse(_words(error))
+            self._refuse(_words(error, dialled=not self._server_side))
             return False
         self._flush()
         self._cancel_alarm()
@@ -204,7 +206,7 @@ class Secured(asyncio.Protocol):
             return
         self._state = "over"
         self._linger()
-        self.inside.connection_lost(HandshakeFailed(f"TLS: {_words(error)}"))
+        self.inside.connection_lost(HandshakeFailed(f"TLS: {_words(error, dialled=not self._server_side)}"))
 
     def _flush(self) -> None:
         if self._outgoing.pending:
@@ -337,6 +339,19 @@ async def open_streams(
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
+def shake_hands(sock: socket.socket, host: str, contexts: Contexts) -> ssl.SSLSocket:
+    """The same for who dialled with a blocking socket: it is spoken through what is returned. OSError, as `connect`."""
+    try:
+        return contexts.current().wrap_socket(sock, server_hostname=host)
+    except ssl.SSLError as error:
+        raise failure_of(error) from error
+
+
+def failure_of(error: ssl.SSLError) -> HandshakeFailed:
+    """An error of OpenSSL's, in the words of who dialled. With TLS 1.3 the first read tells that one is refused."""
+    return HandshakeFailed(f"TLS: {_words(error, dialled=True)}")
+
+
 def peer_names(transport: asyncio.BaseTransport) -> frozenset[str]:
     """Names in the other side's certificate, which was verified: its common name, and the alternative ones."""
     certificate: Mapping[str, Any] | None = transport.get_extra_info("peercert")
@@ -347,10 +362,16 @@ def peer_names(transport: asyncio.BaseTransport) -> frozenset[str]:
     return frozenset(common | {value for kind, value in certificate.get("subjectAltName", ()) if kind in kinds})
 
 
-def _words(error: ssl.SSLError) -> str:
-    """What went wrong, as a person would say it."""
+_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+
+_SHOW_ANOTHER = "; show one that it accepts: --certificate and --key of a command, certificate and key elsewhere"
+
+
+def _words(error: ssl.SSLError, *, dialled: bool) -> str:
+    """What went wrong, as a person would say it. `dialled`: and what to do about it, for that is on our side."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the other side's certificate is not accepted: {error.verify_message}"
+        what_to_do = f"; {_believing(error.verify_code)}" if dialled else ""
+        return f"the other side's certificate is not accepted: {error.verify_message.rstrip('.')}{what_to_do}"
     reason = error.reason or str(error)
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return "the other side shows no certificate, and must"
@@ -358,6 +379,19 @@ def _words(error: ssl.SSLError) -> str:
     if alert:
         what = what.replace("_", " ").lower()
         if "certificate" in what or "unknown ca" in what:
-            return f"the other side does not accept our certificate: {what}"
+            return f"the other side does not accept our certificate: {what}{_SHOW_ANOTHER if dialled else ''}"
         return f"the other side ends the connection: {what}"
+    if dialled and reason in _NOT_TLS:
+        return "what answers there does not speak TLS"
     return reason.replace("_", " ").lower()
+
+
+def _believing(verify_code: int) -> str:
+    """What makes a certificate that OpenSSL refused with this code one that it takes."""
+    match verify_code:
+        case 9 | 10:  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+            return "it needs a new one, unless this machine's clock is wrong"
+        case 62 | 64:  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+            return "dial a name that it holds, or have one issued that holds this one (subjectAltName)"
+        case _:
+            return "name the file of its authority: --ca of a command, ca elsewhere"
