@@ -87,6 +87,8 @@ def install(app: FastAPI, subject: Subject) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, OperationError):  # met while FastAPI read the body, and told as its own
+            return of_operation(error.__cause__)
         return problem(error.status_code, str(error.detail), f"{error.detail}; nothing was changed")
 
     @app.exception_handler(Exception)
