@@ -31,7 +31,7 @@ class Entrance(Generic[G]):
 
     `make`: the protocol of one who is let in. `full`: what answers one too many, in plain text. `guarded`: who is in is
     a stranger (`truba.strangers`) until `known`; who has not shaken hands is one anyhow. `tell(what, **why)`: of
-    whoever is turned away. `plain_answer`: said to who does not speak TLS where it must be spoken.
+    whoever is turned away (`truba.rejections`). `plain_answer`: said to who does not speak TLS where it must be spoken.
     """
 
     def __init__(

@@ -187,7 +187,7 @@ def _subject(
 
     def doors() -> Doors:
         found = listening()
-        return Doors(found.connections if found else 0, found.refused if found else 0)
+        return Doors(0) if found is None else Doors(found.connections, {"clients": found.rejections.counts})
 
     return Subject(
         name=config.node.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from truba.admin.subject import Doors, Right, Settings, Subject, Token
 from truba.histogram import Histogram
 from truba.kinds import Backoff, Breaker, Kind
 from truba.node.node import Node
+from truba.rejections import Rejections
 from truba.types import Index
 
 KINDS = (
@@ -49,6 +51,7 @@ class Place:
     client: httpx.AsyncClient
     audit_path: Path
     pulse: Pulse
+    told: list[tuple[str, dict[str, object]]]  # of whom it turned away
     node_there: bool = True
 
     @property
@@ -109,7 +112,7 @@ async def place(
         current=lambda: world.node if made.node_there else None,
         role=lambda: role,
         leader=lambda: "" if role == "single" else "b",
-        doors=lambda: Doors(3, 4),
+        doors=lambda: Doors(3, {"clients": Counter({"connection refused": 4})}),
         sync_us=Histogram,
         log_bytes=lambda: world.log.size_bytes,
         last_backup_ms=lambda: 1_700_000_000_500,
@@ -124,10 +127,12 @@ async def place(
     pulse = Pulse(subject)
     audit_log = AuditLog(settings.audit, world.clock)
     jobs = Jobs(subject, audit_log)
-    app = make_app(subject, settings, pulse, audit_log, jobs)
+    told: list[tuple[str, dict[str, object]]] = []
+    rejections = Rejections(lambda cause, **fields: told.append((cause, fields)))
+    app = make_app(subject, settings, pulse, audit_log, jobs, rejections)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7480") as client:
-        made = Place(world, client, settings.audit, pulse)
+        made = Place(world, client, settings.audit, pulse, told)
         try:
             yield made
         finally:

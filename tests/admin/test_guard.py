@@ -12,6 +12,7 @@ from truba.admin.guard import BODY_BYTES_MAX, HEADERS, OPEN
 from truba.admin.problems import STATUS
 from truba.admin.subject import Right
 from truba.errors import OPERATION_ERRORS
+from truba.rejections import LINES_MAX
 
 TOKENS: dict[str, Right] = {"reader": "read", "ann": "operate"}
 
@@ -79,6 +80,17 @@ async def test_what_is_no_token(tmp_path: Path, authorization: str) -> None:
         assert "ann" not in answer.text
 
 
+async def test_guesses_fill_no_disk_with_log_and_all_are_counted(tmp_path: Path) -> None:
+    async with place(tmp_path, tokens=TOKENS) as here:
+        for number in range(50):
+            answer = await here.client.get(f"/v1/{'x' * 500}/{number}", headers=shown("wrong"))
+            assert answer.status_code == 401
+        assert [cause for cause, _ in here.told] == ["wrong token"] * LINES_MAX
+        assert all(len(str(fields)) < 200 for _, fields in here.told)
+        metrics = (await here.client.get("/v1/metrics", headers=shown("reader"))).text
+        assert 'truba_rejections_total{cause="wrong token",door="operators"} 50.0' in metrics
+
+
 @pytest.mark.parametrize(
     ("headers", "allowed"),
     [
@@ -127,7 +139,8 @@ async def test_large_bodies_are_refused_whatever_they_say_of_themselves(tmp_path
         content = body if told else pieces()
         headers = {"Content-Type": "application/json"}
         answer = await here.client.put(f"/v1/sessions/{index}/due", content=content, headers=headers)
-        assert answer.status_code in (400, 413)
+        assert (answer.status_code, answer.json()["code"]) == (413, "TOOBIG")
+        assert f"at most {BODY_BYTES_MAX} bytes; nothing was changed" in answer.json()["detail"]
         assert here.node.look_up(index).due_ms > here.node.clock.now_ms() + 1_000_000
         assert not here.audit_path.exists()
 

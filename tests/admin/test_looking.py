@@ -359,6 +359,7 @@ async def test_the_scrape_is_the_table_of_metrics(tmp_path: Path) -> None:
             'truba_handlers_busy{kind="mail"} 1.0',
             'truba_refusals_total{code="BUSY"} 2.0',
             'truba_limits_hit_total{limit="connections_max"} 4.0',
+            'truba_rejections_total{cause="connection refused",door="clients"} 4.0',
             'truba_events_total{event="Created"} 4.0',
             'truba_events_total{event="Parked"} 3.0',
             "truba_last_backup_timestamp_seconds 1.7000000005e+09",

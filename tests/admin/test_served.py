@@ -20,6 +20,7 @@ import trustme
 
 from tests.service.process import Server, Servers, environment, kind, servers
 from tests.service.wire import Refused, Wire
+from truba.rejections import LINES_MAX
 
 ADMIN = '[admin]\nlisten = "127.0.0.1:0"\n'
 
@@ -188,6 +189,25 @@ def test_those_who_never_shake_hands_take_no_file_descriptors(pipes: Servers) ->
     finally:
         for each in silent:
             each.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_who_speaks_another_protocol_fills_no_disk_with_log(pipes: Servers, tls: bool) -> None:
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pipes.directory / "pipe.pem")
+    server = pipes.start(ADMIN + ('tls = { certificate = "pipe.pem" }\n' if tls else "") + kind())
+    host, port = server.ready["admin"].rsplit(":", 1)
+    for _ in range(30):
+        with socket.create_connection((host, int(port)), timeout=20) as stranger, suppress(ConnectionResetError):
+            stranger.sendall(b"\x00 nonsense\r\n\r\n")
+            while stranger.recv(1 << 10):
+                pass
+    assert server.terminate() == 0
+    cause = "no TLS connection" if tls else "Invalid HTTP request received."
+    lines = [line for line in server.logged if line["event"] == cause]
+    assert len(lines) == LINES_MAX + 1
+    assert lines[-1]["left_out"] == 30 - LINES_MAX
+    assert len(server.logged) < LINES_MAX + 8
 
 
 def test_an_address_in_use(pipes: Servers) -> None:

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+import structlog
 
 import truba
 from tests.frontends.cluster import Place, Talk
 from truba.auth import Everything, SharedPassword
 from truba.frontends.listening import Listen, bind
 from truba.ports.auth import Authenticator
+from truba.rejections import LINES_MAX
 from truba.strangers import Strangers
 from truba.testing.jump import JumpClock, run_jumping
 from truba.wire import connection as wire
@@ -166,6 +168,27 @@ async def test_the_wrong_password_changes_nothing(authenticator: Authenticator) 
         assert first.startswith("NOAUTH wrong")
         assert second.startswith("NOAUTH authenticate first")
         assert (third, fourth) == (b"OK", b"PONG")
+
+
+@pytest.mark.parametrize("authenticator", [SharedPassword("sesame"), Slow()], ids=["at once", "later"])
+async def test_guesses_fill_no_disk_with_log_and_none_is_forgotten(authenticator: Authenticator) -> None:
+    with structlog.testing.capture_logs() as logged:
+        async with guarded(authenticator) as here:
+            for _ in range(25):
+                async with Talk(here.address) as client:
+                    for _ in range(2):
+                        assert (await client.ask(b"AUTH", b"guess")).startswith("NOAUTH wrong")
+            for _ in range(25):
+                async with Talk(here.address) as client:
+                    client.writer.write(b"*1000000000\r\n")
+                    assert (await client.answer()).startswith("TOOBIG")
+            assert here.listening.rejections.counts == {"wrong user or password": 50, "connection given up": 25}
+            assert len(logged) == 2 * LINES_MAX
+    for cause, left_out in (("wrong user or password", 50 - LINES_MAX), ("connection given up", 25 - LINES_MAX)):
+        lines = [line for line in logged if line["event"] == cause]
+        assert len(lines) == LINES_MAX + 1
+        assert all(line["peer"].startswith("127.0.0.1:") for line in lines[:-1])
+        assert lines[-1]["left_out"] == left_out
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 import truba
 from tests.frontends.cluster import Place
@@ -15,6 +16,7 @@ from tests.tls.certificates import Authority, client, server
 from truba.auth import SharedPassword
 from truba.frontends.listening import Listen, bind
 from truba.ports.auth import Authenticator
+from truba.rejections import LINES_MAX
 from truba.tls import Contexts, Tls, open_streams
 from truba.users import User, Users
 from truba.wire.connection import WireSettings
@@ -91,6 +93,20 @@ async def test_a_certificate_says_who_it_is_to_the_leader_itself(authority: Auth
         writer.write(b"PING\r\n")
         assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"-NOAUTH")
         writer.close()
+
+
+async def test_who_speaks_no_tls_fills_no_disk_with_log(authority: Authority) -> None:
+    with structlog.testing.capture_logs() as logged:
+        async with secured(server(authority.issue("127.0.0.1"))) as here:
+            await here.lead()
+            for _ in range(30):
+                reader, writer = await asyncio.open_connection(*here.address)
+                writer.write(b"PING\r\n")
+                assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"-ERR this port speaks TLS")
+                writer.close()
+            assert here.listening.rejections.counts == {"no TLS connection": 30}
+    assert len(logged) == LINES_MAX + 1
+    assert logged[-1]["left_out"] == 30 - LINES_MAX
 
 
 async def test_handshakes_count_as_connections_and_as_strangers(

@@ -16,6 +16,7 @@ from truba.admin.guard import Guard
 from truba.admin.jobs import Jobs
 from truba.admin.pulse import Pulse
 from truba.admin.subject import Settings, Subject
+from truba.rejections import Rejections
 
 TYPES = {
     "html": "text/html; charset=utf-8",
@@ -25,7 +26,9 @@ TYPES = {
 }
 
 
-def make_app(subject: Subject, settings: Settings, pulse: Pulse, audit: AuditLog, jobs: Jobs) -> ASGIApp:
+def make_app(
+    subject: Subject, settings: Settings, pulse: Pulse, audit: AuditLog, jobs: Jobs, rejections: Rejections
+) -> ASGIApp:
     """Guarded. The document of its interface is at /openapi.json."""
     app = FastAPI(
         title="truba",
@@ -35,10 +38,10 @@ def make_app(subject: Subject, settings: Settings, pulse: Pulse, audit: AuditLog
         redoc_url=None,
     )
     problems.install(app, subject)
-    app.include_router(looking.router(subject, settings, pulse, registry(subject, pulse)))
+    app.include_router(looking.router(subject, settings, pulse, registry(subject, pulse, rejections)))
     app.include_router(steering.router(subject, settings, audit, jobs))
     app.include_router(_page())
-    return Guard(app, settings.tokens, frozenset({settings.listen.host.lower()}))
+    return Guard(app, settings.tokens, rejections, frozenset({settings.listen.host.lower()}))
 
 
 def _page() -> APIRouter:

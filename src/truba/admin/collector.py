@@ -14,6 +14,7 @@ from truba.admin.pulse import Pulse
 from truba.admin.subject import Subject
 from truba.histogram import Histogram
 from truba.node.node import Node
+from truba.rejections import Rejections
 from truba.types import Phase
 
 Row = tuple[Sequence[str], float]
@@ -22,9 +23,11 @@ Row = tuple[Sequence[str], float]
 class NodeCollector(Collector):
     """Called on the loop's thread, by whoever answers the scrape."""
 
-    def __init__(self, subject: Subject, pulse: Pulse) -> None:
+    def __init__(self, subject: Subject, pulse: Pulse, rejections: Rejections) -> None:
+        """`rejections`: those of the admin address itself."""
         self._subject = subject
         self._pulse = pulse
+        self._rejections = rejections
 
     def describe(self) -> Iterable[Family]:
         """Nothing is looked at when it is registered."""
@@ -40,6 +43,15 @@ class NodeCollector(Collector):
             yield _plain("truba_last_backup_timestamp_seconds", [((), last_backup_ms / 1000)])
         doors = subject.doors()
         yield _plain("truba_connections", [((), doors.connections)])
+        rejections = {**doors.rejections, "operators": self._rejections.counts}
+        yield _plain(
+            "truba_rejections_total",
+            [
+                ((door, cause), count)
+                for door, counts in sorted(rejections.items())
+                for cause, count in sorted(counts.items())
+            ],
+        )
         yield _histogram("truba_loop_lag_seconds", [((), pulse.lag_us)], 1e6)
         if (sync_us := subject.sync_us()) is not None:
             yield _histogram("truba_sync_seconds", [((), sync_us)], 1e6)
@@ -50,7 +62,8 @@ class NodeCollector(Collector):
         yield _histogram("truba_commit_seconds", [((), meter.commit_us)], 1e6)
         node = subject.current()
         if node is not None and not node.sequencer.over:
-            yield from self._led(node, doors.refused)
+            clients = doors.rejections.get("clients")
+            yield from self._led(node, clients["connection refused"] if clients else 0)
 
     def _led(self, node: Node, refused: int) -> Iterator[Family]:
         """What only the node that leads can tell."""
@@ -119,8 +132,8 @@ def _histogram(name: str, rows: Iterable[tuple[Sequence[str], Histogram]], per_u
     return family
 
 
-def registry(subject: Subject, pulse: Pulse) -> CollectorRegistry:
+def registry(subject: Subject, pulse: Pulse, rejections: Rejections) -> CollectorRegistry:
     """With this collector, and nothing of the process's own registry."""
     made = CollectorRegistry(auto_describe=False)
-    made.register(NodeCollector(subject, pulse))
+    made.register(NodeCollector(subject, pulse, rejections))
     return made

@@ -16,15 +16,13 @@ import hmac
 from collections.abc import Sequence
 from typing import cast
 
-import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from truba.admin.problems import of_operation
 from truba.admin.subject import Right, Token
 from truba.errors import NoAuth, NoPerm, OperationError, TooBig
-
-log = structlog.get_logger("truba.admin")
+from truba.rejections import Rejections
 
 OPEN = frozenset({"/", "/openapi.json", "/v1/health", "/v1/readiness", "/v1/serving"})
 """For everybody who can connect: what machines ask to see whether it lives, and pages without any data in them."""
@@ -34,6 +32,9 @@ OPEN_BELOW = "/page/"
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 BODY_BYTES_MAX = 64 << 10
+
+PATH_SHOWN = 64
+"""Of what a stranger asked for, in the log."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
@@ -51,9 +52,17 @@ LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 class Guard:
     """`app` behind it finds who asks in `request.state.who`, and from where in `request.state.peer`."""
 
-    def __init__(self, app: ASGIApp, tokens: Sequence[Token], local_names: frozenset[str] = frozenset()) -> None:
-        """`local_names`: further names of this machine that a Host may have, where there are no tokens."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        tokens: Sequence[Token],
+        rejections: Rejections,
+        local_names: frozenset[str] = frozenset(),
+    ) -> None:
+        """`rejections`: told of wrong tokens. `local_names`: further names of this machine that a Host may have, where
+        there are no tokens."""
         self._app = app
+        self._rejections = rejections
         self._tokens = tokens
         self._hosts = LOCAL | local_names
 
@@ -97,7 +106,7 @@ class Guard:
                 found = token
         if found is None:
             if shown:
-                log.warning("wrong token", peer=peer, path=path)
+                self._rejections.add("wrong token", peer=peer, path=path[:PATH_SHOWN])
             raise NoAuth("show a token: Authorization: Bearer ...; nothing was changed")
         needs: Right = "read" if scope["method"] in READS else "operate"
         if needs == "operate" and found.may != "operate":

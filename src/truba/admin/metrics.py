@@ -66,6 +66,13 @@ METRICS: tuple[Metric, ...] = (
         "truba_refusals_total", "counter", "operations", ("code",), "operations refused, by the first word of the error"
     ),
     Metric(
+        "truba_rejections_total",
+        "counter",
+        "",
+        ("door", "cause"),
+        "who was turned away: at the address of clients, operators or peers; the cause as the log has it",
+    ),
+    Metric(
         "truba_limits_hit_total",
         "counter",
         "",

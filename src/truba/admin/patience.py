@@ -7,10 +7,13 @@ reaches the port could have the pipe's readiness fail with a hundred connections
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from truba.entrance import peer_of
 from truba.strangers import Strangers
 from truba.tls import Contexts
 from truba.tls.layer import HandshakeFailed, Secured
@@ -29,17 +32,26 @@ class Patience:
     """One for each server; `protocol` is what its connections are made with."""
 
     def __init__(
-        self, tls: Contexts | None = None, *, idle_max: int = IDLE_MAX, within_s: float = REQUEST_WITHIN_S
+        self,
+        reject: Callable[..., object],
+        tls: Contexts | None = None,
+        *,
+        idle_max: int = IDLE_MAX,
+        within_s: float = REQUEST_WITHIN_S,
     ) -> None:
-        """With `tls` who has not shaken hands is one of them: asyncio's own TLS takes any number, for a minute each."""
+        """`reject(cause, **why)`: told of who is turned away, but for those who only were slow. With `tls` who has not
+        shaken hands is one of them: asyncio's own TLS takes any number, for a minute each."""
+        warnings = _Warnings(reject)
         idle: Strangers[_Connection] = Strangers(_Connection.give_up, strangers_max=idle_max, within_s=within_s)
 
         class Connection(_Connection):
             _idle = idle
             _secured = tls is not None
+            _warnings = warnings
 
         self._connection = Connection
         self._tls = tls
+        self._reject = reject
         self._shaking: Strangers[Secured] = Strangers(_hang_up, strangers_max=idle_max, within_s=within_s)
 
     def protocol(self, **of_uvicorn: Any) -> asyncio.Protocol:
@@ -51,8 +63,9 @@ class Patience:
             self._shaking.known(layer)
             return self._connection(**of_uvicorn)
 
-        def failed(_error: HandshakeFailed) -> None:
+        def failed(error: HandshakeFailed) -> None:
             self._shaking.known(layer)
+            self._reject("no TLS connection", peer=peer_of(layer.plain), error=str(error))
 
         layer = Secured(shaken, self._tls.current(), server_side=True, failed=failed)
         self._shaking.add(layer)
@@ -66,10 +79,30 @@ def _hang_up(layer: Secured, why: str) -> None:
         layer.plain.abort()
 
 
+class _Warnings(logging.Logger):
+    """What uvicorn warns of, connection by connection, is what strangers do: requests that are none, and too many."""
+
+    def __init__(self, reject: Callable[..., object]) -> None:
+        super().__init__("uvicorn.error")
+        self.parent = logging.getLogger(self.name)
+        self._reject = reject
+
+    def handle(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING:
+            self._reject(record.getMessage())
+        else:
+            super().handle(record)
+
+
 class _Connection(H11Protocol):
     _idle: Strangers[_Connection]
     _secured: bool
+    _warnings: _Warnings
     _unread: asyncio.TimerHandle | None = None
+
+    def __init__(self, **of_uvicorn: Any) -> None:
+        super().__init__(**of_uvicorn)
+        self.logger = self._warnings
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

@@ -19,6 +19,7 @@ from truba.admin.jobs import Jobs
 from truba.admin.patience import Patience
 from truba.admin.pulse import Pulse
 from truba.admin.subject import Settings, Subject
+from truba.rejections import Rejections
 
 log = structlog.get_logger("truba.admin")
 
@@ -38,7 +39,8 @@ class AdminServer:
         self._audit = AuditLog(settings.audit, subject.clock)
         self._jobs = Jobs(subject, self._audit)
         self._pulse = Pulse(subject)
-        self._app = make_app(subject, settings, self._pulse, self._audit, self._jobs)
+        self._rejections = Rejections(_warn)
+        self._app = make_app(subject, settings, self._pulse, self._audit, self._jobs, self._rejections)
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
         self.bound: Address | None = None
@@ -49,7 +51,7 @@ class AdminServer:
         self.bound = Address(*sockets[0].getsockname()[:2])
         config = uvicorn.Config(
             self._app,
-            http=cast(Any, Patience(self._settings.tls).protocol),
+            http=cast(Any, Patience(self._rejections.add, self._settings.tls).protocol),
             ws="none",
             lifespan="off",
             loop="none",
@@ -75,6 +77,7 @@ class AdminServer:
         if self._server is not None and self._task is not None:
             self._server.should_exit = True
             await asyncio.wait([self._task])
+        self._rejections.close()
         self._audit.close()
 
 
@@ -83,6 +86,10 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """They are the pipe's, which stops this server itself."""
         yield
+
+
+def _warn(cause: str, **fields: object) -> None:
+    log.warning(cause, **fields)
 
 
 def _tell(task: asyncio.Task[None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,10 +50,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """The clients' address as it is now."""
+    """The addresses of clients, and of peers, as they are now."""
 
     connections: int
-    refused: int  # since the start, for there were connections_max of them
+    rejections: Mapping[str, Counter[str]] = field(default_factory=dict)  # by door ("clients", "peers"), by cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Subject:
     role: Callable[[], str]  # "single", or a member's role
     leader: Callable[[], str] = lambda: ""  # the name of the node that leads, if another one does
     trouble: Callable[[], str] = lambda: ""
-    doors: Callable[[], Doors] = lambda: Doors(0, 0)
+    doors: Callable[[], Doors] = lambda: Doors(0)
     sync_us: Callable[[], Histogram | None] = lambda: None  # of the log on this node's own disk
     log_bytes: Callable[[], int] = field(default=lambda: 0)
     store_bytes: Callable[[], int] = field(default=lambda: 0)

@@ -30,6 +30,7 @@ from truba.entrance import Entrance, HungUp
 from truba.errors import Closed, ConfigError, Fenced, NoSession, OperationError, TrubaError, UnknownOutcome
 from truba.kinds import AnyHandler, AsyncHandler, Handler
 from truba.ports.records import Codec
+from truba.rejections import Rejections
 from truba.session import RepeatData
 from truba.sync import as_coroutine
 from truba.tls import Contexts, Tls
@@ -80,10 +81,11 @@ class HandlerServer:
         self.on_trouble: Callable[[str, BaseException | None], None] = _tell_loop
         self._server: asyncio.Server | None = None
         self._closed = asyncio.Event()
+        self.rejections = Rejections(self._turned_away)
         self.entrance: Entrance[_PipeLink] = Entrance(
             lambda: _PipeLink(self),
             HungUp,
-            self._turned_away,
+            self.rejections.add,
             connections_max=CONNECTIONS_MAX,
             tls=settings.contexts,
             guarded=True,
@@ -134,6 +136,7 @@ class HandlerServer:
         for link in list(self.links):
             link.hang_up()
         await asyncio.gather(*(link.ended() for link in list(self.links)))
+        self.rejections.close()
         self._closed.set()
 
     async def __aenter__(self) -> HandlerServer:
@@ -367,7 +370,7 @@ class _PipeLink(asyncio.Protocol):
             self._transport.abort()
 
     def _refuse(self, why: str) -> None:
-        self._server.on_trouble(f"a connection was refused: {why}", None)
+        self._server.rejections.add("a connection was refused", reason=why)
         if self._transport is not None:
             self._transport.abort()
 

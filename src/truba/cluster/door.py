@@ -44,6 +44,7 @@ from truba.entrance import Entrance
 from truba.errors import BadRequest, Busy, DataError, NoAuth, OperationError, Unavailable
 from truba.protocols import replies
 from truba.protocols.resp import FramingLost, Limits, RequestParser
+from truba.rejections import Rejections
 from truba.tls import Contexts
 from truba.wire.connection import keep_alive
 
@@ -80,10 +81,11 @@ class Door:
         self.bound: Address
         self._server: asyncio.Server | None = None
         self._visits: set[asyncio.Task[None]] = set()
+        self.rejections = Rejections(_tell)
         self.entrance: Entrance[_Visitor] = Entrance(
             lambda: _Visitor(self._enter, self.entrance.left),
             _Full,
-            log.warning,
+            self.rejections.add,
             connections_max=CONNECTIONS_MAX,
             tls=tls,
             guarded=True,
@@ -111,6 +113,7 @@ class Door:
         for visit in visits:
             visit.cancel()
         await asyncio.gather(*visits, return_exceptions=True)
+        self.rejections.close()
 
     def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         visit = asyncio.get_running_loop().create_task(self._visit(reader, writer))
@@ -120,20 +123,26 @@ class Door:
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         who = writer.get_extra_info("peername")
         peer = f"{who[0]}:{who[1]}" if who else "?"
+        visit = _Visit(self, reader, writer, peer)
         try:
             writer.transport.set_write_buffer_limits(high=PIECE_BYTES)
             keep_alive(writer.get_extra_info("socket"))
-            await _Visit(self, reader, writer, peer).serve()
+            await visit.serve()
         except TimeoutError:
-            log.warning("peer left: it was silent, or took no answers", peer=peer)
+            self.rejections.add("peer left: it was silent, or took no answers", peer=peer)
             writer.transport.abort()
         except ConnectionError as error:
-            log.info("peer gone", peer=peer, error=str(error))
+            tell = log.info if visit.known else self.rejections.add
+            tell("peer gone", peer=peer, error=str(error))
         except Exception:
             log.exception("peer left: a defect", peer=peer)
             writer.transport.abort()
         finally:
             writer.close()
+
+
+def _tell(cause: str, **fields: object) -> None:
+    log.warning(cause, **fields)
 
 
 _SPEAKS_TLS = replies.error("ERR", "this door speaks TLS: the asking side needs [cluster.tls] too")
@@ -177,7 +186,7 @@ class _Visit:
         self._reader = reader
         self._writer = writer
         self._peer = peer
-        self._known = False
+        self.known = False
 
     async def serve(self) -> None:
         """Until the peer leaves. TimeoutError, ConnectionError."""
@@ -190,15 +199,15 @@ class _Visit:
                 except FramingLost as end:
                     requests, lost = end.requests, end.error
                 for args in requests:
-                    if self._known:
+                    if self.known:
                         await self._answer(args)
                     elif self._shows_secret(args):
-                        self._known = True
+                        self.known = True
                         self._door.entrance.known(cast(_Visitor, self._writer.transport.get_protocol()))
                         self._writer.write(replies.OK)
                         silence.reschedule(None)
                     else:
-                        log.warning("peer refused: it does not show the secret of this cluster", peer=self._peer)
+                        self._door.rejections.add("peer refused: it does not show the secret", peer=self._peer)
                         self._writer.write(replies.error("NOAUTH", "AUTH with the secret of this cluster comes first"))
                         return
                 if lost is not None:

@@ -171,7 +171,8 @@ async def serve_member(
             from truba.administered import admin_server
             from truba.clustered.subject import member_subject
 
-            admin = admin_server(config, config.admin, member_subject(member, storage, listening, clock), reloader)
+            subject = member_subject(member, storage, listening, door, clock)
+            admin = admin_server(config, config.admin, subject, reloader)
             open_.push_async_callback(admin.stop)
             await admin.start()
         await doors.open()

@@ -27,6 +27,7 @@ from truba.address import parse_listen
 from truba.entrance import Entrance
 from truba.entrance import Guest as Entering
 from truba.protocols import replies
+from truba.rejections import Rejections
 from truba.tls import Contexts
 
 log = structlog.get_logger("truba.frontend")
@@ -58,7 +59,7 @@ class Listening:
         self.connections_max = listen.connections_max
         self.tls = listen.tls
         self.connections = 0  # taken and not yet ended
-        self.refused = 0  # connections, for there were connections_max of them
+        self.rejections = Rejections(_tell)
         self.bound: tuple[str, int] | None = None
         self._unix = listen.unix
         self._sockets: list[socket.socket] = []
@@ -123,10 +124,15 @@ class Listening:
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
+        self.rejections.close()
         if self._unix is not None and self._file_made:  # else it is somebody else's file
             self._file_made = False
             with contextlib.suppress(FileNotFoundError):
                 self._unix.unlink()
+
+
+def _tell(cause: str, **fields: object) -> None:
+    log.warning(cause, **fields)
 
 
 async def bind(listen: Listen) -> Listening:
@@ -160,7 +166,7 @@ class Reception:
         self._entrance: Entrance[Guest] = Entrance(
             self._come,
             lambda: _Refused(listening.connections_max),
-            self._tell,
+            listening.rejections.add,
             connections_max=listening.connections_max,
             tls=listening.tls,
             guarded=guarded,
@@ -174,9 +180,9 @@ class Reception:
         self._listening.connections += 1
         return guest
 
-    def _tell(self, what: str, **why: object) -> None:
-        self._listening.refused += what == "connection refused"
-        log.warning(what, **why)
+    @property
+    def rejections(self) -> Rejections:
+        return self._listening.rejections
 
     @property
     def guests(self) -> list[Guest]:

@@ -16,16 +16,12 @@ from __future__ import annotations
 import asyncio
 from typing import Literal, cast
 
-import structlog
-
 from truba.address import Address, is_own_echo
 from truba.frontends.listening import Listening, Reception
 from truba.protocols import replies
 from truba.protocols.resp import FramingLost, StrictParser
 from truba.tls import Contexts, connect
 from truba.wire.connection import FAREWELL_S, keep_alive
-
-log = structlog.get_logger("truba.relay")
 
 LEADER = b"*1\r\n$6\r\nLEADER\r\n"
 LEADS = b"$-1\r\n"
@@ -205,7 +201,7 @@ class _Near(asyncio.Protocol):
                 far.transport.abort()
             if self._state == "joining":
                 why = str(error) or f"no answer within {JOIN_S_MAX:g} s"
-                log.warning("leader unreachable", leader=str(leader), error=why)
+                self._reception.rejections.add("leader unreachable", leader=str(leader), error=why)
                 self._refuse(_unavailable(f"the node that leads, {leader}, cannot be reached from here: {why}"))
             return
         except asyncio.CancelledError:

@@ -28,7 +28,14 @@ class RespFrontend:
     def _connection(self) -> Connection:
         assert self._node is not None  # connections come between start and stop
         reception = self._reception
-        return Connection(self._node, VERBS, self._settings, reception.left, known=reception.known)
+        return Connection(
+            self._node,
+            VERBS,
+            self._settings,
+            reception.left,
+            known=reception.known,
+            reject=reception.rejections.add,
+        )
 
     async def stop(self) -> None:
         await self._reception.close()

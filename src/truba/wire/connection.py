@@ -84,8 +84,10 @@ class Connection(asyncio.Protocol):
         dialled: bool = False,
         wake: Callable[[], None] | None = None,
         known: Callable[[Connection], None] | None = None,
+        reject: Callable[..., object] | None = None,
     ) -> None:
-        """`known`: called when it is proved who the peer is, if that must be proved."""
+        """`known`: called when it is proved who the peer is, if that must be proved. `reject(cause, **why)`: told of
+        what the peer is turned away for; the log is, if it is None."""
         self.node = node
         self.settings = settings
         self.dialled = dialled
@@ -105,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._wake = wake
         self._parser = RequestParser(settings.parser)
         self._known = known
+        self._reject = reject or _tell
         self._stranger = settings.authenticator is not None
         self._strangers_parser = StrictParser(STRANGER_LIMITS)
         self._strangers_requests = 0
@@ -219,7 +222,7 @@ class Connection(asyncio.Protocol):
             return
         unsent_bytes = self.transport.get_write_buffer_size()
         if before_bytes is not None and unsent_bytes >= before_bytes:
-            log.warning("connection cut: it does not read its answers", peer=self.peer, unsent_bytes=unsent_bytes)
+            self._reject("connection cut: it does not read its answers", peer=self.peer, unsent_bytes=unsent_bytes)
             self.transport.abort()
             return
         self._stalled = asyncio.get_running_loop().call_later(STALL_S, self._look_whether_it_reads, unsent_bytes)
@@ -423,14 +426,14 @@ class Connection(asyncio.Protocol):
 
     def refused(self) -> None:
         """An authentication failed."""
-        log.warning("wrong user or password", peer=self.peer)
+        self._reject("wrong user or password", peer=self.peer)
 
     def warn(self, what: str, error: BaseException) -> None:
-        log.warning(what, peer=self.peer, error=repr(error))
+        self._reject(what, peer=self.peer, error=repr(error))
 
     def _give_up(self, error: OperationError) -> None:
         unquoted = _QUOTED.sub("...", str(error))  # what it said may be a piece of a record
-        log.warning("connection given up", peer=self.peer, error=unquoted)
+        self._reject("connection given up", peer=self.peer, error=unquoted)
         self.send(replies.error(error.code, str(error)))
         self.close()
 
@@ -507,6 +510,10 @@ class Connection(asyncio.Protocol):
     def released(self, hold: Hold) -> None:
         if hold.epoch and self._wake is not None:
             self._wake()
+
+
+def _tell(cause: str, **why: object) -> None:
+    log.warning(cause, **why)
 
 
 def keep_alive(sock: socket.socket | None) -> None:
