@@ -50,13 +50,13 @@ def cli(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 async def used(url: str, **options: Any) -> None:
     """One session, opened and deleted."""
-    async with truba.connect(url, connect_timeout_s=0.3, **options) as pipe, pipe.session(7, b"a") as session:
+    async with truba.connect(url, **{"connect_timeout_s": 0.3} | options) as pipe, pipe.session(7, b"a") as session:
         await session.append(b"b")
 
 
 async def refusal(url: str, **options: Any) -> str:
     with pytest.raises((Unavailable, BadRequest)) as caught:
-        await used(url, **options)
+        await used(url, connect_timeout_s=0, **options)  # tried once: of many of one cause not each is logged
     return str(caught.value)
 
 
@@ -89,7 +89,8 @@ def test_a_command_says_what_is_wrong_with_a_certificate_and_what_to_do(pipes: S
     ca = "--ca", str(authority.pem)
     not_accepted, ours = "the other side's certificate is not accepted", "does not accept our certificate"
     untrusted = told(server)
-    assert f"{not_accepted}: unable to get local issuer certificate; name the file of its authority: --ca" in untrusted
+    assert f"{not_accepted}: " in untrusted  # and OpenSSL's words for it
+    assert "; name the file of its authority: --ca of a command, ca elsewhere; nothing was sent" in untrusted
     assert f"{not_accepted}: certificate has expired; it needs a new one" in told(late, "127.0.0.1", *ca)
     other_name = told(server, "localhost", *ca)
     assert f"{not_accepted}: Hostname mismatch" in other_name
