@@ -11,11 +11,14 @@ from truba.admin.server import AdminServer
 from truba.admin.subject import Settings, Subject, Token
 from truba.config import Admin, Config
 from truba.config.shown import shown
+from truba.ports.audit import AuditLog
 from truba.reload import Reloader
 from truba.tls import Contexts
 
 
-def admin_server(config: Config, admin: Admin, subject: Subject, reloader: Reloader | None) -> AdminServer:
+def admin_server(
+    config: Config, admin: Admin, subject: Subject, audit: AuditLog, reloader: Reloader | None
+) -> AdminServer:
     """Not started. ConfigError: the token cannot be read."""
     tokens = [Token(name, bytes.fromhex(token.sha256), token.may) for name, token in admin.tokens.items()]
     if (secret := admin.secret("token")) is not None:
@@ -26,9 +29,9 @@ def admin_server(config: Config, admin: Admin, subject: Subject, reloader: Reloa
             listen=admin.listen,
             tokens=tuple(tokens),
             show_records=admin.show_records,
-            audit=admin.audit or config.node.data / "audit.jsonl",
             configuration=lambda: shown(reloader.config if reloader else config),
             reload=None if reloader is None else reloader.reload,
             tls=None if admin.tls is None else Contexts(admin.tls.files, server_side=True),
         ),
+        audit,
     )

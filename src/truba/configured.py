@@ -15,6 +15,7 @@ from truba.config.security import ALL_KINDS
 from truba.errors import ConfigError
 from truba.frontends.listening import Listen
 from truba.kinds import Kind
+from truba.ports.audit import AuditLog
 from truba.ports.auth import Authenticator
 from truba.ports.parked import HookMaker
 from truba.ports.records import Codec, is_codec
@@ -27,7 +28,7 @@ from truba.users import User, Users
 from truba.wire.connection import WireSettings
 
 
-def settings_of(config: Config) -> WireSettings:
+def settings_of(config: Config, audit: AuditLog) -> WireSettings:
     authenticator: Authenticator | None = None
     if config.node.authenticator is not None:
         authenticator = load_object(config.node.authenticator)
@@ -39,6 +40,7 @@ def settings_of(config: Config) -> WireSettings:
         parser=resp.Limits(request_bytes_max=config.node.request_bytes_max),
         output_bytes_max=config.node.output_bytes_max,
         authenticator=authenticator,
+        audit=audit,
     )
 
 

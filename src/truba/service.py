@@ -12,7 +12,9 @@ import structlog
 
 from truba import __version__
 from truba.address import without_user
+from truba.audit import AuditFile
 from truba.backup.running import Maker, RunningBackups
+from truba.clock import SystemClock
 from truba.closing import given_back
 from truba.compose import Parts, build
 from truba.config import Config, plain_places
@@ -59,10 +61,11 @@ async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, asked)
+    audit = AuditFile(config.audit_path, SystemClock())
     try:
         for place, where in plain_places(config):
             log.warning("plain text beyond this machine", key=".".join(map(str, place)), where=without_user(where))
-        settings = settings_of(config)
+        settings = settings_of(config, audit)
         own: list[Frontend] = [load_object(table.factory)(table.options) for table in config.node.frontends]
         if config.cluster is not None:
             # Imported when a configuration asks for it: NATS is an extra.
@@ -70,7 +73,9 @@ async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
 
             transports = transports_of(config, settings)
             hooks = hook_makers_of(config)
-            return await serve_member(config, read, listen_of(config), settings, transports, hooks, own, stop, started)
+            return await serve_member(
+                config, read, listen_of(config), settings, transports, hooks, own, audit, stop, started
+            )
         parts = build(
             config.node.data,
             kinds_of(config),
@@ -90,11 +95,12 @@ async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
             )
         released = True
         try:
-            code = await _run(parts, own, settings, stop, config, read, started)
+            code = await _run(parts, own, settings, audit, stop, config, read, started)
         finally:
             released = given_back(parts.release)
         return code if released else EXIT_LOG_FAILED
     finally:
+        await audit.close()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(signum)
 
@@ -103,6 +109,7 @@ async def _run(
     parts: Parts,
     own: list[Frontend],
     settings: WireSettings,
+    audit: AuditFile,
     stop: asyncio.Event,
     config: Config,
     read: Callable[[], Config] | None,
@@ -121,7 +128,8 @@ async def _run(
             # Imported when a configuration asks for it: HTTP is an extra.
             from truba.administered import admin_server
 
-            admin = admin_server(config, config.admin, _subject(parts, config, lambda: listening, backups), reloader)
+            subject = _subject(parts, config, lambda: listening, backups)
+            admin = admin_server(config, config.admin, subject, audit, reloader)
             await admin.start()
         await node.start()
         node.backups = backups

@@ -17,10 +17,10 @@ import httpx
 from tests.node.world import World, nobody
 from truba.address import Address
 from truba.admin.app import make_app
-from truba.admin.audit import AuditLog
 from truba.admin.jobs import Jobs
 from truba.admin.pulse import Pulse
 from truba.admin.subject import Doors, Right, Settings, Subject, Token
+from truba.audit import AuditFile
 from truba.histogram import Histogram
 from truba.kinds import Backoff, Breaker, Kind
 from truba.node.node import Node
@@ -121,22 +121,21 @@ async def place(
         Address(host, 7480),
         tuple(Token(name, sha256(f"{name}'s token".encode()).digest(), may) for name, may in (tokens or {}).items()),
         show_records,
-        directory / audit,
         lambda: {"node": {"data": "data"}},
     )
     pulse = Pulse(subject)
-    audit_log = AuditLog(settings.audit, world.clock)
+    audit_log = AuditFile(directory / audit, world.clock)
     jobs = Jobs(subject, audit_log)
     told: list[tuple[str, dict[str, object]]] = []
     rejections = Rejections(lambda cause, **fields: told.append((cause, fields)))
     app = make_app(subject, settings, pulse, audit_log, jobs, rejections)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7480") as client:
-        made = Place(world, client, settings.audit, pulse, told)
+        made = Place(world, client, directory / audit, pulse, told)
         try:
             yield made
         finally:
             await jobs.stop()
-            audit_log.close()
+            await audit_log.close()
             world.node.give_up(RuntimeError("the test is over"))
             await world.node.checkpointer.close()

@@ -104,6 +104,32 @@ def test_what_clients_do_is_seen_and_steered(pipes: Servers) -> None:
     assert "hidden" not in "".join(server.lines)
 
 
+@pytest.mark.parametrize("admin", [ADMIN, ""], ids=["with an address of operators", "without"])
+def test_what_operators_do_over_the_clients_address_is_in_the_audit_log(pipes: Servers, admin: str) -> None:
+    server = pipes.start(admin + kind(), node='backups = "backups"')
+    with Wire.dial(server.address) as client:
+        numbers = [client.ask(b"NEW", b"7").decode() for _ in range(2)]
+        for number in numbers:
+            client.ask(b"STORE", number, b"3600")
+        assert client.ask(b"RESUME", numbers[0]) == b"OK"
+        assert client.ask(b"REMOVE", numbers[1]) == b"OK"
+        assert client.ask(b"BACKUP", b"one").endswith(b"/backups/one")
+        with pytest.raises(Refused, match="NOSESSION"):
+            client.ask(b"REMOVE", numbers[1])
+    server.kill()
+    lines = [json.loads(line) for line in (pipes.directory / "data" / "audit.jsonl").read_text().splitlines()]
+    assert [(line["who"], line["act"], line["on"], line["result"]) for line in lines] == [
+        ("anybody", act, on, result)
+        for act, on in (
+            ("resume", f"session {numbers[0]}"),
+            ("delete", f"session {numbers[1]}"),
+            ("begin a backup", "backup 'one'"),
+        )
+        for result in ("asked", "done")
+    ]  # fmt: skip
+    assert {line["peer"].partition(":")[0] for line in lines} == {"127.0.0.1"}
+
+
 def test_a_clean_stop_does_not_wait_for_operators(pipes: Servers) -> None:
     server = pipes.start(ADMIN + kind())
     host, port = server.ready["admin"].split(":")

@@ -11,7 +11,7 @@ import pytest
 from tests.admin.support import Place, place
 from tests.client.inprocess import until
 from truba.admin import documents, jobs
-from truba.admin.audit import AuditLog
+from truba.audit import AuditFile
 from truba.machine.events import Parked
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
@@ -117,16 +117,16 @@ async def test_a_change_whose_result_cannot_be_recorded_says_so(
     async with place(tmp_path) as here:
         index = here.stored()
         lines = 0
-        write = AuditLog._append  # noqa: SLF001
+        write = AuditFile._append  # noqa: SLF001
 
-        def full(self: AuditLog, line: bytes) -> None:
+        def full(self: AuditFile, line: bytes) -> None:
             nonlocal lines
             lines += 1
             if lines > 1:
                 raise OSError(28, "No space left on device")
             write(self, line)
 
-        monkeypatch.setattr(AuditLog, "_append", full)
+        monkeypatch.setattr(AuditFile, "_append", full)
         problem = await change(here, "DELETE", f"/v1/sessions/{index}", 500)
         assert problem["happened"] == "unknown"
         assert "it ended as 'done'" in problem["detail"]
@@ -162,11 +162,11 @@ async def test_who_hangs_up_does_not_undo_the_audit(tmp_path: Path) -> None:
 
 
 async def test_the_audit_log_may_be_renamed_at_any_time(tmp_path: Path) -> None:
-    log = AuditLog(tmp_path / "audit.jsonl", JumpClock())
+    log = AuditFile(tmp_path / "audit.jsonl", JumpClock())
     await log.asked(act="one")
     (tmp_path / "audit.jsonl").rename(tmp_path / "audit.jsonl.1")
     await log.ended("done", act="one")
-    log.close()
+    await log.close()
     assert (tmp_path / "audit.jsonl.1").read_text().endswith('"act":"one","result":"asked"}\n')
     assert (tmp_path / "audit.jsonl").read_text().endswith('"act":"one","result":"done"}\n')
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600

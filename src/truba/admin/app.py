@@ -10,12 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from truba.admin import looking, problems, steering
-from truba.admin.audit import AuditLog
 from truba.admin.collector import registry
 from truba.admin.guard import Guard
 from truba.admin.jobs import Jobs
 from truba.admin.pulse import Pulse
 from truba.admin.subject import Settings, Subject
+from truba.ports.audit import AuditLog
 from truba.rejections import Rejections
 
 TYPES = {

@@ -10,10 +10,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
-from truba.admin.audit import AuditLog
 from truba.admin.subject import Subject
 from truba.errors import Busy, NoSession, TrubaError
 from truba.node.node import Node
+from truba.ports.audit import AuditLog
 from truba.types import Phase
 
 SLICE = 256

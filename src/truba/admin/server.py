@@ -14,11 +14,11 @@ import uvicorn
 
 from truba.address import Address
 from truba.admin.app import make_app
-from truba.admin.audit import AuditLog
 from truba.admin.jobs import Jobs
 from truba.admin.patience import Patience
 from truba.admin.pulse import Pulse
 from truba.admin.subject import Settings, Subject
+from truba.ports.audit import AuditLog
 from truba.rejections import Rejections
 
 log = structlog.get_logger("truba.admin")
@@ -34,13 +34,12 @@ FAREWELL_S = 3
 class AdminServer:
     """`start` it once there is something to look at, `stop` it before that goes."""
 
-    def __init__(self, subject: Subject, settings: Settings) -> None:
+    def __init__(self, subject: Subject, settings: Settings, audit: AuditLog) -> None:
         self._settings = settings
-        self._audit = AuditLog(settings.audit, subject.clock)
-        self._jobs = Jobs(subject, self._audit)
+        self._jobs = Jobs(subject, audit)
         self._pulse = Pulse(subject)
         self._rejections = Rejections(_warn)
-        self._app = make_app(subject, settings, self._pulse, self._audit, self._jobs, self._rejections)
+        self._app = make_app(subject, settings, self._pulse, audit, self._jobs, self._rejections)
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
         self.bound: Address | None = None
@@ -78,7 +77,6 @@ class AdminServer:
             self._server.should_exit = True
             await asyncio.wait([self._task])
         self._rejections.close()
-        self._audit.close()
 
 
 class _Server(uvicorn.Server):

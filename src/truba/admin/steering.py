@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
@@ -12,12 +11,12 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from truba.admin import documents
-from truba.admin.audit import AuditLog
 from truba.admin.jobs import Jobs
 from truba.admin.looking import find_kind, parse_id, say
 from truba.admin.subject import Settings, Subject
-from truba.errors import BadRequest, ConfigError, OperationError
+from truba.errors import BadRequest, ConfigError
 from truba.node.node import Node
+from truba.ports.audit import AuditLog
 from truba.session import STORE_SECONDS_MAX
 from truba.types import Index
 
@@ -43,20 +42,7 @@ def router(subject: Subject, settings: Settings, audit: AuditLog, jobs: Jobs) ->
         return {"who": request.state.who, "peer": request.state.peer}
 
     async def audited(request: Request, act: str, on: str, do: Callable[[], Awaitable[T]]) -> T:
-        """To its end even when whoever asked hangs up in between."""
-        return await asyncio.shield(asyncio.ensure_future(_audited(who(request), act, on, do)))
-
-    async def _audited(by: dict[str, str], act: str, on: str, do: Callable[[], Awaitable[T]]) -> T:
-        fields = {**by, "act": act, "on": on}
-        await audit.asked(**fields)
-        try:
-            result = await do()
-        except OperationError as error:
-            outcome = "refused" if error.happened == "no" else "unknown"
-            await audit.ended(f"{outcome}: {error}", **fields)
-            raise
-        await audit.ended("done", **fields)
-        return result
+        return await audit.audited(do, **who(request), act=act, on=on)
 
     async def on_session(request: Request, text: str, act: str, do: Callable[[Node, Index], None]) -> Response:
         index = parse_id(text)

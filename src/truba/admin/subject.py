@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from truba.address import Address
@@ -42,7 +41,6 @@ class Settings:
     listen: Address
     tokens: tuple[Token, ...]  # none: whoever can connect may do everything
     show_records: bool
-    audit: Path
     configuration: Callable[[], Mapping[str, Any]]  # the one in force, as understood, without secrets
     reload: Reload | None = None  # none: it is for good
     tls: Contexts | None = None  # none: plain HTTP

@@ -34,6 +34,7 @@ from truba.machine.machine import Machine
 from truba.node.checkpoint import Checkpointer
 from truba.node.node import Limits, Node
 from truba.notify import notify
+from truba.ports.audit import AuditLog
 from truba.ports.frontend import Frontend
 from truba.ports.log import Log
 from truba.ports.parked import HookMaker
@@ -68,6 +69,7 @@ async def serve_member(
     transports: Mapping[str, Transport],
     hook_makers: Mapping[str, HookMaker],
     own: Sequence[Frontend],
+    audit: AuditLog,
     stop: asyncio.Event,
     started_s: float,
 ) -> int:
@@ -172,7 +174,7 @@ async def serve_member(
             from truba.clustered.subject import member_subject
 
             subject = member_subject(member, storage, listening, door, clock)
-            admin = admin_server(config, config.admin, subject, reloader)
+            admin = admin_server(config, config.admin, subject, audit, reloader)
             open_.push_async_callback(admin.stop)
             await admin.start()
         await doors.open()

@@ -249,6 +249,11 @@ class Config(Table):
         return tuple(sorted((table.kind(name) for name, table in self.kind_tables.items()), key=lambda k: k.number))
 
     @property
+    def audit_path(self) -> Path:
+        """Of the audit log."""
+        return (self.admin and self.admin.audit) or self.node.data / "audit.jsonl"
+
+    @property
     def handler_secrets(self) -> dict[str, Secret]:
         """Route, as in `Kind.handler` -> where the secret is that the pipe shows to the handler."""
         found = {table.handler: table.secret("handler_secret") for table in self.kind_tables.values()}

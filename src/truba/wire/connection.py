@@ -10,16 +10,17 @@ import asyncio
 import re
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import structlog
 
 from truba.errors import BadRequest, DataError, LogPoisoned, NoAuth, NoPerm, OperationError
 from truba.node.node import Node
 from truba.node.owners import Handover, Hold, Owner
+from truba.ports.audit import AuditLog
 from truba.ports.auth import Authenticator, CertificateAuthenticator, Principal
 from truba.protocols import replies
 from truba.protocols.resp import FramingLost, Limits, RequestParser, StrictParser
@@ -63,6 +64,7 @@ class WireSettings:
     parser: Limits = field(default_factory=Limits)
     output_bytes_max: int = 1 << 20  # unsent answers of one connection before reading stops
     authenticator: Authenticator | None = None
+    audit: AuditLog | None = None  # of what operators change; None: that is written down nowhere
 
 
 class Verb(Protocol):
@@ -101,7 +103,7 @@ class Connection(asyncio.Protocol):
         self.name = ""  # CLIENT SETNAME
         self.transport: asyncio.Transport | None = None
         self.error: Exception | None = None  # that the connection ended with
-        self.tasks: set[asyncio.Task[None]] = set()  # authentications under way
+        self.tasks: set[asyncio.Task[None]] = set()  # that answer later
         self._verbs = verbs
         self._closed = closed
         self._wake = wake
@@ -289,10 +291,13 @@ class Connection(asyncio.Protocol):
                 raise NoAuth("authenticate first: AUTH [user] password; nothing was stored")
             return verb(self, args)
         except OperationError as refusal:
-            self.node.refusals[refusal.code] += 1
-            return replies.error(refusal.code, str(refusal))
+            return self._refuse(refusal)
         except DataError as damage:
             return self._damaged(damage)
+
+    def _refuse(self, refusal: OperationError) -> bytes:
+        self.node.refusals[refusal.code] += 1
+        return replies.error(refusal.code, str(refusal))
 
     def _answers_left(self, durable: bool) -> None:
         """What was answered is with the transport; on with the rest, if there is room for it."""
@@ -351,9 +356,24 @@ class Connection(asyncio.Protocol):
         else:
             self._serve(backlog or [], 0)
 
-    def hold_requests(self) -> None:
-        """Read nothing more until `go_on`."""
+    def answer_later(self, work: Coroutine[Any, Any, bytes]) -> None:
+        """What `work` comes to is the answer; nothing more is read before it. Its verb returns None."""
         self._pause("late answer")
+        task = asyncio.get_running_loop().create_task(self._answer_late(work))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer_late(self, work: Coroutine[Any, Any, bytes]) -> None:
+        try:
+            reply = await work
+        except OperationError as refusal:
+            reply = self._refuse(refusal)
+        except DataError as damage:
+            reply = self._damaged(damage)
+        except BaseException:
+            self._hang_up()
+            raise
+        self.go_on(reply)
 
     def confirmed(self, answer: Callable[[], bytes]) -> bytes | None:
         """What `answer()` gives once it is proved that this node's state is not out of date; None: it comes later.
@@ -374,7 +394,7 @@ class Connection(asyncio.Protocol):
             settled.append(error)
         if not settled:
             waiting = True
-            self.hold_requests()
+            self._pause("late answer")
             return None
         if settled[0] is None:
             return answer()
@@ -390,7 +410,7 @@ class Connection(asyncio.Protocol):
         try:
             reply = answer()
         except OperationError as refusal:
-            reply = replies.error(refusal.code, str(refusal))
+            reply = self._refuse(refusal)
         except DataError as damage:
             reply = self._damaged(damage)
         self.go_on(reply)

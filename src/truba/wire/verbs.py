@@ -5,14 +5,13 @@ The operations on sessions come first; they are the path that everything is meas
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 
 from truba import __version__
-from truba.errors import BadRequest, NoAuth, OperationError, UnknownKind
+from truba.errors import BadRequest, NoAuth, OperationError, Unavailable, UnknownKind
 from truba.node.owners import Hold
 from truba.ports.auth import Principal
 from truba.protocols import grammar, replies
@@ -24,6 +23,12 @@ OK = replies.OK
 
 REASON_BYTES_MAX = 1024
 """Of a FAIL: cut here before it is decoded; the machine keeps less."""
+
+BACKUP_NAME_SHOWN = 256
+"""Of the name that somebody gave a backup, in the audit log."""
+
+ANYBODY = "anybody"
+"""Who did it, in the audit log, where nobody must say who he is."""
 
 # -- operations on sessions --------------------------------------------------------------------------------------
 
@@ -162,18 +167,45 @@ def why(connection: Connection, args: list[bytes]) -> bytes:
     return replies.array([replies.bulk(sentence.encode()) for sentence in node.why(head.id)])
 
 
-def resume(connection: Connection, args: list[bytes]) -> bytes:
+def resume(connection: Connection, args: list[bytes]) -> bytes | None:
     index = _index(args, "RESUME")
     connection.permit("RESUME", connection.node.look_up(index).kind)
-    connection.node.resume(index)
-    return OK
+
+    def do() -> bytes:
+        connection.node.resume(index)
+        return OK
+
+    return _audited(connection, "resume", f"session {index}", do)
 
 
-def remove(connection: Connection, args: list[bytes]) -> bytes:
+def remove(connection: Connection, args: list[bytes]) -> bytes | None:
     index = _index(args, "REMOVE")
     connection.permit("REMOVE", connection.node.look_up(index).kind)
-    connection.node.remove(index)
-    return OK
+
+    def do() -> bytes:
+        connection.node.remove(index)
+        return OK
+
+    return _audited(connection, "delete", f"session {index}", do)
+
+
+def _audited(connection: Connection, act: str, on: str, do: Callable[[], bytes]) -> bytes | None:
+    """The answer of `do`, which stages what an operator wants: between its two lines in the audit log, if there is one.
+
+    Who has no right to it, or asks for a session that is not there, changes nothing and is not written down.
+    """
+    audit = connection.settings.audit
+    if audit is None:
+        return do()
+
+    async def durably() -> bytes:
+        answer = do()
+        await connection.node.sequencer.flush()
+        return answer
+
+    who = ANYBODY if connection.principal is None else connection.principal.name
+    connection.answer_later(audit.audited(durably, who=who, peer=connection.peer, act=act, on=on))
+    return None
 
 
 def _index(args: list[bytes], verb: str) -> Index:
@@ -187,7 +219,7 @@ def info(connection: Connection, args: list[bytes]) -> bytes:
     return replies.bulk(info_text(connection.node).encode())
 
 
-def backup(connection: Connection, args: list[bytes]) -> bytes:
+def backup(connection: Connection, args: list[bytes]) -> bytes | None:
     """With a name: begins one. Without: how far it is, or how the last one went."""
     connection.permit("BACKUP", None)
     if len(args) > 2:
@@ -199,7 +231,13 @@ def backup(connection: Connection, args: list[bytes]) -> bytes:
             " use truba backup --data on its host; nothing was begun"
         )
     if len(args) == 2:
-        return replies.bulk(os.fsencode(backups.begin(os.fsdecode(args[1]))))
+        name = os.fsdecode(args[1])
+        return _audited(
+            connection,
+            "begin a backup",
+            f"backup {name[:BACKUP_NAME_SHOWN]!r}",
+            lambda: replies.bulk(os.fsencode(backups.begin(name))),
+        )
     fields: dict[str | bytes, replies.Value] = dict(asdict(backups.progress).items())
     return replies.encode(fields, connection.proto)
 
@@ -268,22 +306,19 @@ def _authenticate(connection: Connection, user: bytes, password: bytes, answer: 
         raise NoAuth("user and password must be UTF-8 text") from None
     if not isinstance(verdict, Awaitable):
         return _admit(connection, verdict, answer)
-    connection.hold_requests()
-    task = asyncio.ensure_future(_await_verdict(connection, verdict, answer))
-    connection.tasks.add(task)
-    task.add_done_callback(connection.tasks.discard)
+    connection.answer_later(_judged(connection, verdict, answer))
     return None
 
 
-async def _await_verdict(connection: Connection, verdict: Awaitable[Principal | None], answer: bytes) -> None:
+async def _judged(connection: Connection, verdict: Awaitable[Principal | None], answer: bytes) -> bytes:
     try:
-        reply = _admit(connection, await verdict, answer)
-    except OperationError as refusal:
-        reply = replies.error(refusal.code, str(refusal))
+        principal = await verdict
+    except OperationError:
+        raise
     except Exception as error:
         connection.warn("the authenticator failed", error)
-        reply = replies.error("UNAVAILABLE", "the authentication service failed; nothing was stored; try again later")
-    connection.go_on(reply)
+        raise Unavailable("the authentication service failed; nothing was stored; try again later") from error
+    return _admit(connection, principal, answer)
 
 
 def _admit(connection: Connection, principal: Principal | None, answer: bytes) -> bytes:

@@ -1,4 +1,5 @@
-"""The audit log: what operators did, who, when, and how it ended. JSON lines, each synced before anything follows it.
+"""The audit log in a file: who did what, from where, when, and how it ended. JSON lines, each synced before anything
+follows it.
 
     {"at": "...", "who": "ann", "peer": "127.0.0.1:5", "act": "resume", "on": "session 3-117", "result": "asked"}
     {"at": "...", "who": "ann", ...,                                                            "result": "done"}
@@ -13,25 +14,45 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from truba.clock import Clock
-from truba.errors import Unavailable, UnknownOutcome
+from truba.errors import OperationError, TrubaError, Unavailable, UnknownOutcome
+
+T = TypeVar("T")
 
 
-class AuditLog:
-    """One writer. A line that cannot be written refuses the change, or says that its result went unrecorded."""
+class AuditFile:
+    """See `truba.ports.audit`. The only writer of its file; all of an address, or of several."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "truba-audit")
+        self._under_way: set[asyncio.Future[Any]] = set()
 
-    async def asked(self, **fields: Any) -> None:
-        """Unavailable: it could not be written, so nothing may be done."""
+    async def audited(self, do: Callable[[], Awaitable[T]], **fields: str) -> T:
+        task = asyncio.ensure_future(self._audited(do, fields))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def _audited(self, do: Callable[[], Awaitable[T]], fields: dict[str, str]) -> T:
+        await self.asked(**fields)
+        try:
+            result = await do()
+        except TrubaError as error:
+            refused = isinstance(error, OperationError) and error.happened == "no"
+            await self.ended(f"{'refused' if refused else 'unknown'}: {error}", **fields)
+            raise
+        await self.ended("done", **fields)
+        return result
+
+    async def asked(self, **fields: str) -> None:
         try:
             await self._write(fields | {"result": "asked"})
         except OSError as error:
@@ -39,8 +60,7 @@ class AuditLog:
                 f"the audit log {self._path} cannot be written: {error.strerror}; nothing was changed"
             ) from error
 
-    async def ended(self, result: str, **fields: Any) -> None:
-        """UnknownOutcome: the change was made, or refused, as `result` says, and that could not be written."""
+    async def ended(self, result: str, **fields: str) -> None:
         try:
             await self._write(fields | {"result": result})
         except OSError as error:
@@ -48,7 +68,7 @@ class AuditLog:
                 f"it ended as {result!r}, but the audit log {self._path} cannot be written: {error.strerror}"
             ) from error
 
-    async def _write(self, fields: dict[str, Any]) -> None:
+    async def _write(self, fields: dict[str, str]) -> None:
         at = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"at": at} | fields, ensure_ascii=False, separators=(",", ":")) + "\n"
         # Waited for to its end even if whoever asked has gone: what was decided goes on.
@@ -71,5 +91,8 @@ class AuditLog:
             finally:
                 os.close(directory)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Once what is under way has ended, and is written down."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
         self._thread.shutdown()
