@@ -16,7 +16,8 @@ MODULES = {
 }
 
 PURE = (
-    "truba.types", "truba.errors", "truba.kinds", "truba.machine", "truba.codec", "truba.protocols", "truba.ports",
+    "truba.types", "truba.errors", "truba.remedy", "truba.kinds", "truba.machine", "truba.codec", "truba.protocols",
+    "truba.ports",
     "truba.log.frame", "truba.log.recovery", "truba.log.pace", "truba.store.keys", "truba.client.resume",
     "truba.client.requests", "truba.cluster.entry", "truba.cluster.rule", "truba.cluster.words",
     "truba.node.breaker", "truba.node.rate", "truba.backup.manifest",

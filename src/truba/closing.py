@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import structlog
 
+from truba.remedy import remedy
+
 log = structlog.get_logger("truba.service")
 
 
@@ -19,7 +21,7 @@ def given_back(close: Callable[[], None]) -> bool:
             "the store has failed",
             error=str(error),
             outcome="everything acknowledged is stored: what the store lacks is in the log",
-            next="mend the disk, then start again",
+            next=f"{remedy(error)}, then start again",
         )
         return False
     return True

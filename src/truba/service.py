@@ -27,6 +27,7 @@ from truba.node.node import Limits
 from truba.notify import notify
 from truba.ports.frontend import Frontend
 from truba.reload import Reloader, reloading
+from truba.remedy import remedy
 from truba.transports.local import load_object
 from truba.wire.connection import WireSettings
 
@@ -181,7 +182,7 @@ async def _run(
             "the pipe has stopped",
             error=str(error),
             outcome="unknown for what was not acknowledged; everything acknowledged is stored",
-            next="mend the disk, then start again: the log is recovered at the start",
+            next=f"{remedy(error)}, then start again: the log is recovered at the start",
         )
         return EXIT_LOG_FAILED
     log.info("stopped", term=node.machine.term, seq=node.machine.seq)

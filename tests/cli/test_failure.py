@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from truba import errors
@@ -38,6 +40,34 @@ def test_exit_codes(error: Exception, code: int, said: str) -> None:
     assert failure.exit_code == code
     assert failure.exit_code in EXIT_CODES
     assert failure.message.startswith(said)
+
+
+def caused(error: Exception, cause: OSError) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+FULL, NO_FILES = OSError(errno.EIO, "Input/output error"), OSError(errno.EMFILE, "Too many open files", "log/segment-1")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "disk"),
+    [
+        (caused(errors.LogPoisoned("the log failed"), FULL), 7, True),
+        (caused(errors.LogPoisoned("the log failed"), NO_FILES), 7, False),
+        (caused(errors.DataDamaged("the store cannot be read"), NO_FILES), 7, False),
+        (errors.DataDamaged("IO error: While open a file: store/000012.sst: Too many open files"), 7, False),
+        (NO_FILES, 1, False),
+        (OSError(errno.ENFILE, "Too many open files in system"), 1, False),
+    ],
+)
+def test_want_of_file_descriptors_is_not_blamed_on_the_disk(error: Exception, code: int, disk: bool) -> None:
+    failure = as_failure(error)
+    assert failure is not None
+    assert failure.exit_code == code
+    assert ("mend the disk" in failure.next_step) is disk
+    assert ("LimitNOFILE=" in failure.next_step) is not disk
+    assert "restore" not in failure.next_step
 
 
 @pytest.mark.parametrize("error", errors.OPERATION_ERRORS.values())

@@ -28,6 +28,7 @@ from truba.errors import (
     UnknownOutcome,
 )
 from truba.ports.stream import StreamDown, StreamGone
+from truba.remedy import out_of_files, remedy
 
 EXIT_CODES = {
     0: "done, and all is well",
@@ -68,6 +69,8 @@ def as_failure(error: Exception) -> Failure | None:
             return _operation(error)
         case ConfigError():
             return Failure(USAGE, str(error))
+        case DataError() if out_of_files(error):
+            return Failure(DATA, str(error), remedy(error))
         case DataLocked():
             return Failure(DATA, str(error), "stop the process that holds it, or name another directory")
         case DataDamaged() if "truba log repair" not in str(error):
@@ -75,7 +78,7 @@ def as_failure(error: Exception) -> Failure | None:
         case DataError():
             return Failure(DATA, str(error))
         case LogPoisoned():
-            next_step = "see why the disk failed, then start again: recovery keeps all that was acknowledged"
+            next_step = f"{remedy(error)}, then start again: recovery keeps all that was acknowledged"
             return Failure(DATA, f"{error}; the outcome of what was under way is unknown", next_step)
         case StreamDown() | StreamGone():
             return Failure(
@@ -95,6 +98,8 @@ def as_failure(error: Exception) -> Failure | None:
             return Failure(UNREACHABLE, str(error) or type(error).__name__)
         case FileNotFoundError() if error.filename is not None:
             return Failure(MISSING, f"{error.filename}: there is no such file or directory")
+        case OSError() if out_of_files(error):
+            return Failure(PROBLEM, error.strerror or str(error), remedy(error))
         case OSError() if error.filename is not None:
             return Failure(PROBLEM, f"{error.filename}: {error.strerror}")
         case OSError() if error.errno == errno.ENOSPC:

@@ -42,6 +42,7 @@ from truba.ports.store import Store
 from truba.ports.stream import StreamDown
 from truba.ports.transport import Transport
 from truba.reload import Reloader, reloading
+from truba.remedy import remedy
 from truba.streams.jetstream import JetStream
 from truba.streams.requirements import check, refuse
 from truba.tls import Contexts
@@ -218,7 +219,7 @@ async def _run(member: Member, stop: asyncio.Event, storage: NodeStorage) -> int
             "the node has stopped",
             error=str(error) or repr(error),
             outcome="unknown for what was not acknowledged; everything acknowledged is stored",
-            next="mend the disk, then start again: the log is recovered at the start",
+            next=f"{remedy(error)}, then start again: the log is recovered at the start",
             exc_info=not isinstance(error, OSError),
         )
         return EXIT_FAILED
