@@ -17,6 +17,6 @@ def unfinished() -> Response:
     except NotGenuine as error:
         return Response(str(error), 401)
     if isinstance(event, Unfinished) and event.records[-1] != b"debited":
-        # Debit here, under the key event.session: the same session may come again.
+        # Debit here, once for each event.session (a unique key): the pipe, or an eavesdropper, may send it again.
         return Response(answer(append=[b"debited"], store=0), mimetype="application/json")
     return Response(status=204)  # done: the session is deleted

@@ -16,7 +16,7 @@ app.post("/unfinished", express.raw({ type: () => true, limit: "100mb" }), (requ
   if (!genuine(request.headers, request.body)) return response.sendStatus(401);
   const event = JSON.parse(request.body);
   if (event.type === "session.unfinished" && Buffer.from(event.records.at(-1), "base64").toString() !== "debited") {
-    // Debit here, under the key event.session: the same session may come again.
+    // Debit here, once for each event.session (a unique key): the pipe, or an eavesdropper, may send it again.
     return response.json({ append: [Buffer.from("debited").toString("base64")], store: 0 });
   }
   return response.status(204).end(); // done: the session is deleted

@@ -35,6 +35,9 @@ def verify(
 ) -> Body:
     """What was posted: `Unfinished`, `Parked` or `Ping`.
 
+    Whether it came before is not looked at: within `tolerance_s` whoever overheard it can send it again. A step that is
+    done once for each session, which it must be anyhow, is safe from that; docs/webhooks.md tells more.
+
     `body` is what came over the wire, byte for byte. `secrets`: one `whsec_...`, or two while they are changed.
     `now_s`: seconds since 1970, instead of the clock's. Raises NotGenuine; ValueError for a secret that is none.
     """
