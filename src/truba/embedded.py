@@ -95,12 +95,12 @@ class EmbeddedPipe:
 
     async def resume(self, session_id: Index) -> None:
         """Make a parked or stored session due at once, with fresh limits."""
-        self.node.resume(session_id)
+        self.node.operators.resume(session_id)
         await self.node.sequencer.flush()
 
     async def remove(self, session_id: Index) -> None:
         """Delete a stored or parked session, whoever it belonged to."""
-        self.node.remove(session_id)
+        self.node.operators.remove(session_id)
         await self.node.sequencer.flush()
 
     async def backup(self, directory: str | Path) -> Made:

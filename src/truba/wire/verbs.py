@@ -139,7 +139,7 @@ def ls(connection: Connection, args: list[bytes]) -> bytes:
     kind = None if wish.kind is None else _kind(connection, wish.kind)
     connection.permit("LS", kind)
     node = connection.node
-    heads, rest = node.page(
+    heads, rest = node.operators.page(
         wish.after,
         wish.limit,
         lambda head: (kind is None or head.kind == kind) and (wish.phase is None or head.phase is wish.phase),
@@ -159,20 +159,20 @@ def why(connection: Connection, args: list[bytes]) -> bytes:
     node = connection.node
     head = node.look_up(_index(args, "WHY"))
     connection.permit("WHY", head.kind)
-    return replies.array([replies.bulk(sentence.encode()) for sentence in node.why(head.id)])
+    return replies.array([replies.bulk(sentence.encode()) for sentence in node.operators.why(head.id)])
 
 
 def resume(connection: Connection, args: list[bytes]) -> bytes:
     index = _index(args, "RESUME")
     connection.permit("RESUME", connection.node.look_up(index).kind)
-    connection.node.resume(index)
+    connection.node.operators.resume(index)
     return OK
 
 
 def remove(connection: Connection, args: list[bytes]) -> bytes:
     index = _index(args, "REMOVE")
     connection.permit("REMOVE", connection.node.look_up(index).kind)
-    connection.node.remove(index)
+    connection.node.operators.remove(index)
     return OK
 
 
@@ -192,7 +192,7 @@ def backup(connection: Connection, args: list[bytes]) -> bytes:
     connection.permit("BACKUP", None)
     if len(args) > 2:
         raise BadRequest("BACKUP takes a name at most; nothing was begun")
-    backups = connection.node.backups
+    backups = connection.node.operators.backups
     if backups is None:
         raise BadRequest(
             "this pipe makes no backups while it runs. In a cluster: stop one node, the others go on meanwhile, and"
