@@ -16,8 +16,9 @@ from truba.frontends.listening import Listen, bind
 from truba.ports.auth import Authenticator
 from truba.strangers import Strangers
 from truba.testing.jump import JumpClock, run_jumping
-from truba.wire import connection as wire
-from truba.wire.connection import STRANGER_REQUESTS_MAX, WireSettings
+from truba.wire import patience
+from truba.wire.connection import WireSettings
+from truba.wire.stranger import STRANGER_REQUESTS_MAX
 
 LARGE = bytes(1 << 20)
 
@@ -168,6 +169,25 @@ async def test_the_wrong_password_changes_nothing(authenticator: Authenticator) 
         assert (third, fourth) == (b"OK", b"PONG")
 
 
+async def test_a_stranger_who_hangs_up_while_a_verdict_is_late_gets_all_answers() -> None:
+    async with guarded(Slow()) as here, Talk(here.address) as client:
+        client.writer.write(encoded(b"AUTH", b"guess") + encoded(b"HELLO") + encoded(b"PING"))
+        client.writer.write_eof()
+        answers = [await client.answer() for _ in range(3)]
+        assert [answer[:17] for answer in answers] == ["NOAUTH wrong user", *2 * ["NOAUTH authentica"]]
+        assert await client.ended()
+
+
+async def test_what_a_stranger_says_behind_quit_is_not_looked_at() -> None:
+    troubles: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, trouble: troubles.append(trouble))
+    async with guarded() as here, Talk(here.address) as client:
+        client.writer.write(encoded(b"QUIT") + encoded(b"PING"))
+        assert await client.answer() == b"OK"
+        assert await client.ended()
+    assert not troubles
+
+
 @pytest.mark.parametrize(
     ("said", "answer"),
     [
@@ -210,7 +230,7 @@ async def test_without_authentication_nobody_is_a_stranger() -> None:
 async def test_who_does_not_read_his_answers_is_cut_and_who_reads_slowly_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wire, "STALL_S", 0.05)
+    monkeypatch.setattr(patience, "STALL_S", 0.05)
     async with guarded(settings=WireSettings()) as here, Talk(here.address) as slow, Talk(here.address) as stuck:
         session = await slow.ask(b"NEW", b"7", LARGE)
         for client in (slow, stuck):

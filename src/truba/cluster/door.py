@@ -45,7 +45,7 @@ from truba.errors import BadRequest, Busy, DataError, NoAuth, OperationError, Un
 from truba.protocols import replies
 from truba.protocols.resp import FramingLost, Limits, RequestParser
 from truba.tls import Contexts
-from truba.wire.connection import keep_alive
+from truba.wire.patience import keep_alive
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from truba.frontends.listening import Listening, Reception
 from truba.protocols import replies
 from truba.protocols.resp import FramingLost, StrictParser
 from truba.tls import Contexts, connect
-from truba.wire.connection import FAREWELL_S, keep_alive
+from truba.wire.patience import FAREWELL_S, keep_alive
 
 log = structlog.get_logger("truba.relay")
 

@@ -5,19 +5,17 @@ The operations on sessions come first; they are the path that everything is meas
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Awaitable
 from dataclasses import asdict
 from functools import partial
 
 from truba import __version__
-from truba.errors import BadRequest, NoAuth, OperationError, UnknownKind
+from truba.errors import BadRequest, NoAuth, UnknownKind
 from truba.node.owners import Hold
-from truba.ports.auth import Principal
 from truba.protocols import grammar, replies
 from truba.types import Index
 from truba.wire.connection import Connection, Verb
+from truba.wire.stranger import authenticate
 from truba.wire.views import describe, info_text
 
 OK = replies.OK
@@ -229,7 +227,7 @@ def echo(connection: Connection, args: list[bytes]) -> bytes:
 
 def auth(connection: Connection, args: list[bytes]) -> bytes | None:
     user, password = grammar.parse_auth(args)
-    return _authenticate(connection, user or b"default", password, OK)
+    return authenticate(connection, user or b"default", password, OK)
 
 
 def hello(connection: Connection, args: list[bytes]) -> bytes | None:
@@ -254,43 +252,7 @@ def hello(connection: Connection, args: list[bytes]) -> bytes | None:
         connection.proto,
     )
     if credentials is not None:
-        return _authenticate(connection, *credentials, answer)
-    return answer
-
-
-def _authenticate(connection: Connection, user: bytes, password: bytes, answer: bytes) -> bytes | None:
-    authenticator = connection.settings.authenticator
-    if authenticator is None:
-        raise BadRequest("AUTH is of no use here: no authentication is configured")
-    try:
-        verdict = authenticator.authenticate(user.decode(), password.decode(), connection.peer)
-    except UnicodeDecodeError:
-        raise NoAuth("user and password must be UTF-8 text") from None
-    if not isinstance(verdict, Awaitable):
-        return _admit(connection, verdict, answer)
-    connection.hold_requests()
-    task = asyncio.ensure_future(_await_verdict(connection, verdict, answer))
-    connection.tasks.add(task)
-    task.add_done_callback(connection.tasks.discard)
-    return None
-
-
-async def _await_verdict(connection: Connection, verdict: Awaitable[Principal | None], answer: bytes) -> None:
-    try:
-        reply = _admit(connection, await verdict, answer)
-    except OperationError as refusal:
-        reply = replies.error(refusal.code, str(refusal))
-    except Exception as error:
-        connection.warn("the authenticator failed", error)
-        reply = replies.error("UNAVAILABLE", "the authentication service failed; nothing was stored; try again later")
-    connection.go_on(reply)
-
-
-def _admit(connection: Connection, principal: Principal | None, answer: bytes) -> bytes:
-    if principal is None:
-        connection.refused()
-        raise NoAuth("wrong user or password")
-    connection.admit(principal)
+        return authenticate(connection, *credentials, answer)
     return answer
 
 
