@@ -169,15 +169,6 @@ async def test_the_wrong_password_changes_nothing(authenticator: Authenticator) 
         assert (third, fourth) == (b"OK", b"PONG")
 
 
-async def test_a_stranger_who_hangs_up_while_a_verdict_is_late_gets_all_answers() -> None:
-    async with guarded(Slow()) as here, Talk(here.address) as client:
-        client.writer.write(encoded(b"AUTH", b"guess") + encoded(b"HELLO") + encoded(b"PING"))
-        client.writer.write_eof()
-        answers = [await client.answer() for _ in range(3)]
-        assert [answer[:17] for answer in answers] == ["NOAUTH wrong user", *2 * ["NOAUTH authentica"]]
-        assert await client.ended()
-
-
 async def test_what_a_stranger_says_behind_quit_is_not_looked_at() -> None:
     troubles: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, trouble: troubles.append(trouble))
