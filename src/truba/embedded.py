@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
+from truba.coded import CodedPipe
 from truba.compose import RESERVE_BYTES, Parts, build
 from truba.errors import OperationError, Unavailable
 from truba.kinds import Kind
@@ -16,16 +17,13 @@ from truba.opening import Opening
 from truba.ports.backup import Made
 from truba.ports.records import Codec
 from truba.session import index_of
-from truba.typed import TypedSession, typed_block
 from truba.types import Index
 
 if TYPE_CHECKING:
     from truba.backup.running import Maker
 
-R = TypeVar("R")
 
-
-class EmbeddedPipe:
+class EmbeddedPipe(CodedPipe[LocalSession]):
     """See `truba.session.Pipe`. Sessions that are still held when it closes are unfinished at the next start."""
 
     def __init__(self, parts: Parts, data: Path) -> None:
@@ -35,40 +33,6 @@ class EmbeddedPipe:
         self._maker: Maker | None = None
         self.node = parts.node
         self._owner = self.node.attach()
-
-    @overload
-    async def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> LocalSession: ...
-
-    @overload
-    async def new(
-        self, kind: int, *records: R, tag: int | None = None, trace: bytes = b"", codec: Codec[R]
-    ) -> TypedSession[R]: ...
-
-    async def new(
-        self, kind: int, *records: Any, tag: int | None = None, trace: bytes = b"", codec: Codec[Any] | None = None
-    ) -> Any:
-        """Open a session. `codec`: what its records are; that of its kind if not given, else bytes. `tag` has no
-        effect: it serves clients that reconnect."""
-        codec = codec or self._codec(kind)
-        if codec is None:
-            return await self._new(kind, records, tag, trace)
-        return TypedSession(await self._new(kind, [*map(codec.encode, records)], tag, trace), codec)
-
-    @overload
-    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractAsyncContextManager[LocalSession]: ...
-
-    @overload
-    def session(
-        self, kind: int, *records: R, trace: bytes = b"", codec: Codec[R]
-    ) -> AbstractAsyncContextManager[TypedSession[R]]: ...
-
-    def session(self, kind: int, *records: Any, trace: bytes = b"", codec: Codec[Any] | None = None) -> Any:
-        """`async with`: delete on success; on an exception give back by the kind's policy and raise it again. `codec`:
-        as with `new`."""
-        codec = codec or self._codec(kind)
-        if codec is None:
-            return self._block(kind, records, trace)
-        return typed_block(self._block(kind, [*map(codec.encode, records)], trace), codec)
 
     def _codec(self, kind: int) -> Codec[Any] | None:
         known = self.node.kinds.get(kind)
@@ -96,12 +60,12 @@ class EmbeddedPipe:
 
     async def resume(self, session_id: Index | str) -> None:
         """Make a parked or stored session due at once, with fresh limits. NoSession, Busy."""
-        self.node.resume(index_of(session_id))
+        self.node.operators.resume(index_of(session_id))
         await self.node.sequencer.flush()
 
     async def remove(self, session_id: Index | str) -> None:
         """Delete a stored or parked session, whoever it belonged to. NoSession, Busy."""
-        self.node.remove(index_of(session_id))
+        self.node.operators.remove(index_of(session_id))
         await self.node.sequencer.flush()
 
     async def backup(self, directory: str | Path) -> Made:

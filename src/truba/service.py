@@ -133,7 +133,7 @@ async def _run(
             admin = admin_server(config, config.admin, subject, audit, reloader)
             await admin.start()
         await node.start()
-        node.backups = backups
+        node.operators.backups = backups
         if config.node.listen is not None or config.node.unix is not None:
             # Not before the node is ready: until then clients are refused and know it, they do not hang.
             listening = await bind(listen_of(config))

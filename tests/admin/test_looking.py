@@ -138,8 +138,8 @@ async def test_pages_under_change_show_who_stays_exactly_once(tmp_path: Path, mo
             page = await here.get("/v1/sessions", kind=8, limit=10, **after)
             found += [session["id"] for session in page["sessions"]]
             if leaving:
-                here.node.remove(leaving.pop()), here.node.remove(leaving.pop(0))
-            here.node.reschedule(staying[pages], 10**13)
+                here.node.operators.remove(leaving.pop()), here.node.operators.remove(leaving.pop(0))
+            here.node.operators.reschedule(staying[pages], 10**13)
             pages += 1
             if pages % 10 == 0:
                 await here.node.checkpoint()

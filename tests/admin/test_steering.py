@@ -26,7 +26,7 @@ async def change(here: Place, method: str, path: str, status: int = 200, **body:
 async def test_resume_deliver_due_and_delete(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
         here.world.route(7).up = here.world.route(8).up = False
-        here.node.pause(8, True)
+        here.node.operators.pause(8, True)
         index, other, gone = here.stored(7), here.stored(8), here.stored(7)
         now_ms = here.world.clock.now_ms()
         done = documents.Done.model_validate(await change(here, "POST", f"/v1/sessions/{index}/resume"))

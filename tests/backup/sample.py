@@ -51,7 +51,7 @@ async def sample(data: Path, sessions: int = 6, checkpoint: bool = True) -> Samp
         await node.checkpoint()
     for hold in list(owner.holds.values())[::2]:
         node.replace(hold, b"young %d" % hold.number)
-    node.pause(8, True)
+    node.operators.pause(8, True)
     node.delete(node.new(owner, 8, [b"gone"]))
     node.new(owner, 8, [b"youngest"])
     await node.sequencer.flush()

@@ -93,9 +93,7 @@ async def test_g6_restart_finds_what_was_there_whatever_was_checkpointed(tmp_pat
 
     def sessions(pipe: EmbeddedPipe) -> dict[truba.Index, tuple[object, list[bytes]]]:
         machine = pipe.node.machine
-        return {
-            h.id: (msgspec.structs.asdict(h) | {"chunks": ()}, machine.records(h.number)) for h in pipe.node.scan(None)
-        }
+        return {h.id: (msgspec.structs.asdict(h) | {"chunks": ()}, machine.records(h.number)) for h in machine.scan()}
 
     async def work(pipe: truba.Pipe, number: int) -> None:
         session = await pipe.new(7, b"%d" % number)
@@ -160,7 +158,7 @@ async def test_close_under_load_leaves_a_state_that_the_log_leads_to(tmp_path: P
                 assert again.node.machine.records(head.number) == [b"a", b"b"]
             stored = again.node.machine.counts[7, truba.Phase.STORED]
             assert stored >= before + len(told)
-            for head in list(again.node.scan(None)):
+            for head in list(again.node.machine.scan()):
                 await again.remove(head.id)
 
 

@@ -71,7 +71,7 @@ async def audited(directory: Path, name: str = "audit.jsonl") -> AsyncIterator[A
     made = Audited(await bind(Listen("127.0.0.1:0")), WireSettings(authenticator=users, audit=audit))
     made.path, made.log = directory / name, MemoryLog()
     try:
-        (await made.lead(made.log)).backups = Backups()
+        (await made.lead(made.log)).operators.backups = Backups()
         yield made
     finally:
         made.log.held = False

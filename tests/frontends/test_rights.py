@@ -11,7 +11,8 @@ from tests.frontends.cluster import Place, Talk
 from truba.auth import SharedPassword
 from truba.frontends.listening import Listen, bind
 from truba.ports.auth import Authenticator
-from truba.wire.connection import BEFORE_AUTH, WireSettings
+from truba.wire.connection import WireSettings
+from truba.wire.stranger import BEFORE_AUTH
 from truba.wire.verbs import VERBS
 
 TOKEN = b"0123456789abcdef"

@@ -18,8 +18,9 @@ from truba.ports.auth import Authenticator
 from truba.rejections import LINES_MAX
 from truba.strangers import Strangers
 from truba.testing.jump import JumpClock, run_jumping
-from truba.wire import connection as wire
-from truba.wire.connection import STRANGER_REQUESTS_MAX, WireSettings
+from truba.wire import patience
+from truba.wire.connection import WireSettings
+from truba.wire.stranger import STRANGER_REQUESTS_MAX
 
 LARGE = bytes(1 << 20)
 
@@ -191,6 +192,16 @@ async def test_guesses_fill_no_disk_with_log_and_none_is_forgotten(authenticator
         assert lines[-1]["left_out"] == left_out
 
 
+async def test_what_a_stranger_says_behind_quit_is_not_looked_at() -> None:
+    troubles: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, trouble: troubles.append(trouble))
+    async with guarded() as here, Talk(here.address) as client:
+        client.writer.write(encoded(b"QUIT") + encoded(b"PING"))
+        assert await client.answer() == b"OK"
+        assert await client.ended()
+    assert not troubles
+
+
 @pytest.mark.parametrize(
     ("said", "answer"),
     [
@@ -233,7 +244,7 @@ async def test_without_authentication_nobody_is_a_stranger() -> None:
 async def test_who_does_not_read_his_answers_is_cut_and_who_reads_slowly_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wire, "STALL_S", 0.05)
+    monkeypatch.setattr(patience, "STALL_S", 0.05)
     async with guarded(settings=WireSettings()) as here, Talk(here.address) as slow, Talk(here.address) as stuck:
         session = await slow.ask(b"NEW", b"7", LARGE)
         for client in (slow, stuck):

@@ -140,8 +140,8 @@ class Hell:
         await asyncio.sleep(MEND_S)
         self._check_bounds(self.clock.steady_s - began_s)
         self._check_parked()
-        for head in list(self.node.scan(None)):
-            self.node.resume(head.id)
+        for head in list(self.node.machine.scan()):
+            self.node.operators.resume(head.id)
         await asyncio.sleep(MEND_S)
         self._check_end()
 
@@ -259,7 +259,7 @@ class Hell:
         assert len(shares) < 50 or 0.3 < sum(shares) / len(shares) < 0.7, f"no random backoff: {shares[:50]}"
 
     def _check_kept(self) -> None:
-        there = {str(head.id).encode(): head for head in self.node.scan(None)}
+        there = {str(head.id).encode(): head for head in self.node.machine.scan()}
         for one in self.all:
             for id_text, _, at_ms in one.record.handed_over:
                 assert at_ms >= self.dues[id_text][0], f"{one}: {id_text!r} came early"
@@ -291,13 +291,13 @@ class Hell:
     def _check_parked(self) -> None:
         """Well again, all comes but what has used its attempts up."""
         self._check_kept()
-        for head in self.node.scan(None):
+        for head in self.node.machine.scan():
             assert head.phase is Phase.PARKED, (
                 f"{head.id} of kind {head.kind} is {head.phase} {MEND_S:.0f} s after all is well"
             )
 
     def _check_end(self) -> None:
-        left = [str(head.id) for head in self.node.scan(None)]
+        left = [str(head.id) for head in self.node.machine.scan()]
         assert not left, f"resumed, and still there: {left}"
         for one in self.all:
             for id_text in one.record.written:

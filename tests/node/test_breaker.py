@@ -200,7 +200,7 @@ def test_a_handler_that_fails_everything_is_left_alone_and_its_sessions_keep_the
                 tried_ms.append(clock.steady_ms())
                 node.fail(out[0], "no")
         assert before + 4 <= len(route.given) == before + len(tried_ms) <= before + 40
-        assert sum(head.attempts for head in node.scan(None)) == len(route.given)
+        assert sum(head.attempts for head in node.machine.scan()) == len(route.given)
         await _due(world, 8, 1)
         assert len(_out(world, 8)) == 1  # the breaker of one kind is nobody else's
         assert [event for event, _ in world.told if event == "handler in trouble, left alone"]
@@ -255,7 +255,7 @@ def test_a_route_that_takes_nothing_costs_no_attempts_and_is_tried_at_the_pace_o
         world.route(7).reachable = False
         await _due(world, 7, 100)
         await world.pass_time(600)
-        heads = list(world.node.scan(None))
+        heads = list(world.node.machine.scan())
         assert {head.attempts for head in heads} == {0}
         assert sum(head.deliveries for head in heads) < 100
         assert world.node.dispatcher.lanes[7].breaker.cause is Cause.UNREACHABLE
@@ -270,13 +270,13 @@ def test_a_kind_that_is_paused_waits_for_whoever_paused_it(jump: Jump, clock: Ju
     async def main() -> None:
         world = World(kind(), kind(8), clock=clock)
         node = await world.start()
-        node.pause(7, True)
+        node.operators.pause(7, True)
         await _due(world, 7, 3)
         await _due(world, 8, 3)
         await world.pass_time(3_600)
         assert not world.route(7).given
         assert len(world.route(8).given) >= 3
-        node.pause(7, False)
+        node.operators.pause(7, False)
         await world.pass_time(0)
         await world.durable()
         assert len(_out(world, 7)) == 3

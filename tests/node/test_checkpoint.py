@@ -137,7 +137,7 @@ async def test_nobody_notices_one_that_is_under_way(slow: tuple[World, SlowStore
     assert store.summary.applied == ORIGIN
     assert world.shelf.begin == ORIGIN, "the log was trimmed before the store had it"
     assert [node.machine.records(number) for number in numbers] == [[b"%d" % at] for at in range(20)]
-    node.remove(node.look_up(Index(1, numbers[0])).id)
+    node.operators.remove(node.look_up(Index(1, numbers[0])).id)
     node.new(node.attach(), 7, [b"late"])
     await node.sequencer.flush()
     store.go_on.set()

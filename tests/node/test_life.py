@@ -166,7 +166,7 @@ def test_failures_back_off_count_attempts_and_end_in_the_park(jump: Jump, clock:
         assert "max_attempts is 3" in head.detail
         assert "error 3" in head.detail
         assert len(route.given) == 3
-        node.resume(hold.id)
+        node.operators.resume(hold.id)
         await world.pass_time(1)
         assert (route.given[-1].attempt, route.given[-1].cause) == (1, Cause.RESUMED)
 
@@ -427,16 +427,16 @@ def test_operator_may_remove_and_resume_what_nobody_holds(jump: Jump, clock: Jum
         owner = node.attach()
         held, stored = node.new(owner, 7, [b"a"]), node.new(owner, 7, [b"b"])
         node.store(stored, 10**9)
-        for act in (node.remove, node.resume):
+        for act in (node.operators.remove, node.operators.resume):
             with pytest.raises(Busy):
                 act(held.id)
-        node.resume(stored.id)
+        node.operators.resume(stored.id)
         await world.pass_time(0.1)
         assert [h.cause for h in world.route(7).given] == [Cause.RESUMED]
         node.store(world.route(7).given[0].hold, 10**9)
-        node.remove(stored.id)
+        node.operators.remove(stored.id)
         with pytest.raises(NoSession):
-            node.remove(stored.id)
+            node.operators.remove(stored.id)
 
     jump(main())
 

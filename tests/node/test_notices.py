@@ -156,8 +156,8 @@ def test_who_was_resumed_or_removed_meanwhile_is_passed_over(jump: Jump, clock: 
         world = await begin(clock, hook)
         ids = await world.park(AT_ONCE + 3)
         await world.pass_time(1)
-        world.node.resume(ids[-1])
-        world.node.remove(ids[-2])
+        world.node.operators.resume(ids[-1])
+        world.node.operators.remove(ids[-2])
         await world.pass_time(50)
         assert sorted(parked.id for parked in hook.told) == ids[:-2]
 

@@ -10,7 +10,7 @@ from tests.node.world import World, nobody
 from truba.errors import Busy, UnknownKind
 from truba.kinds import Backoff, Kind
 from truba.machine.history import HISTORY_MAX, holds
-from truba.node import node as node_module
+from truba.node import operators
 from truba.node.node import Node
 from truba.ports.store import Head
 from truba.testing.jump import JumpClock
@@ -33,12 +33,12 @@ def test_a_paused_kind_is_not_handed_over_and_no_other_is_held_up(jump: Jump, cl
     async def main() -> None:
         world = World(*KINDS, clock=clock)
         node = await world.start()
-        node.pause(7, True)
+        node.operators.pause(7, True)
         stored(node, 7), stored(node, 8)
         await world.pass_time(30)
         assert not world.route(7).given
         assert len(world.route(8).given) == 1
-        node.pause(7, False)
+        node.operators.pause(7, False)
         await world.pass_time(0.1)
         assert len(world.route(7).given) == 1
         assert [told for told, _ in world.told] == ["hand-over paused", "hand-over continues"]
@@ -51,7 +51,7 @@ def test_a_pause_outlives_a_kill(jump: Jump, clock: JumpClock, checkpoint: bool)
     async def main() -> None:
         world = World(*KINDS, clock=clock)
         node = await world.start()
-        node.pause(7, True)
+        node.operators.pause(7, True)
         stored(node)
         await world.durable()
         if checkpoint:
@@ -60,7 +60,7 @@ def test_a_pause_outlives_a_kill(jump: Jump, clock: JumpClock, checkpoint: bool)
         assert node.dispatcher.lanes[7].paused
         await world.pass_time(30)
         assert not world.route(7).given
-        node.pause(7, False)
+        node.operators.pause(7, False)
         await world.durable()
         if checkpoint:
             await node.checkpoint()
@@ -74,12 +74,12 @@ def test_a_pause_outlives_a_kill(jump: Jump, clock: JumpClock, checkpoint: bool)
 def test_pausing_twice_logs_once_and_an_unknown_kind_is_refused(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         node = await World(*KINDS, clock=clock).start()
-        node.pause(7, True)
+        node.operators.pause(7, True)
         seq = node.machine.seq
-        node.pause(7, True)
+        node.operators.pause(7, True)
         assert node.machine.seq == seq
         with pytest.raises(UnknownKind, match="nothing was changed"):
-            node.pause(9, True)
+            node.operators.pause(9, True)
 
     jump(main())
 
@@ -89,15 +89,15 @@ def test_another_due_time_is_kept_to_the_millisecond_either_way(jump: Jump, cloc
         world = World(*KINDS, clock=clock)
         node = await world.start()
         later, sooner = stored(node, delay_ms=1_000), stored(node, delay_ms=3_600_000)
-        node.reschedule(later, clock.now_ms() + 50_000)
-        node.reschedule(sooner, clock.now_ms())
+        node.operators.reschedule(later, clock.now_ms() + 50_000)
+        node.operators.reschedule(sooner, clock.now_ms())
         await world.pass_time(49.9)
         assert [given.hold.id for given in world.route(7).given] == [sooner]
         await world.pass_time(0.2)
         assert [given.hold.id for given in world.route(7).given] == [sooner, later]
         assert [given.attempt for given in world.route(7).given] == [1, 1]
         with pytest.raises(Busy, match="it has an owner"):
-            node.reschedule(later, 0)
+            node.operators.reschedule(later, 0)
 
     jump(main())
 
@@ -142,8 +142,7 @@ def test_the_history_is_bounded_and_says_where_it_begins(jump: Jump, clock: Jump
 def test_a_page_is_bounded_in_work_and_pages_miss_nobody_whatever_changes_between_them(
     jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_module, "PAGE_STEPS", 8)
-    monkeypatch.setattr(node_module, "PAGE_STEPS_MAX", 32)
+    monkeypatch.setattr(operators, "PAGE_STEPS", 8)
 
     async def main() -> None:
         world = World(*KINDS, clock=clock)
@@ -152,7 +151,7 @@ def test_a_page_is_bounded_in_work_and_pages_miss_nobody_whatever_changes_betwee
         await world.durable()
         await node.checkpoint()
         for index in old[::3]:
-            node.remove(index)
+            node.operators.remove(index)
         young = [stored(node, 8, delay_ms=10**7) for _ in range(100)]
         looked_at = 0
 
@@ -166,13 +165,13 @@ def test_a_page_is_bounded_in_work_and_pages_miss_nobody_whatever_changes_betwee
         pages = 0
         while True:
             looked_at = 0
-            heads, after = node.page(after, 10, wanted)
+            heads, after = node.operators.page(after, 10, wanted, 28)
             assert len(heads) <= 10
-            assert looked_at <= 32
+            assert looked_at <= 28
             found += [head.id for head in heads]
             pages += 1
-            node.remove(young[-pages])  # what is ahead goes away
-            node.reschedule(young[pages], 10**14)  # what is behind changes
+            node.operators.remove(young[-pages])  # what is ahead goes away
+            node.operators.reschedule(young[pages], 10**14)  # what is behind changes
             if pages == 5:
                 await node.checkpoint()
             if after is None:

@@ -130,7 +130,7 @@ def test_checkpoint_under_way_when_the_pipe_is_killed_loses_nothing(jump: Jump, 
             checkpoint.cancel()
             node = await world.crash()
             assert sum(node.machine.counts.values()) == 300
-            for number, head in enumerate(node.scan(None)):
+            for number, head in enumerate(node.machine.scan()):
                 assert node.machine.records(head.number) == [b"%d" % number]
             node.new(node.attach(), 7, [])  # something to write for the next one
             await world.durable()

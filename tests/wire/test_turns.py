@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 
 from tests.node.world import World, nobody
+from tests.wire.played import Played
 from truba.client.requests import encode
 from truba.kinds import Kind
 from truba.testing.jump import JumpClock
@@ -16,40 +16,6 @@ from truba.wire.connection import REQUEST_BYTES, TURN_BYTES_MAX, Connection, Wir
 from truba.wire.verbs import VERBS
 
 Jump = Callable[[Coroutine[object, object, None]], None]
-
-
-class Played(asyncio.Transport):
-    """What was written, and whether anything is read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = bytearray()
-        self.reads = True
-        self.over = False
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written += data
-
-    def pause_reading(self) -> None:
-        assert self.reads
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        assert not self.reads
-        self.reads = True
-
-    def close(self) -> None:
-        self.over = True
-
-    abort = close
 
 
 def connect(world: World, output_bytes_max: int = 1 << 20) -> tuple[Connection, Played]:

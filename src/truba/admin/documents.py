@@ -245,7 +245,7 @@ def whole_session(node: Node, head: Head) -> dict[str, Any]:
     """As `WholeSession`, but for its records."""
     history = holds(head)
     return session(node, head) | {
-        "why": node.why(head.id),
+        "why": node.operators.why(head.id),
         "history": [
             {
                 "epoch": held.epoch,

@@ -117,7 +117,7 @@ class Jobs:
                 if head.kind != job.kind or head.phase is not Phase.PARKED or head.order > through:
                     continue
                 try:
-                    node.resume(head.id)
+                    node.operators.resume(head.id)
                 except (NoSession, Busy):  # changed while the last ones were waited for
                     job.refused += 1
                     continue

@@ -58,19 +58,13 @@ async def collect(
 ) -> tuple[list[Head], Index | None]:
     """Up to `limit` sessions that are wanted, and the id to go on after; None: there are no more."""
     found: list[Head] = []
-    at = after.seq if after else 0
     for _ in range(STEPS_MAX // SLICE):
-        heads, rest = node.machine.page(at, SLICE)
-        for head in heads:
-            if wanted(head):
-                found.append(head)
-                if len(found) == limit:
-                    return found, head.id
-        if rest is None:
-            return found, None
-        at = rest
+        heads, after = node.operators.page(after, limit - len(found), wanted, SLICE)
+        found += heads
+        if after is None or len(found) == limit:
+            break
         await asyncio.sleep(0)
-    return found, Index(node.machine.term, at)
+    return found, after
 
 
 def router(subject: Subject, settings: Settings, pulse: Pulse, metrics: CollectorRegistry) -> APIRouter:
@@ -203,6 +197,6 @@ def router(subject: Subject, settings: Settings, pulse: Pulse, metrics: Collecto
     @routes.get("/sessions/{session_id}/why", response_model=list[str], tags=["sessions"])
     async def why(session_id: str) -> Response:
         """In plain words: where it stands, what brought it there, what happens next and when."""
-        return say(subject.node().why(parse_id(session_id)))
+        return say(subject.node().operators.why(parse_id(session_id)))
 
     return routes

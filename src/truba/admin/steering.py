@@ -15,7 +15,7 @@ from truba.admin.jobs import Jobs
 from truba.admin.looking import find_kind, parse_id, say
 from truba.admin.subject import Settings, Subject
 from truba.errors import BadRequest, ConfigError
-from truba.node.node import Node
+from truba.node.operators import Operators
 from truba.ports.audit import AuditLog
 from truba.session import STORE_SECONDS_MAX
 from truba.types import Index
@@ -34,6 +34,7 @@ class Due(BaseModel):
 
 def router(subject: Subject, settings: Settings, audit: AuditLog, jobs: Jobs) -> APIRouter:
     routes = APIRouter(prefix="/v1")
+    now_ms = subject.clock.now_ms
     problems: dict[int | str, dict[str, Any]] = {
         code: {"model": documents.Problem} for code in (400, 401, 403, 404, 409, 500, 503)
     }
@@ -44,13 +45,13 @@ def router(subject: Subject, settings: Settings, audit: AuditLog, jobs: Jobs) ->
     async def audited(request: Request, act: str, on: str, do: Callable[[], Awaitable[T]]) -> T:
         return await audit.audited(do, **who(request), act=act, on=on)
 
-    async def on_session(request: Request, text: str, act: str, do: Callable[[Node, Index], None]) -> Response:
+    async def on_session(request: Request, text: str, act: str, do: Callable[[Operators, Index], None]) -> Response:
         index = parse_id(text)
         node = subject.node()
 
         async def durably() -> bool:
             paused = node.look_up(index).kind in node.machine.paused
-            do(node, index)
+            do(node.operators, index)
             await node.sequencer.flush()
             return paused
 
@@ -60,13 +61,13 @@ def router(subject: Subject, settings: Settings, audit: AuditLog, jobs: Jobs) ->
     @routes.post("/sessions/{session_id}/resume", response_model=documents.Done, responses=problems, tags=["sessions"])
     async def resume(request: Request, session_id: str) -> Response:
         """Parked or stored: due at once, its attempts and its age counted anew."""
-        return await on_session(request, session_id, "resume", lambda node, index: node.resume(index))
+        return await on_session(request, session_id, "resume", Operators.resume)
 
     @routes.post("/sessions/{session_id}/deliver", response_model=documents.Done, responses=problems, tags=["sessions"])
     async def deliver(request: Request, session_id: str) -> Response:
         """Stored: due at once; its attempts and its age go on."""
         return await on_session(
-            request, session_id, "deliver now", lambda node, index: node.reschedule(index, node.clock.now_ms())
+            request, session_id, "deliver now", lambda operators, index: operators.reschedule(index, now_ms())
         )
 
     @routes.put("/sessions/{session_id}/due", response_model=documents.Done, responses=problems, tags=["sessions"])
@@ -74,24 +75,24 @@ def router(subject: Subject, settings: Settings, audit: AuditLog, jobs: Jobs) ->
         """Stored: handed over then, sooner or later; its attempts and its age go on."""
         if (due.in_s is None) == (due.at_ms is None):
             raise BadRequest("give in_s or at_ms, one of them; nothing was changed")
-        at_ms = subject.clock.now_ms() + round((due.in_s or 0) * 1000) if due.at_ms is None else due.at_ms
-        if at_ms > subject.clock.now_ms() + STORE_SECONDS_MAX * 1000:
+        at_ms = now_ms() + round((due.in_s or 0) * 1000) if due.at_ms is None else due.at_ms
+        if at_ms > now_ms() + STORE_SECONDS_MAX * 1000:
             raise BadRequest("that is more than ten years from now; nothing was changed")
         return await on_session(
-            request, session_id, f"change due to {at_ms}", lambda node, index: node.reschedule(index, at_ms)
+            request, session_id, f"change due to {at_ms}", lambda operators, index: operators.reschedule(index, at_ms)
         )
 
     @routes.delete("/sessions/{session_id}", response_model=documents.Done, responses=problems, tags=["sessions"])
     async def delete(request: Request, session_id: str) -> Response:
         """Stored or parked: gone with all its records, for good."""
-        return await on_session(request, session_id, "delete", lambda node, index: node.remove(index))
+        return await on_session(request, session_id, "delete", Operators.remove)
 
     async def pause_kind(request: Request, text: str, on: bool) -> Response:
         node = subject.node()
         number = find_kind(node, text)
 
         async def durably() -> None:
-            node.pause(number, on)
+            node.operators.pause(number, on)
             await node.sequencer.flush()
 
         await audited(request, "pause" if on else "continue", f"kind {number}", durably)

@@ -15,9 +15,9 @@ import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Generator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any
 
 from truba.client import leader
 from truba.client.calls import Calls, Errand, Held, RemoteHold
@@ -26,17 +26,12 @@ from truba.client.requests import encode, plain
 from truba.client.resume import Act
 from truba.client.session import WireSession
 from truba.client.target import Target, parse_target
+from truba.coded import CodedPipe
 from truba.errors import Busy, ConfigError, NotLeader, OperationError, Unavailable
 from truba.kinds import Backoff
-from truba.ports.records import Codec
 from truba.session import index_of
 from truba.tls import HandshakeFailed, Tls
 from truba.types import Index
-
-if TYPE_CHECKING:
-    from truba.typed import TypedSession
-
-R = TypeVar("R")
 
 REDIAL = Backoff(base_s=0.05, factor=2.0, cap_s=2.0)
 SOON_S = 0.5
@@ -83,7 +78,7 @@ class RemoteSession(WireSession[RemoteHold]):
         await self._calls.submit(self._hold, act, request)
 
 
-class RemotePipe:
+class RemotePipe(CodedPipe[RemoteSession]):
     """See `truba.session.Pipe`. Made by `connect`. `held`: what an earlier client with this token left, by tag."""
 
     def __init__(
@@ -109,42 +104,6 @@ class RemotePipe:
         self._keeper: asyncio.Task[None] | None = None
 
     # -- for users -------------------------------------------------------------------------------------------
-
-    @overload
-    async def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> RemoteSession: ...
-
-    @overload
-    async def new(
-        self, kind: int, *records: R, tag: int | None = None, trace: bytes = b"", codec: Codec[R]
-    ) -> TypedSession[R]: ...
-
-    async def new(
-        self, kind: int, *records: Any, tag: int | None = None, trace: bytes = b"", codec: Codec[Any] | None = None
-    ) -> Any:
-        """Open a session. `tag`: the owner's own number for it, not in use by another open session. `codec`: what its
-        records are; None: bytes."""
-        if codec is None:
-            return await self._new(kind, records, tag, trace)
-        from truba.typed import TypedSession
-
-        return TypedSession(await self._new(kind, [*map(codec.encode, records)], tag, trace), codec)
-
-    @overload
-    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractAsyncContextManager[RemoteSession]: ...
-
-    @overload
-    def session(
-        self, kind: int, *records: R, trace: bytes = b"", codec: Codec[R]
-    ) -> AbstractAsyncContextManager[TypedSession[R]]: ...
-
-    def session(self, kind: int, *records: Any, trace: bytes = b"", codec: Codec[Any] | None = None) -> Any:
-        """`async with`: delete on success; on an exception give back by the kind's policy and raise it again. `codec`:
-        as with `new`."""
-        if codec is None:
-            return self._block(kind, records, trace)
-        from truba.typed import typed_block
-
-        return typed_block(self._block(kind, [*map(codec.encode, records)], trace), codec)
 
     async def _new(self, kind: int, records: Sequence[bytes], tag: int | None, trace: bytes) -> RemoteSession:
         calls = self._calls

@@ -46,7 +46,7 @@ from truba.protocols import replies
 from truba.protocols.resp import FramingLost, Limits, RequestParser
 from truba.rejections import Rejections
 from truba.tls import Contexts
-from truba.wire.connection import keep_alive
+from truba.wire.patience import keep_alive
 
 T = TypeVar("T")
 

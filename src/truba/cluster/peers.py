@@ -35,7 +35,7 @@ from truba.cluster.words import (
 from truba.errors import DataDamaged, OperationError, Unavailable, UnknownOutcome
 from truba.tls import Contexts, HandshakeFailed, open_streams
 from truba.types import Position
-from truba.wire.connection import keep_alive
+from truba.wire.patience import keep_alive
 
 S = TypeVar("S", bound=msgspec.Struct)
 

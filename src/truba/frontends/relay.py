@@ -21,7 +21,7 @@ from truba.frontends.listening import Listening, Reception
 from truba.protocols import replies
 from truba.protocols.resp import FramingLost, StrictParser
 from truba.tls import Contexts, connect
-from truba.wire.connection import FAREWELL_S, keep_alive
+from truba.wire.patience import FAREWELL_S, keep_alive
 
 LEADER = b"*1\r\n$6\r\nLEADER\r\n"
 LEADS = b"$-1\r\n"

@@ -2,14 +2,14 @@
 
 Operations are plain functions: each decides at once, raises a refusal, or stages its event and returns. An answer may
 leave once what is staged is durable: `when_durable`, `durable`, or `sequencer.latest`. All calls come on the loop's
-thread. Nothing here encodes, writes or knows how a request looked.
+thread. Nothing here encodes, writes or knows how a request looked. What operators ask for is in `operators`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -20,15 +20,14 @@ from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable, Unk
 from truba.kinds import Kind
 from truba.machine.events import Deleted, Opened, Parked, Stored
 from truba.machine.machine import Machine
-from truba.machine.why import why
 from truba.node.alarm import Alarm
 from truba.node.checkpoint import SESSIONS, Checkpointer
 from truba.node.dispatcher import Dispatcher
 from truba.node.notices import Notices
+from truba.node.operators import Operators
 from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
 from truba.node.recovery import recover
 from truba.node.sequencer import Sequencer, Waiter
-from truba.ports.backup import Backups
 from truba.ports.log import Log
 from truba.ports.parked import ParkedHook
 from truba.ports.store import Head, Store
@@ -43,12 +42,6 @@ LOST_AT_ONCE = 512
 
 LOST_AT_START = 4096
 """Sessions given back before a start is over; the rest follows in slices while clients are served."""
-
-PAGE_STEPS_MAX = 8192
-"""Sessions that are looked at for one page: some milliseconds, in which nobody else is served."""
-
-PAGE_STEPS = 512
-"""Of these, at once: what a page that fills up sooner has looked at in vain."""
 
 
 class Tell(Protocol):
@@ -109,9 +102,9 @@ class Node:
         self.checkpointer.on_failure = self.give_up
         self.sequencer.on_seal = self.checkpointer.sealed
         self.dispatcher = Dispatcher(self, routes)
+        self.operators = Operators(self)
         self._notices = Notices(self, hooks or {})
         self.accepting = False
-        self.backups: Backups | None = None  # for operators, where whoever owns log and store can make any
         self.owner_losses = 0
         self.refusals: Counter[str] = Counter()  # by code, of whatever frontend counts them
         self.limits_hit: Counter[str] = Counter()  # by the limit's name in the configuration
@@ -344,6 +337,13 @@ class Node:
                 f"session {head.id} is {head.phase} at epoch {head.epoch} and not yours; nothing was stored"
             ) from None
 
+    def look_up(self, index: Index) -> Head:
+        """A session, whoever holds it. NoSession."""
+        head = self.machine.get(index.seq)
+        if head is None or head.id != index:
+            raise NoSession(f"no session {index}: it is finished, or never was")
+        return head
+
     def new(self, owner: Owner, kind: int, records: list[bytes], tag: int = -1, trace: bytes = b"") -> Hold:
         """Open a session; a tag that this owner already uses for an open one answers that one.
 
@@ -399,7 +399,7 @@ class Node:
         due_ms = self.clock.now_ms() + delay_ms
         self._stage(self.machine.store(hold.number, hold.epoch, due_ms, due_ms - delay_ms))
         self._end(hold, "closed")
-        self._due(due_ms)
+        self.wake_at(due_ms)
 
     def fail(self, hold: Hold, reason: str = "", cause: Cause = Cause.FAILED, delay_ms: int | None = None) -> None:
         """The owner gives the session back; the kind's policy, or `put_off`, says when it is handed over."""
@@ -446,7 +446,7 @@ class Node:
             detail = event.detail if isinstance(event, Stored) else ""
             self.tell("hand-over failed", session=str(hold.id), kind=hold.kind, cause=cause.value, detail=detail)
         if type(event) is Stored:
-            self._due(event.due_ms)
+            self.wake_at(event.due_ms)
 
     def _end(self, hold: Hold, how: str, cause: Cause | None = None, detail: str = "") -> None:
         self._leases.end(hold)
@@ -492,68 +492,6 @@ class Node:
         self._alarm.at(hold.touched_ms + self._limit_ms(hold))
         return hold
 
-    # -- operators ------------------------------------------------------------------------------------------
-
-    def look_up(self, index: Index) -> Head:
-        """A session, held or not. NoSession."""
-        head = self.machine.get(index.seq)
-        if head is None or head.id != index:
-            raise NoSession(f"no session {index}: it is finished, or never was")
-        return head
-
-    def resume(self, index: Index) -> None:
-        """Make a parked or stored session due at once, with fresh limits."""
-        head = self.look_up(index)
-        self._stage(self.machine.resume(head.number, self.clock.now_ms()))
-        self.dispatcher.wake()
-
-    def why(self, index: Index) -> tuple[str, ...]:
-        """In plain words: where a session stands, what brought it there, what happens next and when. NoSession."""
-        head = self.look_up(index)
-        return why(head, self.kinds[head.kind], self.dispatcher.lanes[head.kind].view, self.clock.now_ms())
-
-    def reschedule(self, index: Index, due_ms: int) -> None:
-        """Have a stored session handed over at another time; its attempts and its age are as before."""
-        head = self.look_up(index)
-        self._stage(self.machine.reschedule(head.number, due_ms, self.clock.now_ms()))
-        self._due(due_ms)
-
-    def pause(self, kind: int, on: bool) -> None:
-        """Hand over nothing more of a kind (`on`), or go on; holds until it is taken back, whatever restarts."""
-        event = self.machine.pause(kind, on, self.clock.now_ms())
-        if event is not None:
-            self._stage(event)
-            self.tell("hand-over paused" if on else "hand-over continues", kind=kind)
-            self.dispatcher.wake()
-
-    def remove(self, index: Index) -> None:
-        """Delete a stored or parked session."""
-        head = self.look_up(index)
-        self._stage(self.machine.remove(head.number))
-
-    def page(self, after: Index | None, limit: int, wanted: Callable[[Head], bool]) -> tuple[list[Head], Index | None]:
-        """Up to `limit` sessions that are `wanted`, in order of id, and the id to go on after; None: that was all.
-
-        Looks at PAGE_STEPS_MAX sessions at most, so a page may be short, or empty, before the end.
-        """
-        found: list[Head] = []
-        after_number = after.seq if after else 0
-        for _ in range(PAGE_STEPS_MAX // PAGE_STEPS):
-            heads, rest = self.machine.page(after_number, PAGE_STEPS)
-            for head in heads:
-                if wanted(head):
-                    found.append(head)
-                    if len(found) == limit:
-                        return found, head.id
-            if rest is None:
-                return found, None
-            after_number = rest
-        return found, Index(self.machine.term, after_number)
-
-    def scan(self, after: Index | None) -> Iterator[Head]:
-        """Sessions in order of id; to be used up before the loop goes on."""
-        return self.machine.scan(after.seq if after else 0)
-
     # -- waiting --------------------------------------------------------------------------------------------
 
     def when_durable(self, waiter: Waiter) -> None:
@@ -566,7 +504,8 @@ class Node:
 
     # -- time ------------------------------------------------------------------------------------------------
 
-    def _due(self, due_ms: int) -> None:
+    def wake_at(self, due_ms: int) -> None:
+        """A session is due then: have the dispatcher look by that time."""
         delay_ms = due_ms - self.clock.now_ms()
         if delay_ms <= 0:
             self.dispatcher.wake()

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from truba.errors import ConfigError
 from truba.kinds import Handler, Kind
-from truba.node.owners import Handover, Hold, Owner
+from truba.node.owners import Handover, Owner
 from truba.node.session import LocalSession
 from truba.session import RepeatData
 from truba.sync import as_coroutine
-from truba.types import Cause
+from truba.transports.tasks import HandoverTasks
 
 if TYPE_CHECKING:
     from truba.node.node import Node
@@ -29,52 +29,24 @@ class LocalRoute:
 
     def __init__(self, handler: Handler) -> None:
         self._handler = as_coroutine(handler)
-        self._node: Node | None = None
-        self._owner: Owner | None = None
-        self._tasks: dict[Hold, asyncio.Task[None]] = {}
+        self._tasks = HandoverTasks("handler", self._run)
 
     def start(self, node: Node, wake: Callable[[], None]) -> None:
-        self._node = node
-        self._owner = node.attach(self)
+        self._tasks.start(node)
         wake()
 
     def seat(self, kind: int) -> Owner | None:
-        return self._owner
+        return self._tasks.owner
 
     def state(self) -> str:
         return f"in this process, {len(self._tasks)} at work"
 
     async def stop(self) -> None:
         """Cancel what is at work; its sessions are lost to it, and due again by their kind's policy."""
-        node, owner = self._node, self._owner
-        self._owner = None
-        tasks = list(self._tasks.values())
-        if node is not None and owner is not None:
-            node.detach(owner)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.stop()
 
-    # -- as the owner's receiver
-
-    def repeat(self, handover: Handover) -> bool:
+    async def _run(self, node: Node, handover: Handover) -> None:
         hold = handover.hold
-        task = asyncio.get_running_loop().create_task(self._run(handover), name=f"handler {hold.id}")
-        self._tasks[hold] = task
-        task.add_done_callback(lambda _: self._tasks.pop(hold))
-        return True
-
-    def lost(self, hold: Hold, cause: Cause) -> None:
-        task = self._tasks.get(hold)
-        if task is not None:
-            task.cancel(f"session {hold.id} was taken away: {cause}")
-
-    def released(self, hold: Hold) -> None:
-        pass
-
-    async def _run(self, handover: Handover) -> None:
-        node, hold = self._node, handover.hold
-        assert node is not None  # hand-overs come after start
         session = LocalSession(node, hold)
         repeat = RepeatData(handover.records, session, hold.kind, handover.attempt, handover.cause, handover.trace)
         try:

@@ -19,6 +19,7 @@ from truba.errors import OperationError, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.node.owners import Handover, Hold, Owner
 from truba.transports.posting import Broken, Poster, TooLarge, Unreached, tls_contexts
+from truba.transports.tasks import HandoverTasks
 from truba.types import Cause
 from truba.webhook import Unfinished, Webhook
 from truba.webhook.bodies import encode_parts
@@ -46,10 +47,8 @@ class WebhookRoute:
         self._kinds = kinds
         self._tls = tls_contexts(webhook)
         self._poster: Poster | None = None
-        self._node: Node | None = None
-        self._owner: Owner | None = None
         self._wake: Callable[[], None] = lambda: None
-        self._tasks: dict[Hold, asyncio.Task[None]] = {}
+        self._tasks = HandoverTasks("webhook", self._run, self._give_up)
         self._posted_bytes = 0
         self._trouble = ""  # of the last POST
 
@@ -63,13 +62,12 @@ class WebhookRoute:
             # Before the hand-over is late: what never arrived must cost no attempt.
             connect_s=min(kind.handler_timeout_s for kind in kinds) / 2,
         )
-        self._node = node
-        self._owner = node.attach(self)
+        self._tasks.start(node)
         self._wake = wake
         wake()
 
     def seat(self, kind: int) -> Owner | None:
-        owner = self._owner
+        owner = self._tasks.owner
         if owner is not None and (under_way := owner.unpushed_bytes + self._posted_bytes):
             return owner if under_way < POSTED_BYTES_MAX else None
         return owner
@@ -80,50 +78,25 @@ class WebhookRoute:
 
     async def stop(self) -> None:
         """Give up what is under way; its sessions are lost to it, and due again by their kind's policy."""
-        node, owner = self._node, self._owner
-        self._owner = None
-        tasks = list(self._tasks.values())
-        if node is not None and owner is not None:
-            node.detach(owner)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.stop()
         if self._poster is not None:
             await self._poster.close()
 
-    # -- as the owner's receiver
-
-    def repeat(self, handover: Handover) -> bool:
-        hold = handover.hold
-        task = asyncio.get_running_loop().create_task(self._run(handover), name=f"webhook {hold.id}")
-        self._tasks[hold] = task
-        task.add_done_callback(lambda _: self._tasks.pop(hold))
-        return True
-
-    def lost(self, hold: Hold, cause: Cause) -> None:
-        task = self._tasks.get(hold)
-        if task is not None and task.cancel(f"session {hold.id} was taken away: {cause}"):
-            self._drop(hold, f"the session was taken away before it: {cause}")
-
-    def released(self, hold: Hold) -> None:
-        pass
-
     # -- one POST
 
-    async def _run(self, handover: Handover) -> None:
-        node, poster, hold = self._node, self._poster, handover.hold
-        assert node is not None  # hand-overs come after start
-        assert poster is not None
+    async def _run(self, node: Node, handover: Handover) -> None:
+        poster, hold = self._poster, handover.hold
+        assert poster is not None  # hand-overs come after start
         size = sum(map(len, handover.records))
         self._posted_bytes += size
         try:
             verdict, cause = await self._ask(node, poster, handover, size)
             if hold.ended:  # in the very turn in which the answer came
-                self._drop(hold, "the session was taken away before it")
+                self._drop(node, hold, "the session was taken away before it")
             else:
                 self._carry_out(node, hold, verdict, cause)
         except (UnknownOutcome, Unavailable) as error:
-            self._drop(hold, str(error))  # the pipe has stopped; at the next start the session is posted again
+            self._drop(node, hold, str(error))  # the pipe has stopped; at the next start the session is posted again
         except Exception as error:  # a defect: told as one, and the session does not wait for its timeout
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"posting session {hold.id} failed", "exception": error}
@@ -196,6 +169,8 @@ class WebhookRoute:
         self._trouble = reason
         node.fail(hold, reason, cause)
 
-    def _drop(self, hold: Hold, reason: str) -> None:
-        assert self._node is not None  # it was handed over
-        self._node.tell("webhook's answer dropped", session=str(hold.id), epoch=hold.epoch, reason=reason)
+    def _give_up(self, node: Node, hold: Hold, cause: Cause) -> None:
+        self._drop(node, hold, f"the session was taken away before it: {cause}")
+
+    def _drop(self, node: Node, hold: Hold, reason: str) -> None:
+        node.tell("webhook's answer dropped", session=str(hold.id), epoch=hold.epoch, reason=reason)

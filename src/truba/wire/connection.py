@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -17,38 +16,24 @@ from typing import Any, Protocol, cast
 
 import structlog
 
-from truba.errors import BadRequest, DataError, LogPoisoned, NoAuth, NoPerm, OperationError
+from truba.errors import BadRequest, DataError, LogPoisoned, NoPerm, OperationError
 from truba.node.node import Node
 from truba.node.owners import Handover, Hold, Owner
 from truba.ports.audit import AuditLog
-from truba.ports.auth import Authenticator, CertificateAuthenticator, Principal
+from truba.ports.auth import Authenticator, Principal
 from truba.protocols import replies
-from truba.protocols.resp import FramingLost, Limits, RequestParser, StrictParser
+from truba.protocols.resp import FramingLost, Limits, RequestParser
 from truba.rights import missing
-from truba.tls import peer_names
 from truba.types import Cause
+from truba.wire.patience import FAREWELL_S, Stall, keep_alive
+from truba.wire.stranger import Stranger, certified, verbs_of_strangers
 
 log = structlog.get_logger("truba.wire")
 
-BEFORE_AUTH = frozenset({b"AUTH", b"HELLO", b"LEADER", b"QUIT"})
-
 _QUOTED = re.compile(r"""'.*'|".*\"""")
-
-FAREWELL_S = 5.0
-"""How long a peer may take to read its last answers."""
-
-STALL_S = 30.0
-"""A peer that has not read a byte of its answers for so long, while no more fit, is cut."""
-
-STRANGER_LIMITS = Limits(args_max=16, request_bytes_max=16 << 10, inline_bytes_max=4 << 10)
-"""Of a request before AUTH, and so of what a stranger can make us hold, besides one read."""
-
-STRANGER_REQUESTS_MAX = 32
-"""What a polite client asks before it says who it is are three or four."""
 
 PENDING_BYTES_MAX = 4 << 20
 """Request bytes of one connection whose answers have not left: beyond it reading stops until half is answered."""
-
 
 TURN_BYTES_MAX = 16 << 10
 REQUEST_BYTES = 32
@@ -75,6 +60,14 @@ class Verb(Protocol):
 
 class Connection(asyncio.Protocol):
     """See the module. `closed` is called once, when the connection has ended."""
+
+    # More attributes than Python keeps in an object: without slots each is looked up in a dict, 5 % of an operation.
+    __slots__ = (
+        "_at_end", "_backlog", "_backlog_waits", "_burst_bytes", "_closed", "_closing", "_known", "_parser",
+        "_paused_for", "_pending_bytes", "_sequencer", "_short_of_room", "_stall", "_stranger", "_turn_bytes_max",
+        "_unsent", "_verbs", "_verbs_of_known", "_wake", "credit", "dialled", "error", "holds", "kinds", "name",
+        "node", "owner", "peer", "principal", "proto", "quitting", "reject", "settings", "tasks", "transport",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -104,17 +97,15 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.error: Exception | None = None  # that the connection ended with
         self.tasks: set[asyncio.Task[None]] = set()  # that answer later
-        self._verbs = verbs
+        self.reject = reject or _tell
+        self._stranger = None if settings.authenticator is None else Stranger()
+        self._verbs = verbs if self._stranger is None else verbs_of_strangers(verbs)
+        self._verbs_of_known = verbs
         self._closed = closed
         self._wake = wake
         self._parser = RequestParser(settings.parser)
         self._known = known
-        self._reject = reject or _tell
-        self._stranger = settings.authenticator is not None
-        self._strangers_parser = StrictParser(STRANGER_LIMITS)
-        self._strangers_requests = 0
-        self._unread = b""  # of a stranger: what came behind an AUTH whose verdict is late
-        self._stalled: asyncio.TimerHandle | None = None
+        self._stall: Stall | None = None
         self._backlog: list[list[bytes]] | None = None  # requests that wait for an answer that is late, or for room
         self._backlog_waits = False  # for its turn, or for room, and the answers before it are durable already
         self._turn_bytes_max = min(TURN_BYTES_MAX, settings.output_bytes_max)
@@ -136,26 +127,24 @@ class Connection(asyncio.Protocol):
         self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
         stream.set_write_buffer_limits(high=self.settings.output_bytes_max)
         keep_alive(stream.get_extra_info("socket"))
-        authenticator = self.settings.authenticator
-        if isinstance(authenticator, CertificateAuthenticator) and (names := peer_names(stream)):
-            principal = authenticator.by_certificate(names, self.peer)
-            if principal is not None:
-                self.admit(principal)
+        if (principal := certified(self.settings.authenticator, stream, self.peer)) is not None:
+            self.admit(principal)
 
     def admit(self, principal: Principal) -> None:
         """From here on the peer is this one."""
         self.principal = principal
         self.owner.user = principal.name
-        if self._stranger:
-            self._stranger = False
+        if self._stranger is not None and not self._stranger.known:
+            self._stranger.known = True
+            self._verbs = self._verbs_of_known
             if self._known is not None:
                 self._known(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._stranger:
-            self._unread += data
+        if self._stranger is not None:
+            self._stranger.feed(data)
             if self._backlog is None:  # else it was read before the pause, and waits for the verdict too
-                self._serve_stranger()
+                self._serve_stranger(self._stranger)
             return
         try:
             requests = self._parser.feed(data)
@@ -166,26 +155,23 @@ class Connection(asyncio.Protocol):
         if requests:
             self._serve(requests, len(data))
 
-    def _serve_stranger(self) -> None:
-        """One request at a time, by limits of their own: what follows an AUTH is read by those of who is known."""
-        data, at, self._unread = self._unread, 0, b""
-        while self._stranger and at < len(data) and not self._closing:
-            requests: list[list[bytes]] = []
+    def _serve_stranger(self, stranger: Stranger) -> None:
+        while not stranger.known and not self._closing:
             try:
-                at = self._strangers_parser.take(data, at, requests)
-                self._strangers_requests += len(requests)
-                if self._strangers_requests > STRANGER_REQUESTS_MAX:
-                    raise FramingLost(NoAuth("authenticate first; nothing was stored, the connection is closed"), [])
+                request = stranger.take()
             except FramingLost as lost:
                 self._at_end = self._at_end or partial(self._give_up, lost.error)
                 self._serve([], 0)
                 return
-            self._serve(requests, 0)
-            if self._backlog is not None:  # the verdict is late
-                self._unread = data[at:]
+            if request is None:
                 return
-        if at < len(data):
-            self.data_received(data[at:])
+            self._serve([request], 0)
+            if self._backlog is not None:  # the verdict is late
+                return
+        if stranger.known:
+            self._stranger = None
+            if rest := stranger.rest():
+                self.data_received(rest)
 
     def eof_received(self) -> bool:
         """The client has said all that it will say, and may still read: it gets its answers, then the end."""
@@ -207,7 +193,8 @@ class Connection(asyncio.Protocol):
         self.node.limits_hit["output_bytes_max"] += 1
         self._pause("output")
         self._unstall()
-        self._stalled = asyncio.get_running_loop().call_later(STALL_S, self._look_whether_it_reads, None)
+        if self.transport is not None:
+            self._stall = Stall(self.transport, self.peer, self.reject)
 
     def resume_writing(self) -> None:
         self._unstall()
@@ -217,22 +204,10 @@ class Connection(asyncio.Protocol):
         if self._wake is not None:
             self._wake()
 
-    def _look_whether_it_reads(self, before_bytes: int | None) -> None:
-        """`before_bytes`: unsent the last time; None: nobody has looked yet, and more may have come since the pause."""
-        self._stalled = None
-        if self.transport is None:
-            return
-        unsent_bytes = self.transport.get_write_buffer_size()
-        if before_bytes is not None and unsent_bytes >= before_bytes:
-            self._reject("connection cut: it does not read its answers", peer=self.peer, unsent_bytes=unsent_bytes)
-            self.transport.abort()
-            return
-        self._stalled = asyncio.get_running_loop().call_later(STALL_S, self._look_whether_it_reads, unsent_bytes)
-
     def _unstall(self) -> None:
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
+        if self._stall is not None:
+            self._stall.over()
+            self._stall = None
 
     # -- requests ------------------------------------------------------------------------------------------
 
@@ -258,7 +233,7 @@ class Connection(asyncio.Protocol):
                 self.node.when_durable(self._answers_left)
             else:
                 self._serve_backlog_soon()
-        elif self._at_end is not None and self._backlog is None and not self._unread:
+        elif self._at_end is not None and self._backlog is None and (self._stranger is None or self._stranger.idle):
             self._at_end()
 
     def _serve_pipeline(self, requests: list[list[bytes]], size: int) -> None:
@@ -287,8 +262,6 @@ class Connection(asyncio.Protocol):
             verb = self._verbs.get(args[0]) or self._verbs.get(args[0].upper())
             if verb is None:
                 raise BadRequest(f"unknown command {args[0][:32]!r}; nothing was stored")
-            if self._stranger and args[0].upper() not in BEFORE_AUTH:
-                raise NoAuth("authenticate first: AUTH [user] password; nothing was stored")
             return verb(self, args)
         except OperationError as refusal:
             return self._refuse(refusal)
@@ -351,10 +324,9 @@ class Connection(asyncio.Protocol):
         self._resume("late answer")
         if self.quitting:
             self.close()
-        if self._unread:
-            self._serve_stranger()
-        else:
-            self._serve(backlog or [], 0)
+        if self._stranger is not None:
+            self._serve_stranger(self._stranger)
+        self._serve(backlog or [], 0)
 
     def answer_later(self, work: Coroutine[Any, Any, bytes]) -> None:
         """What `work` comes to is the answer; nothing more is read before it. Its verb returns None."""
@@ -444,16 +416,9 @@ class Connection(asyncio.Protocol):
         self._pause("closing")
         self.node.when_durable(self._shut)
 
-    def refused(self) -> None:
-        """An authentication failed."""
-        self._reject("wrong user or password", peer=self.peer)
-
-    def warn(self, what: str, error: BaseException) -> None:
-        self._reject(what, peer=self.peer, error=repr(error))
-
     def _give_up(self, error: OperationError) -> None:
         unquoted = _QUOTED.sub("...", str(error))  # what it said may be a piece of a record
-        self._reject("connection given up", peer=self.peer, error=unquoted)
+        self.reject("connection given up", peer=self.peer, error=unquoted)
         self.send(replies.error(error.code, str(error)))
         self.close()
 
@@ -534,15 +499,3 @@ class Connection(asyncio.Protocol):
 
 def _tell(cause: str, **why: object) -> None:
     log.warning(cause, **why)
-
-
-def keep_alive(sock: socket.socket | None) -> None:
-    """A peer that vanished without a word is noticed within half a minute. Nothing to do for a Unix socket."""
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25_000)

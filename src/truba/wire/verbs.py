@@ -6,17 +6,17 @@ The operations on sessions come first; they are the path that everything is meas
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
 from truba import __version__
-from truba.errors import BadRequest, NoAuth, OperationError, Unavailable, UnknownKind
+from truba.errors import BadRequest, NoAuth, UnknownKind
 from truba.node.owners import Hold
-from truba.ports.auth import Principal
 from truba.protocols import grammar, replies
 from truba.types import Index
 from truba.wire.connection import Connection, Verb
+from truba.wire.stranger import authenticate
 from truba.wire.views import describe, info_text
 
 OK = replies.OK
@@ -144,7 +144,7 @@ def ls(connection: Connection, args: list[bytes]) -> bytes:
     kind = None if wish.kind is None else _kind(connection, wish.kind)
     connection.permit("LS", kind)
     node = connection.node
-    heads, rest = node.page(
+    heads, rest = node.operators.page(
         wish.after,
         wish.limit,
         lambda head: (kind is None or head.kind == kind) and (wish.phase is None or head.phase is wish.phase),
@@ -164,7 +164,7 @@ def why(connection: Connection, args: list[bytes]) -> bytes:
     node = connection.node
     head = node.look_up(_index(args, "WHY"))
     connection.permit("WHY", head.kind)
-    return replies.array([replies.bulk(sentence.encode()) for sentence in node.why(head.id)])
+    return replies.array([replies.bulk(sentence.encode()) for sentence in node.operators.why(head.id)])
 
 
 def resume(connection: Connection, args: list[bytes]) -> bytes | None:
@@ -172,7 +172,7 @@ def resume(connection: Connection, args: list[bytes]) -> bytes | None:
     connection.permit("RESUME", connection.node.look_up(index).kind)
 
     def do() -> bytes:
-        connection.node.resume(index)
+        connection.node.operators.resume(index)
         return OK
 
     return _audited(connection, "resume", f"session {index}", do)
@@ -183,7 +183,7 @@ def remove(connection: Connection, args: list[bytes]) -> bytes | None:
     connection.permit("REMOVE", connection.node.look_up(index).kind)
 
     def do() -> bytes:
-        connection.node.remove(index)
+        connection.node.operators.remove(index)
         return OK
 
     return _audited(connection, "delete", f"session {index}", do)
@@ -224,7 +224,7 @@ def backup(connection: Connection, args: list[bytes]) -> bytes | None:
     connection.permit("BACKUP", None)
     if len(args) > 2:
         raise BadRequest("BACKUP takes a name at most; nothing was begun")
-    backups = connection.node.backups
+    backups = connection.node.operators.backups
     if backups is None:
         raise BadRequest(
             "this pipe makes no backups while it runs. In a cluster: stop one node, the others go on meanwhile, and"
@@ -267,7 +267,7 @@ def echo(connection: Connection, args: list[bytes]) -> bytes:
 
 def auth(connection: Connection, args: list[bytes]) -> bytes | None:
     user, password = grammar.parse_auth(args)
-    return _authenticate(connection, user or b"default", password, OK)
+    return authenticate(connection, user or b"default", password, OK)
 
 
 def hello(connection: Connection, args: list[bytes]) -> bytes | None:
@@ -292,40 +292,7 @@ def hello(connection: Connection, args: list[bytes]) -> bytes | None:
         connection.proto,
     )
     if credentials is not None:
-        return _authenticate(connection, *credentials, answer)
-    return answer
-
-
-def _authenticate(connection: Connection, user: bytes, password: bytes, answer: bytes) -> bytes | None:
-    authenticator = connection.settings.authenticator
-    if authenticator is None:
-        raise BadRequest("AUTH is of no use here: no authentication is configured")
-    try:
-        verdict = authenticator.authenticate(user.decode(), password.decode(), connection.peer)
-    except UnicodeDecodeError:
-        raise NoAuth("user and password must be UTF-8 text") from None
-    if not isinstance(verdict, Awaitable):
-        return _admit(connection, verdict, answer)
-    connection.answer_later(_judged(connection, verdict, answer))
-    return None
-
-
-async def _judged(connection: Connection, verdict: Awaitable[Principal | None], answer: bytes) -> bytes:
-    try:
-        principal = await verdict
-    except OperationError:
-        raise
-    except Exception as error:
-        connection.warn("the authenticator failed", error)
-        raise Unavailable("the authentication service failed; nothing was stored; try again later") from error
-    return _admit(connection, principal, answer)
-
-
-def _admit(connection: Connection, principal: Principal | None, answer: bytes) -> bytes:
-    if principal is None:
-        connection.refused()
-        raise NoAuth("wrong user or password")
-    connection.admit(principal)
+        return authenticate(connection, *credentials, answer)
     return answer
 
 

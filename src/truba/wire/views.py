@@ -30,7 +30,7 @@ def describe(node: Node, head: Head, records: list[bytes] | None) -> dict[str | 
 
 def info_text(node: Node) -> str:
     """`key:value` lines in the manner of Redis's INFO."""
-    machine, sequencer = node.machine, node.sequencer
+    machine, sequencer, backups = node.machine, node.sequencer, node.operators.backups
     lines = [
         "# Server",
         f"truba_version:{__version__}",
@@ -48,7 +48,7 @@ def info_text(node: Node) -> str:
         f"store_bytes:{node.base.size_bytes}",
         f"store_seq:{node.base.summary.applied.seq}",
         f"checkpoints:{node.checkpointer.done}",
-        f"backup:{'none' if node.backups is None else node.backups.progress.state}",
+        f"backup:{'none' if backups is None else backups.progress.state}",
         "# Sessions",
         f"deliveries:{node.dispatcher.deliveries}",
         f"owner_losses:{node.owner_losses}",

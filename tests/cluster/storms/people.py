@@ -290,7 +290,7 @@ class Operator(Person):
         seat = self.world.find_door(self.dice)
         if seat is None or (node := seat.node) is None:
             return
-        waiting = [head.id for head in node.scan(None) if head.phase in (Phase.STORED, Phase.PARKED)]
+        waiting = [head.id for head in node.machine.scan() if head.phase in (Phase.STORED, Phase.PARKED)]
         if waiting:
             line = Line(self.world, seat, node, self.name)
             self.begin(self._ask(line, self.dice.choice(waiting), remove), self.name)
@@ -307,7 +307,7 @@ class Operator(Person):
 
     def resume(self, line: Line, id_: Index) -> asyncio.Future[None]:
         return line.ask(
-            lambda node, owner: node.resume(id_),
+            lambda node, owner: node.operators.resume(id_),
             lambda _: self.world.story.tell(self.name, f"is answered by {line.seat.name}: resume {id_}"),
         )
 
@@ -316,7 +316,7 @@ class Operator(Person):
         job = history.jobs[id_]  # somebody has opened it, or it would not be there
 
         def decide(node: Node, owner: Owner) -> None:
-            node.remove(id_)
+            node.operators.remove(id_)
             history.removing(job, op, node)
 
         def durable(_: None) -> None:
@@ -332,7 +332,7 @@ class Operator(Person):
             return
         line = Line(self.world, seat, node, self.name)
         try:
-            for head in list(node.scan(None)):
+            for head in list(node.machine.scan()):
                 if head.kind in kinds and head.phase in (Phase.STORED, Phase.PARKED):
                     await self.answered(self.resume(line, head.id))
         except (Broken, OperationError):

