@@ -114,6 +114,7 @@ BREAKS = {
         ),
         _break(
             "an owner that was superseded goes on",
+            ("truba.node.node:Node._name", "before.superseded = True", "pass"),
             ("truba.node.node:Node._move", 'before.let_go(hold, "taken")', "pass"),
         ),
         _break(
