@@ -72,10 +72,11 @@ async def test_who_asks_while_several_are_being_written_waits_for_the_last() -> 
     await bench.turn()
     bench.log.release(1)
     await bench.turn()
+    bench.ask(4)  # the first is durable, the last is not
     assert (bench.told, flush.done()) == ([(1, True)], False)
     bench.log.release(1)
     await flush
-    assert bench.told == [(1, True), (2, True), (3, True)]
+    assert bench.told == [(1, True), (2, True), (3, True), (4, True)]
 
 
 async def test_who_asks_while_several_are_full_waits_for_the_last() -> None:

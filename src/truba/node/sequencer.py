@@ -105,6 +105,8 @@ class Sequencer:
         self._crowd = 0  # events that may come at once: so many did, with the batch before
         self._waiting: asyncio.TimerHandle | None = None  # for the crowd
         self._scheduled = False
+        self.latest: Batch | None = None
+        """The newest batch that is not durable yet; what waits for it has waited for everything decided so far."""
         self.failed = False
         self._closed = False
         self._to_release: deque[Batch] = deque()
@@ -114,15 +116,6 @@ class Sequencer:
         self.batches = 0
         self.events = 0
         self.meter: BatchMeter | None = None
-
-    @property
-    def latest(self) -> Batch | None:
-        """The newest batch that is not durable yet; what waits for it has waited for everything decided so far."""
-        if self._gathering.events:
-            return self._gathering
-        if self._full:
-            return self._full[-1]
-        return self._under_way[-1] if self._under_way else None
 
     @property
     def over(self) -> bool:
@@ -140,7 +133,7 @@ class Sequencer:
         except Exception as error:  # half applied, perhaps: damaged data, or a broken invariant
             self.fail(error)
             raise UnknownOutcome(f"the pipe stops: {error}; outcome unknown") from error
-        batch = self._gathering
+        batch = self.latest = self._gathering
         batch.events.append(event)
         batch.bytes += size + EVENT_BYTES
         if batch.bytes >= self._bytes_max:
@@ -225,6 +218,8 @@ class Sequencer:
             self.fail(error)
             return
         batch = self._under_way.popleft()
+        if batch is self.latest:
+            self.latest = None
         if batch.sent_s and self.meter is not None:
             self.meter.durable(batch)
         batch.position = self._log.tail
@@ -250,6 +245,7 @@ class Sequencer:
         if self.failed:
             return
         self.failed = True
+        self.latest = None
         lost = [*self._under_way, *self._full, self._gathering]
         self._under_way.clear()
         self._full.clear()
