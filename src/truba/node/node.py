@@ -511,6 +511,7 @@ class Node:
         """Stage the hand-over of a due session; None when it was parked instead, or is not due.
 
         `to`: the handler as configured, for the session's history.
+        The caller arms the alarm (`rearm`) once it has granted all.
         """
         event = self.machine.repeat(number, now_ms, owner.digest, owner.grace_ms, to)
         if event is None:
@@ -524,7 +525,6 @@ class Node:
         owner.take_up(hold)
         owner.unpushed_bytes += head.bytes
         self._leases.begin(hold, self._limit_ms(hold), self._steady_ms())
-        self._alarm.at(hold.touched_ms + self._limit_ms(hold))
         return hold
 
     # -- operators ------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Literal, NoReturn, Protocol
+
+import msgspec
 
 from truba.errors import BadRequest, Closed, Fenced, NoSession
 from truba.types import Cause, Index
@@ -25,8 +26,7 @@ SUSPECT_MAX = 65_536
 """Sessions taken from an owner that it may be handed again; beyond that it must name the epoch for every one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+class Handover(msgspec.Struct, frozen=True, eq=False):
     """A session on its way to a handler; its Repeated is durable."""
 
     hold: Hold

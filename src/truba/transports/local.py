@@ -59,7 +59,7 @@ class LocalRoute:
 
     def repeat(self, handover: Handover) -> bool:
         hold = handover.hold
-        task = asyncio.get_running_loop().create_task(self._run(handover), name=f"handler {hold.id}")
+        task = asyncio.get_running_loop().create_task(self._run(handover), name="handler " + hold.id_text.decode())
         self._tasks[hold] = task
         task.add_done_callback(lambda _: self._tasks.pop(hold))
         return True
