@@ -52,7 +52,7 @@ async def test_who_asks_while_a_batch_is_being_written_waits_for_it() -> None:
     bench.stage()
     await bench.turn()
     bench.ask(2)  # nothing has been staged since, and nothing is durable
-    flush = asyncio.create_task(bench.sequencer.flush())
+    flush = bench.sequencer.flush()
     await bench.turn()
     assert (bench.told, flush.done()) == ([], False)
     bench.log.release()
@@ -68,14 +68,15 @@ async def test_who_asks_while_several_are_being_written_waits_for_the_last() -> 
     bench.stage()
     await bench.turn()
     bench.ask(3)
-    flush = asyncio.create_task(bench.sequencer.flush())
+    flush = bench.sequencer.flush()
     await bench.turn()
     bench.log.release(1)
     await bench.turn()
+    bench.ask(4)  # the first is durable, the last is not
     assert (bench.told, flush.done()) == ([(1, True)], False)
     bench.log.release(1)
     await flush
-    assert bench.told == [(1, True), (2, True), (3, True)]
+    assert bench.told == [(1, True), (2, True), (3, True), (4, True)]
 
 
 async def test_who_asks_while_several_are_full_waits_for_the_last() -> None:

@@ -153,7 +153,7 @@ def test_a_batch_that_is_large_enough_is_full(jump: Jump, clock: JumpClock) -> N
         hold = node.new(owner, KIND.number, [b"first"])
         for n in range(100):
             node.append(hold, [b"%03d" % n + bytes(97)])
-        flushed = asyncio.create_task(node.sequencer.flush())
+        flushed = node.sequencer.flush()
         await asyncio.sleep(0)
         batches = 0
         while not flushed.done():

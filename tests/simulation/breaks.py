@@ -114,6 +114,7 @@ BREAKS = {
         ),
         _break(
             "an owner that was superseded goes on",
+            ("truba.node.node:Node._name", "before.superseded = True", "pass"),
             ("truba.node.node:Node._move", 'before.let_go(hold, "taken")', "pass"),
         ),
         _break(
@@ -188,7 +189,7 @@ BREAKS = {
         ),
         _break(
             "a session whose handler hung up is forgotten",
-            ("truba.node.node:Node._lose", "self.give_back(hold, cause)", "owner.let_go(hold, 'taken')"),
+            ("truba.node.node:Node._lose_slice", "self.give_back(hold, cause)", "hold.owner.let_go(hold, 'taken')"),
         ),
         _break(
             "old due times are not looked at again after a checkpoint",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from truba.cli.main import main
@@ -17,10 +17,9 @@ from truba.machine import events
 from truba.machine.machine import Machine
 from truba.node import node, recovery
 from truba.node.dispatcher import Dispatcher
-from truba.node.node import Node
+from truba.node.node import Listed, Node
 from truba.node.owners import Hold, Owner
 from truba.node.sequencer import Sequencer
-from truba.types import Index
 
 BREAK: dict[str, Callable[[], None]] = {}
 
@@ -38,7 +37,7 @@ def replace(owner: type, name: str, value: object) -> None:
 @breaks
 def answers_before_the_write() -> None:
     """G1: what was acknowledged is not written yet, for a moment as long as a slow disk takes."""
-    replace(Sequencer, "latest", property(lambda self: None))
+    Sequencer.latest = property(lambda self: None, lambda self, batch: None)  # type: ignore[assignment]
     append = FileLog.append
 
     def later(self: FileLog, batch: Any, done: Any) -> None:
@@ -184,13 +183,13 @@ def hands_over_unlogged() -> None:
 @breaks
 def tells_a_wrong_count() -> None:
     """G2: an owner that comes back is told that its last write is missing, and repeats it."""
-    name_owner = Node.name_owner
+    take_over = Node.take_over
 
-    def told(self: Node, owner: Owner, token: bytes, grace_ms: int) -> list[tuple[Index, int, int, int]]:
-        held = name_owner(self, owner, token, grace_ms)
-        return [(index, kind, tag, max(0, count - 1)) for index, kind, tag, count in held]
+    def told(self: Node, owner: Owner, token: bytes, grace_ms: int) -> Iterator[list[Listed]]:
+        for held in take_over(self, owner, token, grace_ms):
+            yield [(index, kind, tag, max(0, count - 1)) for index, kind, tag, count in held]
 
-    replace(Node, "name_owner", told)
+    replace(Node, "take_over", told)
 
 
 @breaks

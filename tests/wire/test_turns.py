@@ -7,10 +7,12 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
+from tests.node.test_life import TOKEN
 from tests.node.world import World, nobody
 from tests.wire.played import Played
 from truba.client.requests import encode
 from truba.kinds import Kind
+from truba.node.node import MOVED_AT_ONCE
 from truba.testing.jump import JumpClock
 from truba.wire.connection import REQUEST_BYTES, TURN_BYTES_MAX, Connection, WireSettings
 from truba.wire.verbs import VERBS
@@ -91,5 +93,50 @@ def test_answers_that_are_large_wait_until_those_before_have_left(jump: Jump, cl
         connection.resume_writing()
         await world.pass_time(1)
         assert len(out.written) - before > 5_000_000
+
+    jump(main())
+
+
+def test_a_take_over_of_very_many_sessions_holds_nobody_up_and_is_told_whole(jump: Jump, clock: JumpClock) -> None:
+    """Others are served between its slices; what was asked behind OWNER waits; the old connection writes no more."""
+
+    async def main() -> None:
+        world = World(Kind(7, "transfer", nobody), clock=clock)
+        node = await world.start()
+        (old, old_out), (new, new_out), (other, other_out) = connect(world), connect(world), connect(world)
+        name = encode(b"OWNER", TOKEN, b"GRACE", b"10")
+        old.data_received(name)
+        for _ in range(4 * MOVED_AT_ONCE):
+            node.new(old.owner, 7, [b"a"])
+        ids = list(old.owner.holds)
+        await world.durable()
+        old_out.written.clear()
+        new.data_received(name)
+        new.data_received(encode(b"APPEND", ids[-1], b"b"))
+        old.data_received(encode(b"APPEND", ids[-1], b"c"))
+        turns = 0
+        while not new_out.written:
+            turns += 1
+            other.data_received(encode(b"PING"))
+            assert len(other_out.written) == turns * 7
+            await asyncio.sleep(0)
+        assert turns >= 3, "four slices, two of them in the first turn"
+        await world.durable()
+        assert new_out.written.startswith(b"*%d\r\n" % len(ids))
+        assert new_out.written.count(b"*4\r\n") == len(ids)
+        assert new_out.written.endswith(b"+OK\r\n")
+        assert new_out.reads
+        assert bytes(old_out.written).startswith(b"-FENCED ")
+        assert node.machine.records(int(ids[-1].partition(b"-")[2])) == [b"a", b"b"]
+        old_out.written.clear()
+        new_out.written.clear()
+        old.data_received(name)  # and back again
+        new.data_received(name)
+        while not (old_out.written and new_out.written):  # noqa: ASYNC110 - a turn, not a time
+            await asyncio.sleep(0)
+        assert bytes(old_out.written).startswith(b"-FENCED ")
+        assert new_out.written.startswith(b"*%d\r\n" % len(ids))
+        assert new_out.written.count(b"*4\r\n") == len(ids)
+        assert new_out.written.count(b"\r\n:1\r\n") == 1, "the one that was written to"
 
     jump(main())

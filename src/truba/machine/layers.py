@@ -64,6 +64,7 @@ class Layers:
         self.young = Layer()
         self.frozen: Layer | None = None
         self.owned: dict[int, Head] = {head.number: head for head in base.owned()}
+        self._read: Head | None = None  # from the store, the last one
 
     @property
     def young_count(self) -> int:
@@ -77,7 +78,14 @@ class Layers:
             return heads[number]
         if self.frozen is not None and number in self.frozen.heads:
             return self.frozen.heads[number]
-        return self.owned.get(number) or self.base.get(number)
+        return self.owned.get(number) or self._below(number)
+
+    def _below(self, number: int) -> Head | None:
+        """A session is looked at to decide on it, and again to change it: the store is asked once for both."""
+        head = self._read
+        if head is None or head.number != number:
+            head = self._read = self.base.get(number)
+        return head
 
     def thaw(self, number: int) -> Head:
         """The session's head in the young layer, free to be changed; it must exist."""
@@ -206,6 +214,7 @@ class Layers:
     def settle(self) -> None:
         """The frozen layer is in the store."""
         self.frozen = None
+        self._read = None
 
 
 def _known(head: Head | None) -> Head:

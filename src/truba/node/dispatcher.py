@@ -109,9 +109,10 @@ class KindLane:
         """A hold of this lane has ended: there is room for another."""
         del self.holds[hold]
         self.meter.outcomes[self._dispatcher.outcome(hold.number)] += 1
-        self.meter.held_ms.add(self._dispatcher.steady_ms() - hold.since_ms)
         clock = self._node.clock
-        stage = self._breaker.ended(hold.number, cause, detail[:DETAIL_CHARS_MAX], clock.steady_ms(), clock.chance)
+        steady_ms = clock.steady_ms()
+        self.meter.held_ms.add(steady_ms - hold.since_ms)
+        stage = self._breaker.ended(hold.number, cause, detail[:DETAIL_CHARS_MAX], steady_ms, clock.chance)
         if stage is not None:
             self._tell(stage)
         self._dispatcher.left()

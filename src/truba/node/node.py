@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol
 
 from truba.clock import Clock, SystemClock
@@ -40,8 +40,15 @@ TICK_MS = 1_000
 LOST_AT_ONCE = 512
 """Sessions given back in one turn of the loop: a few milliseconds."""
 
+MOVED_AT_ONCE = 512
+"""Sessions taken over, or told, in one turn of the loop: a few milliseconds."""
+
 LOST_AT_START = 4096
 """Sessions given back before a start is over; the rest follows in slices while clients are served."""
+
+
+Listed = tuple[Index, int, int, int]
+"""What an owner that comes back is told of a session: id, kind, tag, operations since New or the last hand-over."""
 
 
 class Tell(Protocol):
@@ -252,19 +259,30 @@ class Node:
         owner.receiver = None
         if self.sequencer.over:
             return  # nothing can be logged any more; the next start finds these sessions without an owner
-        if owner.holds and owner.digest and owner.grace_ms:
+        if owner.superseded:
+            return  # what it still holds is on its way to a newer connection
+        if (owner.holds or owner.taking) and owner.digest and owner.grace_ms:
             now_ms = self._steady_ms()
-            for hold in list(owner.holds.values()):
-                self._leases.end(hold)
-                if hold.epoch and not hold.pushed:
-                    self.give_back(hold, Cause.UNREACHABLE)
             self._away.leave(owner, now_ms)
             self._alarm.at(now_ms + owner.grace_ms)
         else:
             self._lose(owner, owner.away_cause)
 
-    def name_owner(self, owner: Owner, token: bytes, grace_ms: int) -> list[tuple[Index, int, int, int]]:
-        """Say who is behind a connection; takes over what that owner holds: `(id, kind, tag, operations)` of each."""
+    def name_owner(self, owner: Owner, token: bytes, grace_ms: int) -> list[Listed]:
+        """Say who is behind a connection, and take over at once all that this owner holds (see `take_over`)."""
+        return [*chain.from_iterable(self.take_over(owner, token, grace_ms))]
+
+    def take_over(self, owner: Owner, token: bytes, grace_ms: int) -> Iterator[list[Listed]]:
+        """Say who is behind a connection; takes over what that owner holds, and tells it.
+
+        In slices, between which others may be served: an owner may hold a million sessions. The connection before has
+        lost them all when this returns; the new one has them all when the slices are used up, and must ask for
+        nothing, and be told nothing, before. Fenced, instead of a slice, when a yet newer connection came meanwhile.
+        """
+        self._name(owner, token, grace_ms)
+        return self._take_over(owner)
+
+    def _name(self, owner: Owner, token: bytes, grace_ms: int) -> None:
         grace_max_ms = round(self.limits.grace_max_s * 1000)
         if grace_ms > grace_max_ms:
             # Never cut silently: the client reckons with the grace that it asked for.
@@ -280,32 +298,45 @@ class Node:
                 raise NoPerm("that owner belongs to another user; nothing was changed")
             self._away.forget(digest)
             before.superseded = True
-            owner.grace_ms = grace_ms
-            self._move(before, owner)
+            owner.taking = [source for source in (before, *before.taking) if source is not owner]
+            before.taking = []
         owner.digest = digest
         owner.superseded = False
         self._present[digest] = owner
         owner.grace_ms = grace_ms
-        heads = self.machine.owned
-        return [(hold.id, hold.kind, hold.tag, heads[hold.number].operations) for hold in owner.holds.values()]
 
-    def _move(self, before: Owner, owner: Owner) -> None:
-        now_ms = self._steady_ms()
-        for hold in list(before.holds.values()):
-            self._leases.end(hold)
-            if hold.epoch and not hold.pushed:
-                self.give_back(hold, Cause.UNREACHABLE)  # its push is still to come, and would go to the old connection
-                continue
-            before.let_go(hold, "taken")
-            if before.receiver is not None:
-                before.receiver.released(hold)
-            moved = Hold(hold.id, hold.kind, hold.epoch, owner, hold.tag)
-            if hold.lane is not None:
-                hold.lane.moved(hold, moved)
-                moved.lane, moved.since_ms, hold.lane = hold.lane, hold.since_ms, None
-            moved.pushed = True
-            owner.take_up(moved)
-            self._leases.begin(moved, self._limit_ms(moved), now_ms)
+    def _take_over(self, owner: Owner) -> Iterator[list[Listed]]:
+        heads = self.machine.owned
+        for source in (owner, *owner.taking):
+            for part in source.slices(MOVED_AT_ONCE):
+                listed = list[Listed]()
+                for hold in part:
+                    if source is not owner:
+                        self._move(hold, owner)
+                    if (own := owner.holds.get(hold.id_text)) is not None:
+                        listed.append((own.id, own.kind, own.tag, heads[own.number].operations))
+                yield listed
+                owner.refuse_superseded()
+        owner.taking = []
+
+    def _move(self, hold: Hold, owner: Owner) -> None:
+        if hold.ended:
+            return
+        if hold.epoch and not hold.pushed:
+            self.give_back(hold, Cause.UNREACHABLE)  # its push is still to come, and would go to the old connection
+            return
+        before = hold.owner
+        self._leases.end(hold)
+        before.let_go(hold, "taken")
+        if before.receiver is not None:
+            before.receiver.released(hold)
+        moved = Hold(hold.id, hold.kind, hold.epoch, owner, hold.tag)
+        if hold.lane is not None:
+            hold.lane.moved(hold, moved)
+            moved.lane, moved.since_ms, hold.lane = hold.lane, hold.since_ms, None
+        moved.pushed = True
+        owner.take_up(moved)
+        self._leases.begin(moved, self._limit_ms(moved), self._steady_ms())
 
     def _limit_ms(self, hold: Hold) -> int:
         if hold.epoch == 0:
@@ -315,13 +346,18 @@ class Node:
 
     def _lose(self, owner: Owner, cause: Cause) -> None:
         """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many."""
+        sources, owner.taking = (owner, *owner.taking), []  # with what was still on the way to it
+        self._lose_slice(chain.from_iterable(source.slices(LOST_AT_ONCE) for source in sources), cause)
+
+    def _lose_slice(self, slices: Iterator[list[Hold]], cause: Cause) -> None:
         if self.sequencer.over:
             return
-        for hold in list(islice(owner.holds.values(), LOST_AT_ONCE)):
-            self.owner_losses += 1
-            self.give_back(hold, cause)
-        if owner.holds:
-            self._loop.call_soon(self._lose, owner, cause)
+        for hold in (part := next(slices, [])):
+            if not hold.ended:
+                self.owner_losses += 1
+                self.give_back(hold, cause)
+        if part:
+            self._loop.call_soon(self._lose_slice, slices, cause)
 
     # -- operations ------------------------------------------------------------------------------------------
 
@@ -353,8 +389,7 @@ class Node:
             raise Unavailable("the pipe is starting or stopping and takes no new sessions; nothing was stored")
         if not -1 <= tag < 2**63:
             raise BadRequest(f"a tag is a number from 0 to 2^63-1, not {tag}; nothing was stored")
-        if owner.superseded:
-            raise Fenced("a newer connection has taken over this owner; nothing was stored")
+        owner.refuse_superseded()
         if tag >= 0 and owner.digest and (known := owner.tags.get(tag)) is not None:
             return known
         if self.log.space != "plenty":
@@ -476,6 +511,7 @@ class Node:
         """Stage the hand-over of a due session; None when it was parked instead, or is not due.
 
         `to`: the handler as configured, for the session's history.
+        The caller arms the alarm (`rearm`) once it has granted all.
         """
         event = self.machine.repeat(number, now_ms, owner.digest, owner.grace_ms, to)
         if event is None:
@@ -489,7 +525,6 @@ class Node:
         owner.take_up(hold)
         owner.unpushed_bytes += head.bytes
         self._leases.begin(hold, self._limit_ms(hold), self._steady_ms())
-        self._alarm.at(hold.touched_ms + self._limit_ms(hold))
         return hold
 
     # -- waiting --------------------------------------------------------------------------------------------
@@ -537,7 +572,8 @@ class Node:
         steady_ms = self._steady_ms()
         # What is left over after so many rings the alarm again at once (`rearm`), after everybody else had a turn.
         for hold in islice(self._leases.expired(steady_ms), LOST_AT_ONCE):
-            self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
+            if not (hold.owner.superseded or hold.owner in self._away):  # else its grace decides, or a new lease begins
+                self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
         for owner in islice(self._away.expired(steady_ms), LOST_AT_ONCE):
             self._lose(owner, owner.away_cause)
         space = self.log.space

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Literal, NoReturn, Protocol
+
+import msgspec
 
 from truba.errors import BadRequest, Closed, Fenced, NoSession
 from truba.types import Cause, Index
@@ -25,8 +26,7 @@ SUSPECT_MAX = 65_536
 """Sessions taken from an owner that it may be handed again; beyond that it must name the epoch for every one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+class Handover(msgspec.Struct, frozen=True, eq=False):
     """A session on its way to a handler; its Repeated is durable."""
 
     hold: Hold
@@ -121,6 +121,7 @@ class Owner:
         "superseded",
         "suspect",
         "tags",
+        "taking",
         "unpushed_bytes",
         "user",
     )
@@ -138,11 +139,12 @@ class Owner:
         self.suspect: set[bytes] = set()  # taken from this owner by lateness: its old task may still write
         self.away_cause = Cause.LOST
         self.superseded = False  # a newer connection has named the same owner
+        self.taking: list[Owner] = []  # superseded ones whose holds become this one's, slice by slice
 
     def find(self, id_text: bytes) -> Hold:
         """The open hold that a request means by `3-117` or `3-117@2`. NoSession, Fenced, Closed, BadRequest."""
         hold = self.holds.get(id_text)
-        if hold is not None and not hold.strict:
+        if hold is not None and not hold.strict and not self.superseded:
             return hold
         return self._find(id_text)
 
@@ -159,6 +161,8 @@ class Owner:
             ) from None
         hold = self.holds.get(plain)
         if hold is not None:
+            if self.superseded:
+                refuse_ended(str(index), "taken")
             if not at and hold.strict:
                 raise Fenced(
                     f"session {index} was taken from this connection and handed to it again: say which hand-over"
@@ -171,6 +175,24 @@ class Owner:
         if ended is not None:
             refuse_ended(str(index), ended)
         raise NoSession(f"this connection holds no session {index}; nothing was stored")
+
+    def slices(self, size: int) -> Iterator[list[Hold]]:
+        """All holds as they are when the first is asked for, `size` at a time; some may have ended since.
+
+        Copied as a whole: whoever begins with a dictionary again and again passes each time over all that is gone from
+        its front. What was given out is let go of: a million at once would take a tenth of a second.
+        """
+        left = list(self.holds.values())
+        left.reverse()
+        while left:
+            part = left[: -size - 1 : -1]
+            del left[-size:]
+            yield part
+
+    def refuse_superseded(self) -> None:
+        """Fenced when a newer connection has named the same owner."""
+        if self.superseded:
+            raise Fenced("a newer connection has taken over this owner; nothing was stored")
 
     def take_up(self, hold: Hold) -> None:
         """Begin a hold."""
@@ -282,6 +304,10 @@ class Away:
                 return until_ms
             heappop(self._ends)
         return None
+
+    def __contains__(self, owner: Owner) -> bool:
+        found = self._owners.get(owner.digest)
+        return found is not None and found[0] is owner
 
     def __len__(self) -> int:
         return len(self._owners)

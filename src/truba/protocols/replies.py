@@ -30,7 +30,12 @@ def integer(value: int) -> bytes:
 
 def array(items: Sequence[bytes]) -> bytes:
     """An array of answers that are encoded already."""
-    return b"*%d\r\n%b" % (len(items), b"".join(items))
+    return array_in_pieces(len(items), items)
+
+
+def array_in_pieces(count: int, pieces: Iterable[bytes]) -> bytes:
+    """An array of `count` answers, of which a piece may hold any number."""
+    return b"*%d\r\n%b" % (count, b"".join(pieces))
 
 
 def map_(proto: int, pairs: Sequence[tuple[bytes, bytes]]) -> bytes:

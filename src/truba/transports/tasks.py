@@ -52,7 +52,8 @@ class HandoverTasks:
         assert self._node is not None  # hand-overs come after start
         hold = handover.hold
         run = self._run(self._node, handover)
-        self._tasks[hold] = task = asyncio.get_running_loop().create_task(run, name=f"{self._name} {hold.id}")
+        name = f"{self._name} {hold.id_text.decode()}"
+        self._tasks[hold] = task = asyncio.get_running_loop().create_task(run, name=name)
         task.add_done_callback(lambda _: self._tasks.pop(hold))
         return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, cast
@@ -347,7 +347,21 @@ class Connection(asyncio.Protocol):
             raise
         self.go_on(reply)
 
-    def confirmed(self, answer: Callable[[], bytes]) -> bytes | None:
+    def in_steps(self, steps: Generator[None, None, bytes]) -> bytes | None:
+        """What `steps` returns in the end; None: it comes later, after one step in each turn of the loop."""
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(bytes, end.value)
+        self._pause("late answer")
+        asyncio.get_running_loop().call_soon(self._step, steps)
+        return None
+
+    def _step(self, steps: Generator[None, None, bytes]) -> None:
+        if not self._closing:  # else whoever asked is gone
+            self._answer_if_ready(partial(self.in_steps, steps))
+
+    def confirmed(self, answer: Callable[[], bytes | None]) -> bytes | None:
         """What `answer()` gives once it is proved that this node's state is not out of date; None: it comes later.
 
         If that cannot be proved, the connection ends without an answer.
@@ -373,19 +387,23 @@ class Connection(asyncio.Protocol):
         self._hang_up()
         return None  # and so nothing that was asked behind it is looked at
 
-    def _confirmed_late(self, error: BaseException | None, answer: Callable[[], bytes]) -> None:
+    def _confirmed_late(self, error: BaseException | None, answer: Callable[[], bytes | None]) -> None:
         if self._closing:
             return  # whoever asked is gone, or about to be: it must not take anything over any more
         if error is not None:
             self._hang_up()
             return
+        self._answer_if_ready(answer)
+
+    def _answer_if_ready(self, answer: Callable[[], bytes | None]) -> None:
         try:
             reply = answer()
         except OperationError as refusal:
             reply = self._refuse(refusal)
         except DataError as damage:
             reply = self._damaged(damage)
-        self.go_on(reply)
+        if reply is not None:
+            self.go_on(reply)
 
     def _damaged(self, damage: DataError) -> bytes:
         self.node.give_up(damage)

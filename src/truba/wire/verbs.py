@@ -6,12 +6,13 @@ The operations on sessions come first; they are the path that everything is meas
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict
 from functools import partial
 
 from truba import __version__
 from truba.errors import BadRequest, NoAuth, UnknownKind
+from truba.node.node import Listed
 from truba.node.owners import Hold
 from truba.protocols import grammar, replies
 from truba.types import Index
@@ -35,7 +36,7 @@ ANYBODY = "anybody"
 
 def _hold(connection: Connection, id_text: bytes, verb: str) -> Hold:
     hold = connection.holds.get(id_text)
-    if hold is None or hold.strict:
+    if hold is None or hold.strict or connection.owner.superseded:
         hold = connection.node.find(connection.owner, id_text)
     if connection.principal is not None:
         connection.permit(verb, hold.kind)
@@ -114,14 +115,26 @@ def owner(connection: Connection, args: list[bytes]) -> bytes | None:
     return connection.confirmed(partial(_name_owner, connection, token, grace_ms))
 
 
-def _name_owner(connection: Connection, token: bytes, grace_ms: int) -> bytes:
-    held = connection.node.name_owner(connection.owner, token, grace_ms)
-    return replies.array(
-        [
-            replies.array([replies.bulk(b"%d-%d" % index), *map(replies.integer, (kind, tag, operations))])
-            for index, kind, tag, operations in held
-        ]
-    )
+def _name_owner(connection: Connection, token: bytes, grace_ms: int) -> bytes | None:
+    return connection.in_steps(_held(connection.node.take_over(connection.owner, token, grace_ms)))
+
+
+def _held(slices: Iterator[list[Listed]]) -> Generator[None, None, bytes]:
+    """One array of all that is held, made in as many steps as there are slices; the first two in one."""
+    count, parts = 0, list[bytes]()
+    for held in slices:
+        if parts:
+            yield
+        count += len(held)
+        parts.append(
+            b"".join(
+                [
+                    replies.array([replies.bulk(b"%d-%d" % index), *map(replies.integer, (kind, tag, operations))])
+                    for index, kind, tag, operations in held
+                ]
+            )
+        )
+    return replies.array_in_pieces(count, parts)
 
 
 def kinds(connection: Connection, args: list[bytes]) -> bytes:

@@ -1,0 +1,186 @@
+"""An owner that holds very many sessions is taken over slice by slice: nobody waits, and nothing is told too early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from itertools import chain
+
+import pytest
+
+from tests.node.test_life import TOKEN, kind
+from tests.node.world import World
+from truba.errors import Fenced
+from truba.node.node import MOVED_AT_ONCE, Listed, Node
+from truba.node.owners import Hold, Owner
+from truba.testing.jump import JumpClock
+from truba.types import Cause, Phase
+
+Jump = Callable[[Coroutine[object, object, None]], None]
+
+MANY = 3 * MOVED_AT_ONCE + 1
+GRACE_MS = 10_000
+
+
+def named(node: Node, count: int = MANY) -> tuple[Owner, list[Hold]]:
+    owner = node.attach()
+    node.name_owner(owner, TOKEN, GRACE_MS)
+    return owner, [node.new(owner, 7, [b"a"], tag) for tag in range(count)]
+
+
+def begun(node: Node) -> tuple[Owner, list[int], Iterator[list[Listed]]]:
+    """A new connection that has taken over a slice; the numbers of the sessions in it, and the slices to come."""
+    owner = node.attach()
+    slices = node.take_over(owner, TOKEN, GRACE_MS)
+    first = numbers(next(slices))
+    assert len(owner.holds) == len(first) == MOVED_AT_ONCE
+    return owner, first, slices
+
+
+def numbers(listed: Iterable[Listed]) -> list[int]:
+    return [index.seq for index, _, _, _ in listed]
+
+
+def told(slices: Iterator[list[Listed]]) -> list[int]:
+    return numbers(chain.from_iterable(slices))
+
+
+def test_all_is_taken_over_in_slices(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        old, holds = named(node)
+        new = node.attach()
+        slices = list(node.take_over(new, TOKEN, GRACE_MS))
+        assert [*map(len, slices)] == [MOVED_AT_ONCE] * 3 + [1]
+        assert [row for part in slices for row in part] == [(hold.id, 7, hold.tag, 0) for hold in holds]
+        assert not old.holds
+        for hold in holds:
+            assert hold.ended == "taken"
+            node.delete(node.find(new, hold.id_text))
+        await world.durable()
+
+    jump(main())
+
+
+def test_what_is_still_to_be_moved_cannot_be_written_to_by_the_connection_before(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        old, holds = named(node)
+        _, first, slices = begun(node)
+        assert holds[-1].id_text in old.holds
+        for hold in (holds[0], holds[-1]):
+            with pytest.raises(Fenced):
+                node.find(old, hold.id_text)
+        with pytest.raises(Fenced):
+            node.new(old, 7, [b"a"], 0)
+        node.detach(old)  # and its end is nobody's loss
+        assert first + told(slices) == [hold.number for hold in holds]
+        await world.pass_time(60)
+        assert not world.route(7).given
+
+    jump(main())
+
+
+def test_a_third_connection_takes_all_from_both(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        old, holds = named(node)
+        second, _, seconds = begun(node)
+        third, first, thirds = begun(node)
+        with pytest.raises(Fenced, match="newer connection"):
+            next(seconds)
+        node.detach(second)
+        assert sorted(first + told(thirds)) == [hold.number for hold in holds]
+        # And the first one again, which still held some: nothing is lost on the way there either.
+        slices = node.take_over(old, TOKEN, GRACE_MS)
+        next(slices)
+        slices = node.take_over(third, TOKEN, GRACE_MS)
+        next(slices)
+        assert sorted(told(node.take_over(old, TOKEN, GRACE_MS))) == [hold.number for hold in holds]
+        with pytest.raises(Fenced):
+            list(slices)
+        for hold in holds:
+            node.append(node.find(old, hold.id_text + b"@0"), [b"b"])  # it had been taken from that connection
+
+    jump(main())
+
+
+def test_another_comes_while_the_sessions_are_told(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner, _ = named(node)
+        slices = node.take_over(owner, TOKEN, GRACE_MS)
+        assert len(next(slices)) == MOVED_AT_ONCE
+        node.name_owner(node.attach(), TOKEN, GRACE_MS)
+        with pytest.raises(Fenced, match="newer connection"):
+            next(slices)
+
+    jump(main())
+
+
+@pytest.mark.parametrize("grace_ms", [0, GRACE_MS])
+def test_a_connection_that_is_lost_in_the_middle(jump: Jump, clock: JumpClock, grace_ms: int) -> None:
+    """What it has and what was on its way to it share their fate."""
+
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        old, holds = named(node)
+        new, _, _ = begun(node)
+        new.grace_ms = grace_ms
+        node.detach(new)
+        if grace_ms:
+            await world.pass_time(9)
+            assert sorted(told(node.take_over(node.attach(), TOKEN, GRACE_MS))) == [hold.number for hold in holds]
+            return
+        await world.pass_time(9)
+        assert [head.number for head in node.machine.scan()] == [hold.number for hold in holds]
+        assert {head.cause for head in node.machine.scan()} == {Cause.LOST}
+        assert {head.phase for head in node.machine.scan()} == {Phase.STORED, Phase.REPEATING}
+        assert not old.holds
+        assert not new.holds
+
+    jump(main())
+
+
+def test_a_lease_that_ends_in_the_grace_ends_nothing(jump: Jump, clock: JumpClock) -> None:
+    """Neither while the owner is away nor while its sessions are on the way to its new connection."""
+
+    async def main() -> None:
+        world = World(kind(idle_timeout_s=20), clock=clock)
+        node = await world.start()
+        old, holds = named(node)
+        await world.pass_time(15)
+        node.detach(old)
+        await world.pass_time(8)
+        again, first, slices = begun(node)
+        await world.pass_time(2)
+        assert first + told(slices) == [hold.number for hold in holds]
+        await world.pass_time(17)
+        assert len(again.holds) == MANY
+        await world.pass_time(4)
+        assert not again.holds, "a new lease has begun with the new connection"
+
+    jump(main())
+
+
+def test_the_end_of_a_connection_looks_at_none_of_its_sessions(jump: Jump, clock: JumpClock) -> None:
+    class Sealed(dict[bytes, Hold]):
+        def values(self) -> object:  # type: ignore[override]
+            raise AssertionError("a pass over all sessions of an owner, who may hold a million")
+
+        __iter__ = items = values  # type: ignore[assignment]
+
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        old, holds = named(node)
+        plain, old.holds = old.holds, Sealed(old.holds)
+        node.detach(old)
+        old.holds = plain
+        assert told(node.take_over(node.attach(), TOKEN, GRACE_MS)) == [hold.number for hold in holds]
+
+    jump(main())
