@@ -281,19 +281,22 @@ class Node:
             raise BadRequest("this connection has named another owner already; nothing was changed")
         if owner.holds and not owner.digest:
             raise BadRequest("OWNER comes before the first NEW of a connection; nothing was changed")
-        before = self._present.get(digest) or self._away.get(digest)
-        if before is not None and before is not owner:
-            if before.user and before.user != owner.user:
-                raise NoPerm("that owner belongs to another user; nothing was changed")
+        before = self._present.get(digest) or self._away.get(digest) or owner
+        if before is not owner and before.user and before.user != owner.user:
+            raise NoPerm("that owner belongs to another user; nothing was changed")
+        heads = self.machine.owned
+        changed = any(heads[hold.number].grace_ms != grace_ms for hold in before.holds.values())
+        if changed and self.log.space != "plenty":
+            self._refuse_growth()
+        owner.grace_ms = grace_ms
+        if before is not owner:
             self._away.forget(digest)
             before.superseded = True
-            owner.grace_ms = grace_ms
             self._move(before, owner)
         owner.digest = digest
         owner.superseded = False
         self._present[digest] = owner
-        owner.grace_ms = grace_ms
-        heads = self.machine.owned
+        self._change_grace(owner)
         return [(hold.id, hold.kind, hold.tag, heads[hold.number].operations) for hold in owner.holds.values()]
 
     def _move(self, before: Owner, owner: Owner) -> None:
@@ -313,6 +316,16 @@ class Node:
             moved.pushed = True
             owner.take_up(moved)
             self._leases.begin(moved, self._limit_ms(moved), now_ms)
+
+    def _change_grace(self, owner: Owner) -> None:
+        """What it holds is kept by its grace of now: by the log too, so that a restart, or another leader, keeps it."""
+        steady_ms = self._steady_ms()
+        for hold in owner.holds.values():
+            event = self.machine.change_grace(hold.number, hold.epoch, owner.grace_ms)
+            if event is not None:
+                self._stage(event)
+                self._leases.end(hold)
+                self._leases.begin(hold, self._limit_ms(hold), steady_ms)
 
     def _limit_ms(self, hold: Hold) -> int:
         if hold.epoch == 0:
