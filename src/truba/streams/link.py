@@ -91,7 +91,10 @@ class Link:
         """One request on any subject; as `ask`."""
         data = b"" if content is None else msgspec.json.encode(content)
         try:
-            answer = await self.client.request(subject, data, timeout=self.settings.request_timeout_s)
+            # Its own timeout is asyncio.wait_for, which up to Python 3.11 forgets that it was cancelled when the answer
+            # comes in that moment. A leader that ended all its questions waited for ever for the one that went on.
+            async with asyncio.timeout(self.settings.request_timeout_s):
+                answer = await self.client.request(subject, data, timeout=None)  # type: ignore[arg-type]
         except (NatsError, OSError) as error:  # no answer, nobody there to answer, no connection
             raise StreamDown(f"{subject}: {_words(error)}", cut_off=not self.up) from error
         reply: dict[str, Any] = msgspec.json.decode(answer.data)
