@@ -1,9 +1,12 @@
-"""Addresses as people write them: `127.0.0.1:7433`, `[::1]:7433`, `truba://host:port`; which of them stay at home."""
+"""Addresses as people write them: `127.0.0.1:7433`, `[::1]:7433`, `truba://host:port`, `unix:/path`; which of them stay
+at home."""
 
 from __future__ import annotations
 
+import os
 import re
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
     from asyncio import BaseTransport
 
 DEFAULT_PORT = 7433
+UNIX_PATH_BYTES_MAX = 107
+"""The kernel keeps 108 (unix(7), sun_path), the last for a zero."""
+
 _PORT_MAX = 65_535
 _PORT = re.compile("[0-9]{1,5}").fullmatch
 
@@ -49,8 +55,11 @@ def parse_listen(text: str) -> Address:
         raise ConfigError(f"{error.args[0]}: write {error.args[1]}") from error
 
 
-def parse_handler(url: str) -> tuple[str, int]:
-    """`truba://host:port` of a handler service, or `trubas://` of one that speaks TLS. ConfigError."""
+def parse_handler(url: str) -> Address | Path:
+    """`truba://host:port` of a handler service, `trubas://` of one that speaks TLS, or the file of a Unix socket.
+    ConfigError."""
+    if url.startswith("unix:"):
+        return unix_path(url)
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -58,8 +67,20 @@ def parse_handler(url: str) -> tuple[str, int]:
         raise ConfigError(f"{without_user(url)!r} is no address: {error}") from error
     plain = parts.path in ("", "/") and not parts.query and not parts.username
     if parts.scheme not in ("truba", "trubas") or not host or not port or not plain:
-        raise ConfigError(f"{without_user(url)!r} is no handler address: write truba://host:port or trubas://host:port")
-    return host, port
+        raise ConfigError(
+            f"{without_user(url)!r} is no handler address: write truba://host:port, trubas://host:port or unix:/path"
+        )
+    return Address(host, port)
+
+
+def unix_path(url: str) -> Path:
+    """The file of `unix:/path`, which may be written `unix:///path` too. ConfigError."""
+    text = url.removeprefix("unix:").removeprefix("//")
+    if not text.startswith("/") or text.endswith("/") or "\0" in text or len(os.fsencode(text)) > UNIX_PATH_BYTES_MAX:
+        raise ConfigError(
+            f"{url!r} is no Unix socket: write unix:/path, a whole path of at most {UNIX_PATH_BYTES_MAX} bytes"
+        )
+    return Path(text)
 
 
 def without_user(url: str) -> str:

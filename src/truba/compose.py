@@ -161,9 +161,9 @@ def default_transports(
     contexts: Mapping[str, Contexts] | None = None,
     webhooks: Mapping[str, Webhook] | None = None,
 ) -> dict[str, Transport]:
-    """The shipped transports. `secrets`: what to prove to the handler service of each `truba://` or `trubas://`
-    address; `contexts`: TLS of each `trubas://` one, the system's authorities where there is none; `webhooks`: how to
-    post to each `https://` one."""
+    """The shipped transports. `secrets`: what to prove to the handler service of each address that is dialled
+    (`truba://`, `trubas://`, `unix:`); `contexts`: TLS of each `trubas://` one, the system's authorities where there is
+    none; `webhooks`: how to post to each `https://` one."""
 
     def dialled(address: str, kinds: Collection[Kind]) -> Route:
         # Imported when a route asks for it: an embedded pipe with handlers of its own starts twice as fast without.
@@ -185,7 +185,8 @@ def default_transports(
             )
         return _posting(webhook, kinds)
 
-    return {"local": local_transport, "truba": dialled, "trubas": dialled, "https": posted, "http": posted}
+    shipped: dict[str, Transport] = {"local": local_transport, "https": posted, "http": posted}
+    return shipped | dict.fromkeys(("truba", "trubas", "unix"), dialled)
 
 
 def build(

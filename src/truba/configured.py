@@ -119,7 +119,7 @@ def ways_of(config: Config, kinds: Sequence[Kind]) -> Mapping[int, object]:
         route = str(kind.handler)
         scheme = route.partition(":")[0]
         together = tuple(other for other in kinds if other.handler == kind.handler)
-        known = scheme in ("local", "truba", "trubas") and scheme not in config.transports
+        known = scheme in ("local", "truba", "trubas", "unix") and scheme not in config.transports
         # A route that is posted to, or of the user's own, was made for these kinds as they were.
         made_for = tuple(other.number for other in together) if known else together
         found[kind.number] = (

@@ -81,7 +81,8 @@ class Kind:
     number: int
     name: str
     handler: AnyHandler | Webhook | str
-    """A function, a webhook, or a route: "local:module:function", "truba://host:port", a scheme plugged in."""
+    """A function, a webhook, or a route: "local:module:function", "truba://host:port", "unix:/path", or one with a
+    scheme that is plugged in."""
     recovery_delay_s: float = 5.0
     """From the loss of an owner to the hand-over: time for the old owner's last effects to settle."""
     jitter_s: float = 2.0

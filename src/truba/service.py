@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from truba.notify import notify
 from truba.ports.frontend import Frontend
 from truba.reload import Reloader, reloading
 from truba.remedy import remedy
+from truba.stopping import StopSignals
 from truba.transports.local import load_object
 from truba.wire.connection import WireSettings
 
@@ -42,26 +42,27 @@ EXIT_LOG_FAILED = 70
 """The log or a checkpoint failed: what was under way is unknown, everything acknowledged is there at the next start."""
 
 
-async def serve(config: Config, read: Callable[[], Config] | None = None) -> int:
+async def serve(config: Config, read: Callable[[], Config] | None = None, signals: StopSignals | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code. ConfigError, DataError, OSError when it cannot start.
 
-    `read`: the configuration anew, asked on SIGHUP and by operators; None: it is for good.
+    `read`: the configuration anew, asked on SIGHUP and by operators; None: it is for good. `signals`: of a process that
+    listened for them before it came here.
     """
-    with collected_rarely():
-        return await _serve(config, read)
-
-
-async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
-    started = time.monotonic()
-    loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
     def asked() -> None:
         notify(STOPPING="1")
         stop.set()
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, asked)
+    with collected_rarely(), (signals or StopSignals()).calling(asked):
+        if stop.is_set():
+            log.info("stopped", reason="told to, before it had begun")
+            return EXIT_OK
+        return await _serve(config, read, stop)
+
+
+async def _serve(config: Config, read: Callable[[], Config] | None, stop: asyncio.Event) -> int:
+    started = time.monotonic()
     audit = AuditFile(config.audit_path, SystemClock())
     try:
         for place, where in plain_places(config):
@@ -102,8 +103,6 @@ async def _serve(config: Config, read: Callable[[], Config] | None) -> int:
         return code if released else EXIT_LOG_FAILED
     finally:
         await audit.close()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(signum)
 
 
 async def _run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -86,6 +87,21 @@ def test_it_finishes_what_was_left_behind(serve: Serve, service: Service, tmp_pa
     assert (logged[-1]["finished"], logged[-1]["failed"]) == (1, 1)
     assert "it cannot be done" in json.dumps(logged)
     assert "hidden contents" not in json.dumps(logged)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_starts_is_a_clean_stop_too(tmp_path: Path, signum: int) -> None:
+    """It comes while the module of the handlers is imported, which waits for us."""
+    (tmp_path / "slow.py").write_text("open('fifo').read()\nHANDLERS = {7: print}\n")
+    os.mkfifo(tmp_path / "fifo")
+    line, env = command("slow:HANDLERS", "--listen", "127.0.0.1:0")
+    process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=env)
+    with (tmp_path / "fifo").open("w"):  # opens when the other side does
+        process.send_signal(signum)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert [json.loads(line)["event"] for line in err.splitlines()] == ["stopped"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -38,6 +39,38 @@ def test_a_signal_stops_it_cleanly_and_what_was_acknowledged_is_stored(serve: Se
     host, port = again.address.split(":")
     with redis.Redis(host, int(port), protocol=3) as client:
         assert client.execute_command("SHOW", number)[b"records"] == [b"hidden contents"]
+
+
+CLUSTER = """
+[node]
+name = "a"
+listen = "127.0.0.1:7433"
+[cluster]
+servers = ["nats://127.0.0.1:1"]
+replicas = 1
+secret_file = "secret"
+[cluster.nodes]
+a = { clients = "127.0.0.1:7433", peers = "127.0.0.1:7434" }
+"""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("text", [KIND, CLUSTER + KIND], ids=["alone", "member"])
+def test_a_signal_while_it_starts_is_a_clean_stop_too(tmp_path: Path, text: str, signum: int) -> None:
+    """It comes while the command reads its configuration, from a pipe that we fill afterwards."""
+    (tmp_path / "secret").write_text("x" * 32)
+    os.mkfifo(tmp_path / "truba.toml")
+    process = subprocess.Popen(
+        [*TRUBA, "serve", "--json"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    with (tmp_path / "truba.toml").open("w") as file:  # opens when the other side does
+        process.send_signal(signum)
+        file.write(text)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert json.loads(err.splitlines()[-1])["event"] == "stopped"
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_port_in_use(serve: Serve, tmp_path: Path) -> None:

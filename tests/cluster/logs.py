@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from truba.cluster.entry import EntryKind, encode, without_events
@@ -14,6 +15,8 @@ from truba.ports.log import Log
 from truba.ports.stream import Outcome, Stored, Stream
 from truba.testing.log import commit
 from truba.types import ORIGIN
+
+Alone = Callable[[], Awaitable[bool]]
 
 
 class WholeLog(ReplicatedLog):
@@ -55,9 +58,11 @@ async def found(stream: Stream, cluster: Chain) -> None:
         assert await outcome == Stored(1)
 
 
-async def lead(stream: Stream, cluster: Chain, own: Log, *, window: int = 4, writer: str = "a") -> WholeLog:
+async def lead(
+    stream: Stream, cluster: Chain, own: Log, *, window: int = 4, writer: str = "a", alone: Alone | None = None
+) -> WholeLog:
     """A log at the end of the stream, ready for a new term, or for more of the present one."""
     await found(stream, cluster)
-    log = WholeLog(stream, own, cluster, await catch_up(stream, cluster, own), writer, window=window)
+    log = WholeLog(stream, own, cluster, await catch_up(stream, cluster, own), writer, window=window, alone=alone)
     log.below = own
     return log

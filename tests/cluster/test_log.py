@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import pytest
 
-from tests.cluster.logs import catch_up, found, lead
+from tests.cluster.logs import Alone, catch_up, found, lead
 from tests.cluster.world import CLUSTER
 from truba.cluster.entry import EntryKind, encode, of_batch, without_events
 from truba.cluster.log import ReplicatedLog
@@ -79,8 +79,10 @@ def appended(log: Log, first_seq: int, term: int = 1) -> asyncio.Future[None]:
     return done
 
 
-async def leading(sea: Sea, stream: MemoryStream | None = None, window: int = 4) -> ReplicatedLog:
-    log = await lead(stream or MemoryStream(sea), LINKS, MemoryLog(Shelf(CLUSTER)), window=window)
+async def leading(
+    sea: Sea, stream: MemoryStream | None = None, window: int = 4, alone: Alone | None = None
+) -> ReplicatedLog:
+    log = await lead(stream or MemoryStream(sea), LINKS, MemoryLog(Shelf(CLUSTER)), window=window, alone=alone)
     await commit(log, batch(log.tail.seq + 1, term=log.tail.term + 1))
     return log
 
@@ -232,6 +234,33 @@ def test_a_leader_whose_stream_is_away_for_too_long_gives_up(jump: Jump) -> None
         sea.up = False
         with pytest.raises(Deposed, match="no entry was stored"):
             await asyncio.wait_for(appended(log, 2), 20)
+
+    jump(main())
+
+
+@pytest.mark.parametrize(("answers", "after_s"), [([], 5), ([False], 5), ([True, False], 5), ([True] * 99, 15)])
+def test_a_leader_that_finds_no_other_node_either_gives_up_sooner(
+    jump: Jump, answers: list[bool], after_s: int
+) -> None:
+    """The stream is away, as its servers say: an election among them, or this one server is cut off with the node."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        asked_s: list[float] = []
+
+        async def alone() -> bool:
+            asked_s.append(loop.time() - begun_s)
+            await asyncio.sleep(1)
+            return len(asked_s) > len(answers) or not answers[len(asked_s) - 1]
+
+        sea = Sea()
+        log = await leading(sea, alone=alone)
+        sea.up = False
+        begun_s = loop.time()
+        with pytest.raises(Deposed, match="no entry was stored"):
+            await asyncio.wait_for(appended(log, 2), 20)
+        assert after_s <= loop.time() - begun_s < after_s + 4
+        assert asked_s[0] >= 5, "an election would take that long, too"
 
     jump(main())
 

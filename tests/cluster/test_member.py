@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.loop import StormLoop
 from tests.cluster.world import Cluster
+from truba.cluster.audit import Audit
 from truba.errors import LogRegression, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.node.node import Node
@@ -118,6 +119,66 @@ def test_g3_a_leader_that_is_cut_off_acknowledges_nothing_more(jump: Jump, clock
         assert old.member.machine is not None
         assert old.member.machine.get(during.seq) is not None
         assert old.member.machine.records(during.seq) == [b"during"]
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_deposed_leader_goes_though_a_chore_of_its_did_not_hear_that_it_should_end(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it may happen where asyncio.wait_for of Python 3.11 stands between."""
+    heard: list[str] = []
+
+    async def deaf(self: Audit) -> None:
+        while True:
+            try:
+                await asyncio.sleep(1e6)
+            except asyncio.CancelledError:
+                heard.append("end")
+                if len(heard) >= 3:
+                    raise
+
+    async def main() -> None:
+        monkeypatch.setattr(Audit, "run", deaf)
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        old = await cluster.leader()
+        old.stream.connected = False
+        async with asyncio.timeout(20):
+            while old.doors.node is not None:  # noqa: ASYNC110 the clock jumps
+                await asyncio.sleep(0.1)
+        assert len(heard) >= 3
+        await cluster.close()
+
+    jump(main())
+
+
+@pytest.mark.parametrize("others_answer", [True, False])
+def test_a_leader_cut_off_with_the_server_at_hand_lets_its_clients_go_soon(
+    jump: Jump, clock: JumpClock, others_answer: bool
+) -> None:
+    """A server that answers and stores nothing is in an election, or cut off. The other nodes tell which."""
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"before")
+        await cluster.agree()
+        if not others_answer:
+            for seat in cluster.seats.values():
+                if seat is not leader:
+                    await seat.kill()
+        cluster.sea.up = False
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        while leader.doors.node is not None:  # noqa: ASYNC110 the clock jumps
+            await asyncio.sleep(0.1)
+        took_s = loop.time() - began_s
+        assert (14 < took_s < 19) if others_answer else (5 < took_s < 9)
+        cluster.sea.up = True
         await cluster.close()
 
     jump(main())

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.clustered.holding import HoldingRelay
 from tests.clustered.support import records_of, until, write
 from truba.testing.nats import NatsServers
 from truba.testing.nodes import Nodes
 
 KEEP = 64 << 10
 RECORD = bytes(50_000)
+MIB = 1 << 20
 
 
 @pytest.mark.timeout(150)
@@ -70,11 +71,13 @@ async def test_nodes_that_were_away_get_everything(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(150)
 async def test_a_node_that_dies_while_a_checkpoint_arrives_starts_over(tmp_path: Path) -> None:
+    """Before anything of it has come, when some files are there, and when most of them are."""
     async with (
         await NatsServers.start(tmp_path / "nats", 3) as servers,
         Nodes(
             tmp_path / "nodes", servers, node='checkpoint = "1MiB"\nsegment = "1MiB"', cluster='keep = "64KiB"'
         ) as nodes,
+        AsyncExitStack() as open_,
     ):
 
         async def trimmed() -> bool:
@@ -87,22 +90,36 @@ async def test_a_node_that_dies_while_a_checkpoint_arrives_starts_over(tmp_path:
         shutil.rmtree(nodes.data(away))
         known = await write(nodes, 60, os.urandom(400_000))
         await until(trimmed)
+
+        relays: list[HoldingRelay] = []
+        for name in set(nodes.names) - {away}:
+            relays.append(await open_.enter_async_context(HoldingRelay(nodes.peers[name])))
+            text = nodes.config(away).read_text()
+            assert text.count(f'peers = "{nodes.peers[name]}"') == 1
+            nodes.config(away).write_text(text.replace(str(nodes.peers[name]), str(relays[-1].address)))
+
         incoming = nodes.data(away) / "incoming"
 
-        def arriving() -> bool:
-            return any(path.stat().st_size for path in (incoming / "store.part").glob("*"))
+        def arrived_bytes() -> int:
+            return sum(path.stat().st_size for path in incoming.rglob("*") if path.is_file())
 
-        async def dies_when(there: Callable[[], bool]) -> None:
+        for pass_bytes in (0, 3 * MIB, 20 * MIB):
+
+            async def held(there_bytes: int = pass_bytes - 2 * MIB) -> bool:
+                """What was let through has been written, but for a piece of at most 1 MiB, and what stands around."""
+                return any(relay.holds for relay in relays) and incoming.exists() and arrived_bytes() >= there_bytes
+
+            for relay in relays:
+                relay.pass_bytes = pass_bytes
             nodes.launch(away)
-            async with asyncio.timeout(30):
-                while not there():  # noqa: ASYNC110 a poll so short that the transfer is met
-                    await asyncio.sleep(0.001)
+            await until(held, 60)
             await nodes.kill(away)
             assert "checkpoint installed" not in nodes.log(away)
+            assert (incoming / "store.part").exists() == (pass_bytes > 0)
+            assert not (incoming / "store").exists()
 
-        await dies_when(incoming.exists)
-        await dies_when(arriving)
-        await dies_when(arriving)
+        for relay in relays:
+            relay.pass_bytes = None
         nodes.launch(away)
         await nodes.agree()
         assert nodes.log(away).count("checkpoint installed") == 1

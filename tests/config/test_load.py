@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from truba import kinds
-from truba.config import Address, Config, ConfigProblems, load, read_secret, read_webhook
+from truba.config import Address, Config, ConfigProblems, load, plain_places, read_secret, read_webhook
 from truba.errors import ConfigError
 from truba.webhook import Webhook
 
@@ -120,6 +120,17 @@ def test_everything_said_is_taken(write: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("written", ["unix:/run/a.sock", "unix:///run/a.sock", "unix:/run//a.sock"])
+def test_a_route_to_a_unix_socket_has_one_form(write: Path, written: str) -> None:
+    """Kinds with the same socket share one connection, however it is written. Nothing of it leaves this machine."""
+    write.write_text(f'[kinds.a]\nnumber = 1\nhandler = "{written}"\nhandler_secret_file = "secret"')
+    (write.parent / "secret").write_text("hush")
+    config = load(write)
+    assert [kind.handler for kind in config.kinds] == ["unix:/run/a.sock"]
+    assert list(config.handler_secrets) == ["unix:/run/a.sock"]
+    assert list(plain_places(config)) == []
+
+
 def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write.write_text(KIND)
     monkeypatch.chdir("/")
@@ -202,6 +213,12 @@ def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch
         ),
         ('[kinds.a]\nnumber = 1\nhandler = "truba:host:1"', "3: kinds.a.handler: 'truba:host:1' is not the route"),
         ('[kinds.a]\nnumber = 1\nhandler = "local:f"', "3: kinds.a.handler: 'local:f' is not the route of a handler"),
+        ('[kinds.a]\nnumber = 1\nhandler = "unix:sock"', "3: kinds.a.handler: 'unix:sock' is not the route"),
+        (f'[kinds.a]\nnumber = 1\nhandler = "unix:/{107 * "x"}"', "3: kinds.a.handler: 'unix:/xxx"),
+        (
+            '[kinds.a]\nnumber = 1\nhandler = "unix:/s"\ntls = { ca = "x" }',
+            "4: kinds.a.tls: TLS is for routes that say so",
+        ),
         ('[kinds.a]\nnumber = 1\nhandler = "amqp://q"', "3: kinds.a.handler: 'amqp' is not a scheme of routes; write"),
         (
             '[kinds.a]\nnumber = 1\nhandler = "local:a:b"\nhandler_secret_file = "x"',

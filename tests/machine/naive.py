@@ -22,6 +22,7 @@ class NaiveSession:
     aged_from_ms: int = 0
     operations: int = 0
     cause: Cause = Cause.LOST
+    grace_ms: int = 0
     holds: list[tuple[int, int, str, int, str]] = field(default_factory=list)  # epoch, from, to whom, until, why
 
 
@@ -90,6 +91,7 @@ class Naive:
 
     def _hold_ends(self, session: NaiveSession, now_ms: int, cause: Cause) -> None:
         session.holds[-1] = (*session.holds[-1][:3], now_ms, cause.value)
+        session.grace_ms = 0
 
     def _sleep(self, session: NaiveSession, due_ms: int, cause: Cause) -> None:
         session.phase, session.due_ms, session.order, session.cause = "stored", due_ms, self._event(), cause
@@ -116,6 +118,12 @@ class Naive:
             return
         ceiling_s = min(kind.backoff.cap_s, kind.backoff.base_s * kind.backoff.factor ** (max(tries, 1) - 1))
         self._sleep(session, now_ms + round(1000 * chance * ceiling_s), cause)
+
+    def change_grace(self, number: int, epoch: int, grace_ms: int) -> None:
+        session = self._held(number, epoch)
+        if session.grace_ms != grace_ms:
+            self._event()
+            session.grace_ms = grace_ms
 
     def put_off(self, number: int, epoch: int, due_ms: int, now_ms: int) -> None:
         session = self._held(number, epoch)

@@ -129,6 +129,14 @@ class Twins:
             lambda: self.naive.give_back(number, epoch, cause, self.now_ms, chance),
         )
 
+    def change_grace(self, pick: int, stale: bool, grace_ms: int) -> None:
+        number = self.number(pick)
+        epoch = self._epoch(number, stale)
+        self._both(
+            lambda: self.machine.change_grace(number, epoch, grace_ms),
+            lambda: self.naive.change_grace(number, epoch, grace_ms),
+        )
+
     def put_off(self, pick: int, stale: bool, delay_ms: int) -> None:
         number = self.number(pick)
         epoch, due_ms = self._epoch(number, stale), self.now_ms + delay_ms
@@ -200,7 +208,7 @@ class Twins:
             head.number: (
                 head.kind, self.machine.records(head.number), head.created_ms, head.phase.value, head.epoch,
                 head.due_ms, head.attempts, head.deliveries, head.aged_from_ms, head.operations, head.cause, head.bytes,
-                [(held.epoch, held.at_ms, held.to, held.ended_ms, held.cause) for held in holds(head)],
+                head.grace_ms, [(held.epoch, held.at_ms, held.to, held.ended_ms, held.cause) for held in holds(head)],
             )
             for head in self.machine.scan()
         }  # fmt: skip
@@ -208,7 +216,7 @@ class Twins:
             number: (
                 s.kind, s.records, s.created_ms, s.phase, s.epoch, s.due_ms,
                 s.attempts, s.deliveries, s.aged_from_ms, s.operations, s.cause, sum(map(len, s.records)),
-                s.holds[-HISTORY_MAX:],
+                s.grace_ms, s.holds[-HISTORY_MAX:],
             )
             for number, s in self.naive.sessions.items()
         }  # fmt: skip
@@ -278,6 +286,10 @@ class MachineMatchesModel(RuleBasedStateMachine):
     def put_off(self, pick: int, stale: bool, delay_ms: int) -> None:
         self.twins.put_off(pick, stale, delay_ms)
 
+    @rule(pick=picks, stale=st.booleans(), grace_ms=st.sampled_from([0, 0, 5000]))
+    def change_grace(self, pick: int, stale: bool, grace_ms: int) -> None:
+        self.twins.change_grace(pick, stale, grace_ms)
+
     @rule(kind=st.sampled_from([1, 2]), wait_ms=st.sampled_from([0, 0, 3000, 60_000]))
     def hand_over(self, kind: int, wait_ms: int) -> None:
         self.twins.hand_over(kind, wait_ms)
@@ -342,6 +354,7 @@ def test_g2_g6_a_long_walk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         (25, lambda: twins.store(dice.randrange(30), dice.random() < 0.1, dice.randrange(4000))),
         (15, lambda: twins.give_back(dice.randrange(30), dice.random() < 0.1, dice.choice(ENDS), dice.random())),
         (5, lambda: twins.put_off(dice.randrange(30), dice.random() < 0.1, dice.randrange(4000))),
+        (5, lambda: twins.change_grace(dice.randrange(30), dice.random() < 0.1, dice.randrange(2) * 1000)),
         (30, lambda: twins.hand_over(dice.choice([1, 2]), dice.choice(WAITS_MS))),
         (2, lambda: twins.resume(dice.randrange(100))),
         (6, lambda: twins.remove(dice.randrange(300))),

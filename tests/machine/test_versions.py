@@ -6,7 +6,18 @@ import msgspec
 
 from truba.codec.batch import decode_batch, encode_batch
 from truba.kinds import Kind
-from truba.machine.events import Created, Event, Opened, Parked, Paused, Repeated, Rescheduled, Resumed, Stored
+from truba.machine.events import (
+    Created,
+    Event,
+    GraceChanged,
+    Opened,
+    Parked,
+    Paused,
+    Repeated,
+    Rescheduled,
+    Resumed,
+    Stored,
+)
 from truba.machine.history import holds
 from truba.machine.machine import Machine
 from truba.ports.store import Head, Held, Summary
@@ -47,9 +58,10 @@ def test_what_is_written_now() -> None:
     events: list[Event] = [
         Created(7, 1, b"", 0, -1, [], b"t"), Stored(2, 3, Cause.LOST, "", 4), Repeated(2, b"", 0, 5, "h"),
         Parked(2, Cause.LATE, "", 6), Resumed(2, 7, 8), Rescheduled(2, 9, 10), Paused(7, 11, True),
+        GraceChanged(2, 12),
     ]  # fmt: skip
     written = [
-        "97",
+        "98",
         "9801 07 01 c400 00 ff 90 c40174",
         "9605 02 03 a46c6f7374 a0 04",
         "9606 02 c400 00 05 a168",
@@ -57,6 +69,7 @@ def test_what_is_written_now() -> None:
         "9408 02 07 08",
         "9409 02 09 0a",
         "940a 07 0b c3",
+        "930b 02 0c",
     ]
     assert encode_batch(events) == bytes.fromhex("".join(written))
     assert decode_batch(encode_batch(events)) == events

@@ -384,6 +384,76 @@ def test_restart_owner_that_does_not_come_back_is_lost_with_cause_restart(jump: 
     jump(main())
 
 
+@pytest.mark.parametrize("how", ["the same connection", "another connection", "after a restart"])
+@pytest.mark.parametrize(("first_s", "last_s"), [(0, 60), (10, 60), (60, 10)])
+def test_restart_the_grace_asked_for_last_counts(
+    jump: Jump, clock: JumpClock, how: str, first_s: int, last_s: int
+) -> None:
+    """Of a session that was opened under another grace, and for one that a handler with a name holds."""
+
+    async def main() -> None:
+        world = World(kind(recovery_delay_s=0, jitter_s=0), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        node.name_owner(owner, TOKEN, first_s * 1000)
+        hold = node.new(owner, 7, [b"a"])
+        await world.durable()
+        if how == "after a restart":
+            if not first_s:
+                return  # then nobody can come back for it
+            node = await world.crash()
+        if how != "the same connection":
+            owner = node.attach()
+        assert node.name_owner(owner, TOKEN, last_s * 1000) == [(hold.id, 7, -1, 0)]
+        seq = node.machine.seq
+        assert node.name_owner(owner, TOKEN, last_s * 1000) == [(hold.id, 7, -1, 0)]
+        assert node.machine.seq == seq, "what is so already is not logged again"
+        await world.durable()
+        await world.crash()
+        await world.pass_time(last_s - 1)
+        assert not world.route(7).given
+        await world.pass_time(2)
+        assert [h.cause for h in world.route(7).given] == [Cause.RESTART]
+
+    jump(main())
+
+
+def test_restart_the_grace_that_a_handler_asked_for_last_counts(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(handler_timeout_s=3600.0), clock=clock)
+        node = await world.start()
+        handler = world.route(7).owner
+        node.name_owner(handler, TOKEN, 1_000)
+        node.store(node.new(node.attach(), 7, [b"a"]), 0)
+        await world.pass_time(0.1)
+        (given,) = world.route(7).given
+        node.name_owner(handler, TOKEN, 60_000)
+        await world.durable()
+        node = await world.crash()
+        await world.pass_time(50)
+        assert node.name_owner(node.attach(), TOKEN, 60_000) == [(given.hold.id, 7, -1, 0)]
+
+    jump(main())
+
+
+def test_a_longer_grace_keeps_a_silent_session_longer(jump: Jump, clock: JumpClock) -> None:
+    """As long as the owner may stay away, whatever the idle_timeout, and whichever grace it had at New."""
+
+    async def main() -> None:
+        world = World(kind(idle_timeout_s=5.0), clock=clock)
+        node = await world.start()
+        owner = node.attach()
+        node.name_owner(owner, TOKEN, 0)
+        hold = node.new(owner, 7, [b"a"])
+        node.name_owner(owner, TOKEN, 60_000)
+        await world.pass_time(59)
+        assert not hold.ended
+        await world.pass_time(2)
+        assert hold.ended == "taken"
+
+    jump(main())
+
+
 def test_g5_deleted_session_is_never_handed_over_again(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         world = World(kind(), clock=clock)
@@ -446,6 +516,7 @@ def test_full_disk_refuses_growth_but_takes_endings(jump: Jump, clock: JumpClock
         world = World(kind(), clock=clock)
         node = await world.start()
         owner = node.attach()
+        node.name_owner(owner, TOKEN, 1_000)
         holds = [node.new(owner, 7, [b"a"]) for _ in range(3)]
         world.log.space = "low"
         seq = node.machine.seq
@@ -453,10 +524,12 @@ def test_full_disk_refuses_growth_but_takes_endings(jump: Jump, clock: JumpClock
             lambda: node.new(owner, 7, []),
             lambda: node.append(holds[0], [b"b"]),
             lambda: node.replace(holds[0], b"b"),
+            lambda: node.name_owner(node.attach(), TOKEN, 2_000),  # it would log another grace
         ):
             with pytest.raises(Unavailable, match="nothing was stored"):
                 grow()
             assert (node.machine.seq, node.machine.records(holds[0].number)) == (seq, [b"a"])
+        assert len(node.name_owner(owner, TOKEN, 1_000)) == 3
         node.delete(holds[0])
         node.store(holds[1], 10**6)
         node.fail(holds[2], "no room")

@@ -34,6 +34,14 @@ def environment() -> dict[str, str]:
     return plain | {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONUNBUFFERED": "1"}
 
 
+def cli(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A command of truba, to its end; `variables`: of its environment."""
+    return subprocess.run(
+        [sys.executable, "-m", "truba", *words],
+        env=environment() | variables, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
 class Child:
     """A process with piped standard error, read by a thread so that it never stands still for us."""
 

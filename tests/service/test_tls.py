@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 import truba
-from tests.service.process import Child, Server, Servers, environment, kind
+from tests.service.process import Child, Server, Servers, cli, kind
 from tests.service.wire import Listener, Wire, until
 from tests.tls.certificates import Authority, without_ca
 from truba import sync
@@ -39,13 +38,6 @@ def tls_table(tls: Tls, client_ca: Path | None = None) -> str:
 
 def url_of(server: Server, user: str = "") -> str:
     return f"trubas://{user}127.0.0.1:{server.port}"
-
-
-def cli(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "truba", *words],
-        env=environment() | variables, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
 
 
 async def used(url: str, **options: Any) -> None:

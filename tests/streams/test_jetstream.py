@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from tests.streams.fresh import CLUSTER, fresh
@@ -120,6 +121,29 @@ async def test_no_server_and_no_entry_are_told_apart(server: NatsServers) -> Non
         await JetStream.connect(server.settings(servers=("nats://127.0.0.1:1",), connect_timeout_s=0.5))
     with pytest.raises(ConfigError, match="does not let us in"):
         await JetStream.connect(server.settings(password="wrong", connect_timeout_s=0.5))
+
+
+async def test_a_question_that_is_answered_as_it_is_cancelled_is_cancelled(stream: JetStream) -> None:
+    asking = asyncio.create_task(stream.bounds())
+    answers = stream.link.client._resp_map  # noqa: SLF001 - the moment of the answer can be had nowhere else
+    async with asyncio.timeout(10):
+        while not answers:  # noqa: ASYNC110 a few turns of the loop
+            await asyncio.sleep(0)
+    ((token, answer),) = answers.items()
+
+    class Cancels:
+        """In the turn of the loop in which the answer comes."""
+
+        done = answer.done
+
+        @staticmethod
+        def set_result(message: Msg) -> None:
+            answer.set_result(message)
+            asking.cancel()
+
+    answers[token] = Cancels  # type: ignore[assignment]
+    with pytest.raises(asyncio.CancelledError):
+        await asking
 
 
 async def test_a_nodes_user_may_do_what_a_node_needs_and_no_more(server: NatsServers, stream: JetStream) -> None:

@@ -20,8 +20,11 @@ SECRET = "what-only-the-server-may-hear"
 
 
 @asynccontextmanager
-async def played(heard: bytearray, info: dict[str, object], tls: ssl.SSLContext | None) -> AsyncIterator[int]:
-    """Somebody who says INFO as a nats-server does, and answers PING; `heard` is what is said to him."""
+async def played(
+    heard: bytearray, info: dict[str, object], tls: ssl.SSLContext | None, *, refuses: bool = False
+) -> AsyncIterator[int]:
+    """Somebody who says INFO as a nats-server does, and answers PING; `heard` is what is said to him. `refuses`: he
+    lets nobody in."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"INFO " + json.dumps({"max_payload": 1 << 25, "headers": True, **info}).encode() + b"\r\n")
@@ -31,7 +34,9 @@ async def played(heard: bytearray, info: dict[str, object], tls: ssl.SSLContext 
         while data := await reader.read(4096):
             heard.extend(data)
             if b"PING\r\n" in data:
-                writer.write(b"PONG\r\n")
+                writer.write(b"-ERR 'Authorization Violation'\r\n" if refuses else b"PONG\r\n")
+                if refuses:
+                    break
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -39,6 +44,34 @@ async def played(heard: bytearray, info: dict[str, object], tls: ssl.SSLContext 
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+
+
+def plain(*ports: int, **more: object) -> JetStreamSettings:
+    """With more patience than any test has."""
+    servers = tuple(f"nats://127.0.0.1:{port}" for port in ports)
+    return JetStreamSettings(servers, connect_timeout_s=600.0, **more)  # type: ignore[arg-type]
+
+
+NAMED = {"user": "truba", "password": SECRET}
+
+
+@pytest.mark.timeout(20)
+async def test_who_is_refused_by_all_that_answer_hears_of_it_at_once() -> None:
+    """One of the three is down."""
+    async with played(bytearray(), {}, None, refuses=True) as one, played(bytearray(), {}, None, refuses=True) as other:
+        with pytest.raises(ConfigError, match=r"does not let us in: .*Authorization Violation.*check user, password"):
+            await JetStream.connect(plain(one, 1, other, **NAMED))
+
+
+@pytest.mark.timeout(20)
+async def test_one_server_that_refuses_is_no_refusal() -> None:
+    """While a password is being changed, for example. Servers are tried in any order."""
+    asked = bytearray()
+    async with played(asked, {}, None, refuses=True) as old, played(bytearray(), {}, None) as new:
+        while asked.count(b"CONNECT") < 3:
+            stream = await JetStream.connect(plain(old, new, **NAMED))
+            assert stream.servers == (f"127.0.0.1:{new}",)
+            await stream.close()
 
 
 def settings(port: int, **more: object) -> JetStreamSettings:

@@ -263,9 +263,9 @@ async def _ping(webhook: Webhook, kinds: Collection[int]) -> None:
 
 async def _handlers(config: Config) -> AsyncIterator[Finding]:
     """Each address once, all at the same time."""
-    from truba.address import address, without_user
+    from truba.address import parse_handler, without_user
     from truba.cli.probe import kinds_served
-    from truba.config import Address, read_webhook
+    from truba.config import read_webhook
     from truba.tls import Contexts
     from truba.transports.local import load_object
 
@@ -278,11 +278,10 @@ async def _handlers(config: Config) -> AsyncIterator[Finding]:
                     function = load_object(rest)
                     if not callable(function):
                         raise ConfigError("this is no function")
-                case "truba" | "trubas":
-                    where: Address = address(rest.removeprefix("//"))
+                case "truba" | "trubas" | "unix":
                     secret, tls = config.handler_secrets.get(route), config.handler_tls.get(route)
                     contexts = None if tls is None else Contexts(tls, server_side=False)
-                    served = await kinds_served(*where, secret.read() if secret else b"", contexts)
+                    served = await kinds_served(parse_handler(route), secret.read() if secret else b"", contexts)
                     if missing := [f"{number} {name}" for number, name in wanted.items() if number not in served]:
                         raise ConfigError(f"it answers, but does not serve {', '.join(missing)}; it serves {served}")
                 case "https" | "http" if route in config.webhooks:

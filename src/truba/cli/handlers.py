@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from truba.cli.failure import PROBLEM, USAGE, Failure
 from truba.cli.options import FILE, given_secret, given_tls, insecure_option, tls_options
 from truba.errors import ConfigError
 from truba.kinds import KIND_MAX
+from truba.stopping import StopSignals
 
 if TYPE_CHECKING:
     from truba.client.handlers import Serving
@@ -65,6 +65,9 @@ def handlers(
       truba handlers bank.recovery:HANDLERS
       truba handlers bank.recovery:HANDLERS --listen 10.0.0.9:7434 --certificate handler.pem --key handler.key
     """
+    signals = StopSignals()
+    signals.listen()
+
     from truba import logs
     from truba.client.handlers import serve_handlers
     from truba.config.units import seconds
@@ -93,33 +96,37 @@ def handlers(
     import uvloop
 
     try:
-        uvloop.run(_until_signalled(serving, sorted(functions), patience_s))
+        uvloop.run(_until_signalled(signals, serving, sorted(functions), patience_s))
     except OSError as error:
-        if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
+        if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.EEXIST, errno.ENOENT):
             next_step = "stop the process that listens there, or give another --listen"
-            raise Failure(PROBLEM, f"cannot listen on {listen}: {error.strerror}", next_step) from error
+            said = str(error.strerror)
+            what = said if said.startswith("cannot listen") else f"cannot listen on {listen}: {said}"
+            raise Failure(PROBLEM, what, next_step) from error
         raise
+    signals.ignore()
 
 
-async def _until_signalled(serving: Serving, kinds: list[int], patience_s: float) -> None:
+async def _until_signalled(signals: StopSignals, serving: Serving, kinds: list[int], patience_s: float) -> None:
     import structlog
 
     log = structlog.get_logger("truba.handlers")
-    loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
 
     def trouble(what: str, error: BaseException | None) -> None:
         log.warning(what, exc_info=error)
 
-    server = await serving
-    server.on_trouble = trouble
-    log.info("ready", listen=server.address, kinds=kinds)
-    await stop.wait()
-    log.info("stopping", at_work=len(server.tasks))
-    await server.close(patience_s)
-    log.info("stopped", finished=server.finished, failed=server.failed)
+    with signals.calling(stop.set):
+        if stop.is_set():
+            log.info("stopped", reason="told to, before it had begun")
+            return
+        server = await serving
+        server.on_trouble = trouble
+        log.info("ready", listen=server.address, kinds=kinds)
+        await stop.wait()
+        log.info("stopping", at_work=len(server.tasks))
+        await server.close(patience_s)
+        log.info("stopped", finished=server.finished, failed=server.failed)
 
 
 def _functions(target: str) -> Mapping[int, Any]:

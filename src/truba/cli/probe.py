@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from itertools import takewhile
+from pathlib import Path
 
+from truba.address import Address
 from truba.errors import ConfigError
 from truba.protocols.resp import FramingLost, Limits, StrictParser
 from truba.tls import Contexts, HandshakeFailed, open_streams
@@ -17,19 +19,22 @@ TIMEOUT_S = 5.0
 
 
 async def kinds_served(
-    host: str, port: int, secret: bytes = b"", tls: Contexts | None = None, timeout_s: float = TIMEOUT_S
+    where: Address | Path, secret: bytes = b"", tls: Contexts | None = None, timeout_s: float = TIMEOUT_S
 ) -> set[int]:
     """Numbers of the kinds that the handler at this address says it serves. ConfigError says why it cannot be told."""
     try:
         async with asyncio.timeout(timeout_s):
-            reader, writer = await open_streams(host, port, tls)
+            if isinstance(where, Path):
+                reader, writer = await asyncio.open_unix_connection(where)
+            else:
+                reader, writer = await open_streams(*where, tls)
             try:
                 return await _ask(reader, writer, secret)
             finally:
                 writer.close()
     except TimeoutError as error:
         raise ConfigError(f"no answer within {timeout_s:g} s; is it a handler of truba that listens there?") from error
-    except ConnectionRefusedError as error:
+    except (ConnectionRefusedError, FileNotFoundError) as error:  # the latter: of a socket's file
         raise ConfigError("nothing listens there; start the handler, for one with `truba handlers`") from error
     except HandshakeFailed as error:
         raise ConfigError(str(error)) from error

@@ -10,6 +10,7 @@ import click
 
 from truba.cli.failure import PROBLEM, Failure
 from truba.cli.options import FILE, config_option, insecure_option
+from truba.stopping import StopSignals
 
 
 @click.command
@@ -19,8 +20,9 @@ from truba.cli.options import FILE, config_option, insecure_option
 @insecure_option
 @click.option("--json", "as_json", is_flag=True, help="Log JSON lines, on a terminal too.")
 def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bool, as_json: bool) -> None:
-    """Run a pipe. SIGTERM or SIGINT stops it cleanly: no new work, everything acknowledged is durable, exit 0.
-    SIGHUP: take what the file says now, all of it or nothing; the log tells what changed, or why nothing did.
+    """Run a pipe. SIGTERM or SIGINT stops it cleanly, at its start too: no new work, everything acknowledged is
+    durable, exit 0. SIGHUP: take what the file says now, all of it or nothing; the log tells what changed, or why
+    nothing did.
 
     Logs go to stderr, readable on a terminal and as JSON lines otherwise.
 
@@ -29,6 +31,9 @@ def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bo
       truba serve --config truba.toml
       truba serve --config truba.toml --listen 127.0.0.1:7555 --data /var/lib/truba
     """
+    signals = StopSignals()
+    signals.listen()
+
     from truba import config, logs
 
     def read() -> config.Config:
@@ -46,9 +51,10 @@ def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bo
     from truba import service
 
     try:
-        code = uvloop.run(service.serve(loaded, read))
+        code = uvloop.run(service.serve(loaded, read, signals))
     except OSError as error:
         raise _cannot_listen(error) from error
+    signals.ignore()
     click.get_current_context().exit(code)
 
 

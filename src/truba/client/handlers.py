@@ -20,7 +20,8 @@ from typing import Any, cast
 
 import hiredis
 
-from truba.address import parse_listen, refuse_plain
+from truba import unix
+from truba.address import parse_listen, refuse_plain, unix_path
 from truba.client.answers import NOT_A_PIPE, Answers
 from truba.client.hello import read_hello
 from truba.client.requests import encode, error_of
@@ -80,6 +81,7 @@ class HandlerServer:
         self.failed = 0
         self.on_trouble: Callable[[str, BaseException | None], None] = _tell_loop
         self._server: asyncio.Server | None = None
+        self._socket_file: Path | None = None
         self._closed = asyncio.Event()
         self.rejections = Rejections(self._turned_away)
         self.entrance: Entrance[_PipeLink] = Entrance(
@@ -103,10 +105,11 @@ class HandlerServer:
         loop = asyncio.get_running_loop()
         self.entrance.opened = True
         if listen.startswith("unix:"):
-            path = listen.removeprefix("unix:").removeprefix("//")
-            self._server = await loop.create_unix_server(self.entrance.take_local, path)
-            await loop.run_in_executor(None, Path(path).chmod, 0o600)
-            self.address = path
+            path = unix_path(listen)
+            sock = await unix.bound(path)
+            self._socket_file = path
+            self._server = await loop.create_unix_server(self.entrance.take_local, sock=sock)
+            self.address = str(path)
         else:
             host, port = parse_listen(listen)
             if not (self.settings.contexts or self.settings.insecure):
@@ -125,6 +128,9 @@ class HandlerServer:
         if self._server is not None:
             self._server.close()
         self.entrance.close()
+        if self._socket_file is not None:  # else somebody else's may be there by now
+            self._socket_file.unlink(missing_ok=True)
+            self._socket_file = None
         for link in list(self.links):
             link.stop_taking()
         until_s = loop.time() + patience_s
@@ -427,7 +433,7 @@ def serve_handlers(
     tls: Tls | None = None,
     insecure: bool = False,
 ) -> Serving:
-    """Serve handlers by kind on `host:port` or `unix:/path`, for pipes to dial.
+    """Serve handlers by kind on `host:port` or `unix:/path` (a whole path), for pipes to dial.
 
     `secret`: what a pipe must show (`handler_secret_file` in its configuration). `user`, `password`: what this service
     shows to the pipe. `credit`: sessions at work at once on one connection. `tls`: this service's certificate and key,

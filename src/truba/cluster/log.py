@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 from truba.cluster.asking import asked
@@ -33,7 +33,8 @@ STUCK_S = 15.0
 elect a leader of its own (4 to 11 s measured)."""
 
 CUT_OFF_S = 5.0
-"""One that cannot reach any server of the engine gives up sooner: others may lead already."""
+"""One that cannot reach any server of the engine, or finds no other node either, gives up sooner: it is cut off, and
+others may lead already."""
 
 BATCH_BYTES_MAX = 8 << 20
 """Of events in an entry: with the largest request on top it must fit into a message."""
@@ -79,7 +80,9 @@ class ReplicatedLog:
         window: int = 4,
         beat_s: float = BEAT_S,
         stuck_s: float = STUCK_S,
+        alone: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
+        """`alone`: does none of the other nodes answer? None: there are no others that could be asked."""
         if own.tail != cursor.position:
             raise ValueError(f"the own log ends with {own.tail}, the stream was read through {cursor.position}")
         self._stream = stream
@@ -89,6 +92,7 @@ class ReplicatedLog:
         self._window = window
         self._beat_s = beat_s
         self._stuck_s = stuck_s
+        self._alone = alone
         self._loop = asyncio.get_running_loop()
         self._sure = cursor  # of the last entry known to be stored
         self.copied = cursor  # of the last entry that is in the own log too
@@ -336,7 +340,10 @@ class ReplicatedLog:
         patience_s = self._stuck_s
         why = ""
         while True:
-            if self._loop.time() - self._progress_s > patience_s:
+            silent_s = self._loop.time() - self._progress_s
+            if CUT_OFF_S < silent_s <= patience_s and await self._is_alone():
+                patience_s = CUT_OFF_S
+            if silent_s > patience_s:
                 raise Deposed(f"no entry was stored in the stream for {patience_s:g} s{why}: this node leads no more")
             await asyncio.sleep(min(longest_s, first_s * 2 ** min(self._doubts, 10)))
             self._doubts += 1
@@ -359,6 +366,10 @@ class ReplicatedLog:
             sent.expected = None
             sent.stored_as = 0
         self._publish()
+
+    async def _is_alone(self) -> bool:
+        """A server on this node's own host may answer, cut off like the node itself: then nobody else does."""
+        return self._alone is not None and await self._alone()
 
     async def _read_back(self) -> None:
         """Judge what the stream holds behind the last sure entry."""

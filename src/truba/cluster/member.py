@@ -36,6 +36,9 @@ from truba.ports.log import Log, LogBatch
 from truba.ports.store import Store
 from truba.ports.stream import Stream
 
+AGAIN_S = 0.5
+"""Between two words to a chore that it is to end."""
+
 STILL_S = 0.01
 """Between two looks whether the state is that of the own log, for who waits for the disk."""
 
@@ -190,6 +193,11 @@ class Member:
         tails = await self._tails()
         return max((seq, name) for name, seq in {"": 0, **tails}.items() if name != self.name)[1]
 
+    async def _alone(self) -> bool:
+        """None of the other nodes answers, and there are some."""
+        others = [seq for name, seq in (await self._tails()).items() if name != self.name]
+        return bool(others) and not any(others)
+
     async def run(self) -> None:
         """Until `stop`. TrubaError or OSError: this node cannot go on."""
         try:
@@ -293,7 +301,9 @@ class Member:
         assert machine is not None
         assert self._cursor is not None
         self._become("candidate")
-        log = self.log = ReplicatedLog(self.stream, self.storage.log, self._cluster, self._cursor, self.name)
+        log = self.log = ReplicatedLog(
+            self.stream, self.storage.log, self._cluster, self._cursor, self.name, alone=self._alone
+        )
         try:
             opened = [Opened(self._clock.now_ms(), self.name)]
             batch = LogBatch(machine.term + 1, machine.seq + 1, 1, encode_batch(opened))
@@ -425,11 +435,13 @@ class Member:
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """End them; what one of them has died of is raised."""
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
+    """End them; what one of them has died of is raised. A cancel that was lost in somebody's code is said again: else a
+    leader that was deposed would keep its clients for ever."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=AGAIN_S)
     for task in tasks:
         if not task.cancelled():
             task.result()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from truba.address import is_local, parse_handler, without_user
+from truba.address import Address, is_local, parse_handler, without_user
 from truba.config.cluster import REQUEST_BYTES_MAX, SECRET_BYTES_MAX
 from truba.config.locate import Lines
 from truba.config.locate import Path as Place
@@ -175,8 +175,10 @@ def plain_places(config: Config) -> Iterator[tuple[Place, str]]:
     if node.listen is not None and node.tls is None and not is_local(node.listen.host):
         yield ("node", "listen"), str(node.listen)
     for name, table in config.kind_tables.items():
-        if table.handler.startswith("truba:") and not is_local(parse_handler(table.handler)[0]):
-            yield ("kinds", name, "handler"), table.handler
+        if table.handler.startswith("truba:"):
+            where = parse_handler(table.handler)
+            if isinstance(where, Address) and not is_local(where.host):
+                yield ("kinds", name, "handler"), table.handler
     if config.admin is not None and config.admin.tls is None and not is_local(config.admin.listen.host):
         yield ("admin", "listen"), str(config.admin.listen)
     if cluster is None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from truba.address import Address, address
+from truba.address import Address, address, unix_path
 from truba.config.admin import Admin
 from truba.config.cluster import Cluster
 from truba.config.secret import Secret
@@ -38,6 +38,7 @@ from truba.config.table import (
     shown,
 )
 from truba.config.units import size_bytes, size_text
+from truba.errors import ConfigError
 from truba.kinds import KIND_MAX, Backoff, Breaker, Kind
 from truba.tls import Tls
 from truba.webhook.settings import Format, wrong_url
@@ -47,6 +48,7 @@ ROUTES = {
     "local": "local:package.module:function",
     "truba": "truba://host:port",
     "trubas": "trubas://host:port",
+    "unix": "unix:/path/to/socket",
     "https": "https://host/path",
 }
 """Schemes of handler routes that need no entry in [transports], each with how it is written."""
@@ -67,6 +69,12 @@ def _route(value: object) -> str:
                 if rest.startswith("//") and address(rest[2:].rstrip("/")).port:
                     return f"{scheme}://{address(rest[2:].rstrip('/'))}"
             except ValueError:
+                pass
+        case "unix":
+            assert isinstance(value, str)  # it has a scheme
+            try:
+                return f"unix:{unix_path(value)}"
+            except ConfigError:
                 pass
         case "https" | "http":
             assert isinstance(value, str)  # it has a scheme

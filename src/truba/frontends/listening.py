@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
-import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from typing import Any, Protocol, cast
 
 import structlog
 
+from truba import unix
 from truba.address import parse_listen
 from truba.entrance import Entrance
 from truba.entrance import Guest as Entering
@@ -90,15 +89,10 @@ class Listening:
         self.bound = self._sockets[0].getsockname()[:2]
 
     async def _bind_unix(self, path: Path) -> None:
-        await _remove_stale(path)
-        sock = self._socket(socket.AF_UNIX)
-        try:
-            sock.bind(str(path))
-            self._file_made = True
-            path.chmod(0o600)  # noqa: ASYNC240 - once, at the start
-            sock.listen(BACKLOG)
-        except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {path}: {_plain(error)}") from error
+        sock = await unix.bound(path)
+        self._sockets.append(sock)
+        self._file_made = True
+        sock.listen(BACKLOG)
 
     def _socket(self, family: int) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -239,23 +233,6 @@ class _Refused(asyncio.Protocol):
             replies.error("BUSY", f"the pipe has {self._limit} connections, its limit; nothing was stored; try later")
         )
         stream.close()
-
-
-async def _remove_stale(path: Path) -> None:
-    """A socket file that nobody listens on any more is removed; one in use, or another file, is not."""
-    try:
-        mode = path.stat().st_mode  # noqa: ASYNC240 - once, at the start
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise OSError(errno.EEXIST, f"cannot listen on {path}: there is a file of that name")
-    try:
-        _, writer = await asyncio.open_unix_connection(str(path))
-    except ConnectionRefusedError:
-        path.unlink()  # noqa: ASYNC240 - once, at the start
-        return
-    writer.close()
-    raise OSError(errno.EADDRINUSE, f"cannot listen on {path}: another process listens there")
 
 
 def _plain(error: OSError) -> str:

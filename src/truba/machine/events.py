@@ -100,4 +100,24 @@ class Paused(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=10):
     on: bool
 
 
-Event = Opened | Created | Appended | Replaced | Deleted | Stored | Repeated | Parked | Resumed | Rescheduled | Paused
+class GraceChanged(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=11):
+    """The owner of an active or repeating session has asked for another grace."""
+
+    number: int
+    grace_ms: int
+
+
+Event = (
+    Opened
+    | Created
+    | Appended
+    | Replaced
+    | Deleted
+    | Stored
+    | Repeated
+    | Parked
+    | Resumed
+    | Rescheduled
+    | Paused
+    | GraceChanged
+)

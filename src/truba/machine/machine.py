@@ -25,6 +25,7 @@ from truba.machine.events import (
     Created,
     Deleted,
     Event,
+    GraceChanged,
     Opened,
     Parked,
     Paused,
@@ -72,6 +73,7 @@ class Machine:
             Resumed: self._resumed,
             Rescheduled: self._rescheduled,
             Paused: self._paused,
+            GraceChanged: self._grace_changed,
         }
 
     # -- decide: wishes of owners ------------------------------------------------------------------------------
@@ -150,6 +152,13 @@ class Machine:
         if head is None or head.epoch != epoch:
             self._refuse(number)
         return Stored(number, due_ms, Cause.UNREACHABLE, _line(detail), now_ms)
+
+    def change_grace(self, number: int, epoch: int, grace_ms: int) -> GraceChanged | None:
+        """How long the owner may stay away from now on; None when it is so already."""
+        head = self.owned.get(number)
+        if head is None or head.epoch != epoch:
+            self._refuse(number)
+        return None if head.grace_ms == grace_ms else GraceChanged(number, grace_ms)
 
     # -- decide: wishes of the dispatcher and of operators -----------------------------------------------------
 
@@ -297,6 +306,9 @@ class Machine:
 
     def _paused(self, event: Paused, seq: int) -> None:
         self.paused = self.paused | {event.kind} if event.on else self.paused - {event.kind}
+
+    def _grace_changed(self, event: GraceChanged, seq: int) -> None:
+        self.layers.thaw(event.number).grace_ms = event.grace_ms
 
     def _close_history(self, number: int) -> None:
         """Of a session whose last hold ended before: what its head says of that is about to be written over."""

@@ -292,10 +292,13 @@ class Node:
             raise BadRequest("this connection has named another owner already; nothing was changed")
         if owner.holds and not owner.digest:
             raise BadRequest("OWNER comes before the first NEW of a connection; nothing was changed")
-        before = self._present.get(digest) or self._away.get(digest)
-        if before is not None and before is not owner:
-            if before.user and before.user != owner.user:
-                raise NoPerm("that owner belongs to another user; nothing was changed")
+        before = self._present.get(digest) or self._away.get(digest) or owner
+        if before is not owner and before.user and before.user != owner.user:
+            raise NoPerm("that owner belongs to another user; nothing was changed")
+        changed = any(source.holds and source.grace_ms != grace_ms for source in (before, *before.taking))
+        if changed and self.log.space != "plenty":
+            self._refuse_growth()
+        if before is not owner:
             self._away.forget(digest)
             before.superseded = True
             owner.taking = [source for source in (before, *before.taking) if source is not owner]
@@ -314,6 +317,7 @@ class Node:
                     if source is not owner:
                         self._move(hold, owner)
                     if (own := owner.holds.get(hold.id_text)) is not None:
+                        self._change_grace(own)
                         listed.append((own.id, own.kind, own.tag, heads[own.number].operations))
                 yield listed
                 owner.refuse_superseded()
@@ -337,6 +341,14 @@ class Node:
         moved.pushed = True
         owner.take_up(moved)
         self._leases.begin(moved, self._limit_ms(moved), self._steady_ms())
+
+    def _change_grace(self, hold: Hold) -> None:
+        """It is kept by its owner's grace of now: by the log too, so that a restart, or another leader, keeps it."""
+        event = self.machine.change_grace(hold.number, hold.epoch, hold.owner.grace_ms)
+        if event is not None:
+            self._stage(event)
+            self._leases.end(hold)
+            self._leases.begin(hold, self._limit_ms(hold), self._steady_ms())
 
     def _limit_ms(self, hold: Hold) -> int:
         if hold.epoch == 0:

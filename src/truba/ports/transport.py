@@ -1,7 +1,7 @@
 """Routes: how unfinished sessions reach the handlers.
 
-Shipped: `truba.transports.local` (coroutines in this process) and `truba.transports.dial` (`truba://`). A scheme of
-your own is a factory named in the configuration's `[transports]` table.
+Shipped: `truba.transports.local` (coroutines in this process) and `truba.transports.dial` (`truba://`, `trubas://`,
+`unix:`). A scheme of your own is a factory named in the configuration's `[transports]` table.
 """
 
 from __future__ import annotations

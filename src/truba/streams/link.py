@@ -39,6 +39,10 @@ class ApiError(Exception):
         self.number = number
 
 
+class Refused(NatsError):
+    """No server that answers lets us in."""
+
+
 class Link:
     """One connection, replaced when it is beyond repair. `generation` counts how often it was made or made anew."""
 
@@ -87,7 +91,10 @@ class Link:
         """One request on any subject; as `ask`."""
         data = b"" if content is None else msgspec.json.encode(content)
         try:
-            answer = await self.client.request(subject, data, timeout=self.settings.request_timeout_s)
+            # Its own timeout is asyncio.wait_for, which up to Python 3.11 forgets that it was cancelled when the answer
+            # comes in that moment. A leader that ended all its questions waited for ever for the one that went on.
+            async with asyncio.timeout(self.settings.request_timeout_s):
+                answer = await self.client.request(subject, data, timeout=None)  # type: ignore[arg-type]
         except (NatsError, OSError) as error:  # no answer, nobody there to answer, no connection
             raise StreamDown(f"{subject}: {_words(error)}", cut_off=not self.up) from error
         reply: dict[str, Any] = msgspec.json.decode(answer.data)
@@ -120,6 +127,18 @@ class Link:
     async def _dial(self) -> Client:
         settings, client = self.settings, Client()
         self._denied = ""
+        refusals = 0
+
+        async def failed(error: Exception) -> None:
+            nonlocal refusals
+            self._remember(error)
+            if not _is_refusal(error) or self._client is client:
+                return
+            refusals += 1
+            # As many as there are servers: each has refused us, or is down, and more of the same will not let us in.
+            # nats-py would try for ever; what is raised here ends that.
+            if refusals >= len(client.servers):
+                raise Refused from error
 
         async def broken() -> None:
             self.on_down("the connection to NATS broke")
@@ -151,7 +170,7 @@ class Link:
                     connect_timeout=2,
                     ping_interval=PING_S,
                     skip_subject_validation=True,  # all subjects are made here
-                    error_cb=self._remember,
+                    error_cb=failed,
                     disconnected_cb=broken,
                     reconnected_cb=again,
                     closed_cb=given_up,
@@ -180,27 +199,34 @@ class Link:
         return StreamDown(f"NATS at {where}: {_words(last)}")
 
     async def _renew(self) -> None:
-        """Make a new client, however long that takes."""
+        """Make a new client, however long that takes; why there is none yet is told when it is another reason."""
         self._client = None
+        told = ""
         while self._client is None:
             try:
                 self._client = await self._dial()
             except (StreamDown, ConfigError) as error:
-                log.warning("NATS: %s", error)
+                if str(error) != told:
+                    log.warning("NATS: %s", error)
+                told = str(error)
                 await asyncio.sleep(RECONNECT_S)
         self.generation += 1
         self.on_up()
 
-    async def _remember(self, error: Exception) -> None:
+    def _remember(self, error: Exception) -> None:
         # Whoever waits sees the effect; this is only for the words that tell why.
         self.last_error = error
-        if "authorization" in str(error).lower():
+        if _is_refusal(error):
             self._denied = _words(error)
         log.debug("NATS: %s", _words(error))
 
 
 async def _nothing(client: Client) -> None:
     pass
+
+
+def _is_refusal(error: Exception) -> bool:
+    return "authorization" in str(error).lower()  # nats-py has a class for it, and raises the server's bare text
 
 
 def _words(error: BaseException) -> str:

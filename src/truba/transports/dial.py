@@ -1,4 +1,5 @@
-"""`truba://host:port` routes, `trubas://` for TLS: the pipe dials the handler service and keeps the connection.
+"""`truba://host:port` routes, `trubas://` for TLS, `unix:/path` on this machine: the pipe dials the handler service and
+keeps the connection.
 
 The service at the other end speaks the ordinary protocol on it (see `truba.wire`), says KINDS, and is handed sessions
 as long as it has credit. While it cannot be reached, its sessions simply stay due: an outage uses nothing up.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -36,7 +38,7 @@ class DialRoute:
     def __init__(self, address: str, secret: str, settings: WireSettings, tls: Contexts | None = None) -> None:
         """`tls`: of a `trubas://` address, and of no other. ConfigError."""
         self.address = address
-        self._host, self._port = parse_handler(address)
+        self._where = parse_handler(address)
         self._tls = tls
         if (tls is not None) is not address.startswith("trubas:"):
             raise ConfigError(f"{address}: TLS is for trubas:// addresses, and for all of them")
@@ -100,7 +102,7 @@ class DialRoute:
         self._ready.clear()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                transport, connection = await connect(make, self._host, self._port, self._tls)
+                transport, connection = await self._dial(make)
         except TimeoutError:
             return f"no connection within {CONNECT_TIMEOUT_S:.0f} s"
         except (OSError, ValueError) as error:  # ValueError: a host that is no name
@@ -122,13 +124,19 @@ class DialRoute:
             await self._lost.wait()
             if isinstance(connection.error, HandshakeFailed):  # in TLS 1.3 a refused side hears of it only now
                 return str(connection.error)
-            tls = " Does it speak TLS (trubas://)?" if self._tls is None else ""
+            tls = " Does it speak TLS (trubas://)?" if self.address.startswith("truba:") else ""
             return f"the handler service closed the connection before it said KINDS; is the secret right?{tls}"
         self._state = f"connected, kinds {', '.join(map(str, sorted(connection.kinds)))}, credit {connection.credit}"
         log.info("handler connected", handler=self.address, kinds=sorted(connection.kinds), credit=connection.credit)
         await self._lost.wait()
         log.warning("handler connection lost", handler=self.address)
         return None
+
+    async def _dial(self, make: Callable[[], Connection]) -> tuple[asyncio.Transport, Connection]:
+        """OSError, ValueError."""
+        if isinstance(self._where, Path):
+            return await asyncio.get_running_loop().create_unix_connection(make, str(self._where))
+        return await connect(make, *self._where, self._tls)
 
     def _closed(self, connection: Connection) -> None:
         if self._connection is connection:
