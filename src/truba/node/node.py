@@ -295,9 +295,11 @@ class Node:
         before = self._present.get(digest) or self._away.get(digest) or owner
         if before is not owner and before.user and before.user != owner.user:
             raise NoPerm("that owner belongs to another user; nothing was changed")
-        changed = any(source.holds and source.grace_ms != grace_ms for source in (before, *before.taking))
-        if changed and self.log.space != "plenty":
-            self._refuse_growth()
+        if self.log.space != "plenty":
+            heads, sources = self.machine.owned, (before, *before.taking)
+            if any(heads[hold.number].grace_ms != grace_ms for source in sources for hold in source.holds.values()):
+                self._refuse_growth()  # it would log another grace of each
+        owner.grace_ms = grace_ms
         if before is not owner:
             self._away.forget(digest)
             before.superseded = True
@@ -306,7 +308,6 @@ class Node:
         owner.digest = digest
         owner.superseded = False
         self._present[digest] = owner
-        owner.grace_ms = grace_ms
 
     def _take_over(self, owner: Owner) -> Iterator[list[Listed]]:
         heads = self.machine.owned
