@@ -115,6 +115,12 @@ class Server:
         if self.process is not None:
             self.process.send_signal(signum)
 
+    def freeze(self) -> None:
+        """SIGSTOP, and wait until no thread of it runs any more: a busy machine takes its time."""
+        self.signal(signal.SIGSTOP)
+        if self.process is not None and self.process.poll() is None:
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
     async def wait(self, timeout_s: float = 30.0) -> None:
         if self.process is not None:
             await asyncio.to_thread(self.process.wait, timeout_s)

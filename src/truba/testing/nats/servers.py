@@ -107,8 +107,8 @@ class NatsServers:
         await self._servers[name].wait()
 
     def pause(self, name: str) -> None:
-        """SIGSTOP: it neither answers nor breaks connections."""
-        self._servers[name].signal(signal.SIGSTOP)
+        """SIGSTOP: it neither answers nor breaks connections, from when this returns."""
+        self._servers[name].freeze()
 
     def resume(self, name: str) -> None:
         self._servers[name].signal(signal.SIGCONT)
