@@ -108,9 +108,13 @@ def addresses(data: bytes) -> None:
     with suppress(ConfigError):
         assert str(parse_listen(text))
     with suppress(ConfigError):
-        host, port = parse_handler(text)
-        assert host
-        assert 0 < port <= 65_535
+        match parse_handler(text):
+            case Address(host, port):
+                assert host
+                assert 0 < port <= 65_535
+            case Path() as socket:
+                assert socket.is_absolute()
+                assert parse_handler(f"unix:{socket}") == socket
     with suppress(ConfigError):
         target = parse_target(text)
         assert target.path or (target.host and 0 <= target.port <= 65_535)

@@ -9,7 +9,9 @@ _FILES = "Too many open files"  # EMFILE of this process, ENFILE of the system; 
 
 def out_of_files(error: BaseException | None) -> bool:
     """Was it, or what it came from, for want of a file descriptor?"""
-    while error is not None:
+    seen = set[int]()
+    while error is not None and id(error) not in seen:  # `raise error from error` is its own cause
+        seen.add(id(error))
         if (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)) or _FILES in str(error):
             return True
         error = error.__cause__

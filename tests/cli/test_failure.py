@@ -70,6 +70,15 @@ def test_want_of_file_descriptors_is_not_blamed_on_the_disk(error: Exception, co
     assert "restore" not in failure.next_step
 
 
+def test_an_error_that_is_its_own_cause_is_told_too() -> None:
+    """`raise error from error`, where one was to be translated and was in truba's words already."""
+    error = errors.DataDamaged("at 512")
+    error.__cause__ = error
+    failure = as_failure(error)
+    assert failure is not None
+    assert failure.exit_code == 7
+
+
 @pytest.mark.parametrize("error", errors.OPERATION_ERRORS.values())
 def test_every_refusal_says_whether_anything_was_stored(error: type[errors.OperationError]) -> None:
     failure = as_failure(error("refused"))

@@ -11,6 +11,8 @@ from structlog.testing import capture_logs
 
 from tests.cluster.played import SECRET, Played, opened
 from tests.clustered.support import until
+from truba.audit import AuditFile
+from truba.clock import SystemClock
 from truba.cluster.words import Exported
 from truba.clustered.serve import EXIT_FAILED, serve_member
 from truba.clustered.storage import NodeStorage
@@ -73,8 +75,9 @@ async def test_an_error_at_its_closing_is_told_and_no_traceback(
     ):
         config = load(nodes.config("a"))
         stop = asyncio.Event()
-        settings = settings_of(config)
-        member = (listen_of(config), settings, transports_of(config, settings), {}, [], stop, time.monotonic())
+        audit = AuditFile(tmp_path / "audit.jsonl", SystemClock())
+        settings = settings_of(config, audit)
+        member = (listen_of(config), settings, transports_of(config, settings), {}, [], audit, stop, time.monotonic())
         with capture_logs() as logged:
             serving = asyncio.create_task(serve_member(config, None, *member))
 
