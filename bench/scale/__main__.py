@@ -45,7 +45,7 @@ def scale(
 ) -> None:
     """What ten million stored sessions, a million active ones, long sessions and large records cost.
 
-    Takes 2 KB of disk for each session; ten minutes and more with ten million of them. Exit status 1 when a goal is missed.
+    Takes 2 KB of disk for each session, and ten minutes with ten million of them. Exit status 1 when a goal is missed.
     """
     try:
         if earlier is not None:

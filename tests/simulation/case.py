@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import structlog
 
@@ -45,12 +46,15 @@ def play(seed: int) -> Run:
 
     async def main(loop: SimulatedLoop) -> None:
         worlds.append(World(plan, clock, loop))
+        loop.slow_down(plan.turn_s)
         await worlds[0].run()
 
     before = structlog.get_config()
     structlog.configure(processors=[_drop], wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    sizes = dict.fromkeys(("LOST_AT_ONCE", "LOST_AT_START", "MOVED_AT_ONCE"), plan.at_once)
     try:
-        run_simulated(main, clock)
+        with patch.multiple("truba.node.node", **sizes):
+            run_simulated(main, clock)
     except Exception as caught:
         error = caught
     finally:

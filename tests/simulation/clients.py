@@ -107,7 +107,11 @@ class Client:
             self._lose_all()
             return
         asked_s = world.clock.steady_s
-        answer = await peer.ask(b"OWNER", self.habits.token, b"GRACE", b"%g" % self.habits.grace_s)
+        asked = peer.ask(b"OWNER", self.habits.token, b"GRACE", b"%g" % self.habits.grace_s)
+        if self.dice.random() < 0.1 and not world.calm:  # it dies while it takes over what it has held before
+            await asyncio.sleep(self.dice.random() * 3 * world.plan.latency_s)
+            peer.hang_up(farewell=False)
+        answer = await asked
         if answer is None:
             return
         if isinstance(answer, hiredis.ReplyError):

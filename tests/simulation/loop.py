@@ -32,6 +32,7 @@ class _NoSelector(selectors.SelectSelector):
         super().__init__()
         self._clock = clock
         self.turns = 0
+        self.turn_s = 0.0  # what a turn takes when there is something to do at once
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self.turns += 1
@@ -39,8 +40,7 @@ class _NoSelector(selectors.SelectSelector):
             raise RuntimeError(f"{TURNS_MAX} turns of the loop, and no end")
         if timeout is None:
             raise RuntimeError("nothing is left to do and no timer is set: this would wait for ever")
-        if timeout > 0:
-            self._clock.advance(timeout)
+        self._clock.advance(timeout or self.turn_s)
         return []
 
 
@@ -56,6 +56,10 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     @property
     def turns(self) -> int:
         return self._nothing.turns
+
+    def slow_down(self, turn_s: float) -> None:
+        """Each turn takes so long from now on: what is done in several of them can be interrupted by others."""
+        self._nothing.turn_s = turn_s
 
     def time(self) -> float:
         return self._clock.steady_s

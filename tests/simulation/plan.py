@@ -7,6 +7,7 @@ from random import Random
 
 from tests.simulation.clients import Habits
 from truba.kinds import Backoff, Breaker, Kind
+from truba.node.node import LOST_AT_ONCE
 from truba.wire.connection import WireSettings
 
 RECORD_BYTES_MAX = 4_000
@@ -33,6 +34,8 @@ class Plan:
     commit_deaths: float
     store_s: float  # the longest time that anybody says with Store
     pause_s: float  # mean time between two faults
+    at_once: int  # sessions taken over, or given back, in one turn of the loop
+    turn_s: float  # that a turn of the loop takes
     faults: tuple[str, ...]
     wire: WireSettings
     record_bytes_max: int = RECORD_BYTES_MAX
@@ -87,6 +90,7 @@ def make_plan(seed: int) -> Plan:
         )
         for kind in kinds
     )
+    slices = Random(f"slices {seed}")
     faults = tuple(dict.fromkeys(dice.choice(FAULTS) for _ in range(dice.randint(0, 7))))
     tight = "full" in faults
     segment_bytes = 512 * dice.choice((8, 8, 16, 32))
@@ -108,6 +112,8 @@ def make_plan(seed: int) -> Plan:
         commit_deaths=dice.choice((0.0, 0.1, 0.3)),
         store_s=dice.choice((0.5, 3.0, 10.0)),
         pause_s=dice.choice((0.3, 1.0, 1.0, 2.0)),
+        at_once=slices.choice((1, 1, 2, LOST_AT_ONCE)),
+        turn_s=slices.choice((0.0, 0.0, 0.0001, 0.001)),
         faults=faults,
         wire=WireSettings(output_bytes_max=dice.choice((1_000, 1 << 20))),
     )
