@@ -73,7 +73,7 @@ async def test_a_system_user_that_is_not_let_in(emptied: NatsServers) -> None:
 
 async def test_a_user_who_is_told_nothing_of_the_servers(emptied: NatsServers) -> None:
     asked = emptied.settings(system_user="admin", system_password=PASSWORDS["admin"])
-    assert "none of them tells user 'admin' how it stores" in await problems(asked)
+    assert "none of them tells system_user 'admin' how it stores" in await problems(asked)
 
 
 async def test_a_server_that_is_down_is_no_problem_and_one_that_is_silent_not_known_yet(tmp_path: Path) -> None:

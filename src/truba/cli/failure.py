@@ -90,6 +90,10 @@ def as_failure(error: Exception) -> Failure | None:
             return Failure(
                 USAGE, "a cluster needs the client of NATS, which is not installed", "pip install 'truba[cluster]'"
             )
+        case ModuleNotFoundError(name="cryptography"):
+            return Failure(
+                USAGE, "NATS credentials need cryptography, which is not installed", "pip install 'truba[cluster]'"
+            )
         case ModuleNotFoundError(name="fastapi" | "starlette" | "uvicorn" | "prometheus_client"):
             return Failure(USAGE, f"[admin] needs {error.name}, which is not installed", "pip install 'truba[admin]'")
         case BrokenPipeError():

@@ -22,6 +22,7 @@ def jetstream_settings(config: Config) -> JetStreamSettings:
         tls_key_file=cluster.tls_key_file,
         system_user=cluster.system_user,
         system_password=_text(cluster.secret("system_password")),
+        system_credentials_file=cluster.system_credentials_file,
         trust_servers=cluster.trust_servers,
     )
 

@@ -92,6 +92,7 @@ class Cluster(Table):
     system_user: Annotated[str | None, reader(text("a name without white space", r"\S+"))] = None
     system_password_file: FilePath | None = None
     system_password_env: EnvName | None = None
+    system_credentials_file: FilePath | None = None
     trust_servers: bool = False
     secret_file: FilePath | None = None
     secret_env: EnvName | None = None
@@ -123,8 +124,9 @@ class Cluster(Table):
         for given, missing in ((one, other), (other, one)):
             if getattr(self, given) is not None and getattr(self, missing) is None:
                 raise refusal(f"there is no {missing} beside it", f"write {missing} too, or remove {given}", given)
-        if self.user is not None and self.credentials_file is not None:
-            raise refusal("there is a user too", "keep one of the two", "credentials_file")
+        for user, credentials in (("user", "credentials_file"), ("system_user", "system_credentials_file")):
+            if getattr(self, user) is not None and getattr(self, credentials) is not None:
+                raise refusal(f"there is a {user} too", "keep one of the two", credentials)
         return self
 
     @property

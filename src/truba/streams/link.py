@@ -155,9 +155,7 @@ class Link:
                 self.on_down("NATS closed the connection")
                 self._renewal = asyncio.get_running_loop().create_task(self._renew())
 
-        who = login(client, settings, settings.user, settings.password)
-        if settings.credentials_file is not None:
-            who["user_credentials"] = str(settings.credentials_file)
+        who = login(client, settings, settings.user, settings.password, settings.credentials_file)
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
                 await client.connect(

@@ -152,14 +152,15 @@ async def _of_servers(settings: JetStreamSettings, working: set[str]) -> list[Pr
 
     A server that is down is no reason to refuse: a node that starts while a host is lost is needed most.
     """
-    if settings.system_user is None:
+    if settings.system is None:
         if settings.trust_servers:
             return []
         return [
             Problem(
                 "the servers",
                 "whether they sync what they store cannot be seen",
-                "give system_user and system_password_file, or write trust_servers = true if you have looked yourself",
+                "give system_user and system_password_file, or system_credentials_file; "
+                "or write trust_servers = true if you have looked yourself",
             )
         ]
     servers = await _ask_servers(settings)
@@ -168,8 +169,8 @@ async def _of_servers(settings: JetStreamSettings, working: set[str]) -> list[Pr
         return [
             Problem(
                 "the servers",
-                f"none of them tells user {settings.system_user!r} how it stores",
-                "name a user of their system account as system_user",
+                f"none of them tells {settings.system} how it stores",
+                "name a user of their system account",
             )
         ]
     if silent:
@@ -209,7 +210,7 @@ async def _ask_servers(settings: JetStreamSettings) -> list[dict[str, Any]]:
         errors.append(error)
 
     client = Client()
-    who = login(client, settings, settings.system_user, settings.system_password)
+    who = login(client, settings, settings.system_user, settings.system_password, settings.system_credentials_file)
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
             await client.connect(list(settings.servers), allow_reconnect=False, error_cb=remember, **who)
@@ -217,7 +218,7 @@ async def _ask_servers(settings: JetStreamSettings) -> list[dict[str, Any]]:
     except (NatsError, OSError) as error:
         told = next((str(each) for each in [*errors, error] if "authorization" in str(each).lower()), "")
         if told:
-            raise StreamUnfit(f"NATS does not let system_user {settings.system_user!r} in: {told}") from error
+            raise StreamUnfit(f"NATS does not let {settings.system} in: {told}") from error
         raise StreamDown(f"the servers' own account: {error or type(error).__name__}") from error
     finally:
         await client.close()

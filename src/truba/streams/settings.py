@@ -29,6 +29,8 @@ class JetStreamSettings:
     system_user: str | None = None
     """A user of NATS' system account: only it can see whether the servers sync what they store."""
     system_password: str | None = field(default=None, repr=False)
+    system_credentials_file: Path | None = None
+    """A .creds file of such a user, instead of system_user and its password."""
     trust_servers: bool = False
     """Take the operator's word where the servers' own settings cannot be seen, or let anybody in."""
     publish_timeout_s: float = 1.0
@@ -51,6 +53,8 @@ class JetStreamSettings:
             raise ConfigError("NATS takes a user with a password, or a credentials file, not both")
         if (self.system_user is None) != (self.system_password is None):
             raise ConfigError("system_user and its password go together")
+        if self.system_user is not None and self.system_credentials_file is not None:
+            raise ConfigError("NATS takes a system_user with a password, or a system_credentials_file, not both")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ConfigError("a TLS certificate and its key go together")
 
@@ -58,6 +62,13 @@ class JetStreamSettings:
     def subject(self) -> str:
         """The one subject of the stream."""
         return f"{self.stream}.log"
+
+    @property
+    def system(self) -> str | None:
+        """Who asks the servers about themselves, in the words of the configuration; None: nobody."""
+        if self.system_credentials_file is not None:
+            return f"system_credentials_file {self.system_credentials_file}"
+        return None if self.system_user is None else f"system_user {self.system_user!r}"
 
     @property
     def inbox(self) -> str:

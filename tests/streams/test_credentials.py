@@ -1,0 +1,143 @@
+"""Users who are JWTs: a real server with an operator lets them in, and what is wrong with a file is told at once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.streams.operators import ACCOUNT, USER, Key, OperatorServer, credentials, file_of, operated
+from tests.streams.test_login import played
+from truba.errors import ConfigError
+from truba.streams.credentials import read
+from truba.streams.jetstream import JetStream
+from truba.streams.requirements import StreamUnfit, check
+from truba.streams.settings import JetStreamSettings
+from truba.testing.nats.config import needed_permissions
+
+CLUSTER = bytes(range(16))
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[OperatorServer]:
+    async with operated(tmp_path / "nats") as running:
+        yield running
+
+
+async def test_it_is_let_in_and_writes_and_the_servers_are_judged(server: OperatorServer) -> None:
+    settings = server.settings(server.truba(), system_credentials_file=server.sys())
+    stream = await JetStream.connect(settings)
+    await stream.create(CLUSTER)
+    assert await check(stream) == []
+    await stream.close()
+
+
+async def test_who_is_not_let_in_hears_of_it_at_once(server: OperatorServer) -> None:
+    """Another account has signed that; or another key signs now."""
+    strange = credentials(Key(ACCOUNT), "truba")
+    jwt = read(server.truba()).jwt
+    for content in (strange, file_of(jwt, Key(USER).seed)):
+        with pytest.raises(ConfigError, match=r"does not let us in: .*Authorization Violation.*or credentials"):
+            await JetStream.connect(server.settings(server.write("wrong.creds", content)))
+    stream = await JetStream.connect(
+        server.settings(server.truba(), system_credentials_file=server.write("wrong.creds", strange))
+    )
+    await stream.create(CLUSTER)
+    with pytest.raises(StreamUnfit, match=r"does not let system_credentials_file .*wrong.creds in: .*uthorization"):
+        await check(stream)
+    await stream.close()
+
+
+async def test_who_has_lost_the_server_reads_the_file_again(
+    server: OperatorServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JWTs expire, and are replaced while a node runs. Half a file harms nobody."""
+
+    async def restarted() -> str:
+        """Who the server says that we are, after that."""
+        generation = stream.link.generation
+        server.process.signal(signal.SIGKILL)
+        await server.process.wait()
+        server.start()
+        async with asyncio.timeout(30):
+            while stream.link.generation == generation:  # noqa: ASYNC110 another process starts
+                await asyncio.sleep(0.05)
+        told = await stream.link.request("$SYS.REQ.USER.INFO")
+        return str(told["data"]["user"])
+
+    file = server.truba()
+    stream = await JetStream.connect(server.settings(file))
+    first = await restarted()
+    file.write_text(credentials(server.account, "another", needed_permissions("truba")))
+    second = await restarted()
+    assert second != first
+    assert not caplog.records
+    file.write_text("half of")
+    assert await restarted() == second
+    (said,) = caplog.messages
+    assert "there is no NATS USER JWT in it" in said
+    assert said.endswith("; what it said before is used")
+    await stream.close()
+
+
+GOOD = Key(USER)
+WRONG = [
+    ("", "there is no NATS USER JWT in it"),
+    (file_of("a.b.c", GOOD.seed).partition("********")[0], "there is no USER NKEY SEED in it"),
+    (file_of("a.b.c", GOOD.seed[:-1]), "is not the seed of a user's key"),
+    (file_of("a.b.c", GOOD.seed[:20] + ("A" if GOOD.seed[20] != "A" else "B") + GOOD.seed[21:]), "is not the seed"),
+    (file_of("a.b.c", Key(ACCOUNT).seed), "is not the seed of a user's key"),
+    (file_of("a.b.c", GOOD.public), "is not the seed of a user's key"),
+    (file_of("a.b.c", "not_base32"), "is not the seed of a user's key"),
+]
+
+
+@pytest.mark.parametrize(("content", "said"), WRONG)
+async def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "truba.creds"
+    file.write_text(content)
+    settings = JetStreamSettings(("nats://127.0.0.1:1",), credentials_file=file, connect_timeout_s=600.0)
+    with pytest.raises(ConfigError, match=rf"NATS credentials {file}: .*{said}.*nsc generate creds") as told:
+        await JetStream.connect(settings)
+    assert GOOD.seed[:20] not in str(told.value)
+
+
+async def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    settings = JetStreamSettings(("nats://127.0.0.1:1",), system_credentials_file=tmp_path, trust_servers=True)
+    with pytest.raises(ConfigError, match=rf"NATS credentials {tmp_path}: Is a directory"):
+        read(tmp_path)
+    assert settings.system == f"system_credentials_file {tmp_path}"
+
+
+def test_lines_may_end_as_on_windows_and_nothing_secret_is_printed(tmp_path: Path) -> None:
+    file = tmp_path / "truba.creds"
+    file.write_bytes(file_of("a.b.c", GOOD.seed).replace("\n", "\r\n").encode())
+    found = read(file)
+    assert found.jwt == "a.b.c"
+    GOOD.private.public_key().verify(found.sign("nonce"), b"nonce")
+    assert repr(found) == "Credentials()"
+
+
+async def test_neither_jwt_nor_signature_in_plain_text(tmp_path: Path) -> None:
+    file = tmp_path / "truba.creds"
+    file.write_text(file_of("told.to.nobody", GOOD.seed))
+    heard = bytearray()
+    async with played(heard, {"auth_required": True, "nonce": "abc"}, None) as port:
+        settings = JetStreamSettings((f"tls://127.0.0.1:{port}",), credentials_file=file, connect_timeout_s=1.5)
+        with pytest.raises(ConfigError, match="does not ask for TLS, and the configuration does"):
+            await JetStream.connect(settings)
+    assert b"told.to.nobody" not in heard
+    assert b'"sig"' not in heard
+
+
+async def test_a_password_needs_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "truba.streams.credentials", None)
+    async with played(bytearray(), {}, None) as port:
+        settings = JetStreamSettings((f"nats://127.0.0.1:{port}",), user="truba", password="password")
+        await (await JetStream.connect(settings)).close()
