@@ -75,8 +75,10 @@ def test_everything_said_is_taken(file: Path) -> None:
 
 
 def test_credentials_instead_of_a_user(file: Path) -> None:
-    file.write_text(CLUSTER + 'credentials_file = "creds"\n' + NODES + REST)
-    assert load(file).cluster is not None
+    file.write_text(CLUSTER + 'credentials_file = "creds"\nsystem_credentials_file = "creds"\n' + NODES + REST)
+    cluster = load(file).cluster
+    assert cluster is not None
+    assert {"credentials_file", "system_credentials_file"} <= set(cluster.files)
 
 
 def test_up_to_seven_nodes(file: Path) -> None:
@@ -137,6 +139,10 @@ def one(clients: str, peers: str = "h:2", name: str = "a") -> str:
         (
             CLUSTER + 'user = "u"\npassword_file = "password"\ncredentials_file = "creds"\n' + NODES,
             "6: cluster.credentials_file: there is a user too; keep one of the two",
+        ),
+        (
+            CLUSTER + 'system_user = "u"\nsystem_password_env = "P"\nsystem_credentials_file = "creds"\n' + NODES,
+            "6: cluster.system_credentials_file: there is a system_user too; keep one of the two",
         ),
         (CLUSTER + "trust_servers = 1\n" + NODES, "4: cluster.trust_servers: 1 is neither true nor false"),
         (CLUSTER + 'peers_listen = "h:0"\n' + NODES, "4: cluster.peers_listen: 'h:0' has no port"),

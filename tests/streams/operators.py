@@ -40,9 +40,9 @@ class Key:
         prefix = bytes([SEED | whose >> 5, (whose & 31) << 3])
         self.seed = checked(prefix + self.private.private_bytes_raw())
 
-    def jwt(self, subject: str, name: str, claims: dict[str, Any]) -> str:
+    def jwt(self, subject: str, name: str, claims: dict[str, Any], expires: int = 0) -> str:
         """What this key says of `subject`."""
-        body = {"iat": 1_700_000_000, "iss": self.public, "jti": name, "name": name, "sub": subject}
+        body = {"iat": 1_700_000_000, "iss": self.public, "jti": name, "name": name, "sub": subject, "exp": expires}
         parts = [{"typ": "JWT", "alg": "ed25519-nkey"}, body | {"nats": {"version": 2, **claims}}]
         said = ".".join(_base64(json.dumps(part).encode()) for part in parts)
         return f"{said}.{_base64(self.private.sign(said.encode()))}"
@@ -52,12 +52,12 @@ def _base64(data: bytes) -> str:
     return urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def credentials(account: Key, name: str, permissions: dict[str, Any] | None = None) -> str:
-    """The content of a file: a new user of that account."""
+def credentials(account: Key, name: str, permissions: dict[str, Any] | None = None, expires: int = 0) -> str:
+    """The content of a file: a new user of that account. `expires`: seconds since 1970; 0: never."""
     user = Key(USER)
     limits = {"subs": UNLIMITED, "data": UNLIMITED, "payload": UNLIMITED}
     allowed = {} if permissions is None else {"pub": permissions["publish"], "sub": permissions["subscribe"]}
-    jwt = account.jwt(user.public, name, {"type": "user", **limits, **allowed})
+    jwt = account.jwt(user.public, name, {"type": "user", **limits, **allowed}, expires)
     return file_of(jwt, user.seed)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,6 +25,12 @@ CLUSTER = bytes(range(16))
 pytestmark = pytest.mark.timeout(60)
 
 
+async def who(stream: JetStream) -> str:
+    """The key of the user that the server takes us for."""
+    told = await stream.link.request("$SYS.REQ.USER.INFO")
+    return str(told["data"]["user"])
+
+
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[OperatorServer]:
     async with operated(tmp_path / "nats") as running:
@@ -39,10 +46,10 @@ async def test_it_is_let_in_and_writes_and_the_servers_are_judged(server: Operat
 
 
 async def test_who_is_not_let_in_hears_of_it_at_once(server: OperatorServer) -> None:
-    """Another account has signed that; or another key signs now."""
+    """Another account has signed that, another key signs now, or it has expired."""
     strange = credentials(Key(ACCOUNT), "truba")
     jwt = read(server.truba()).jwt
-    for content in (strange, file_of(jwt, Key(USER).seed)):
+    for content in (strange, file_of(jwt, Key(USER).seed), credentials(server.account, "truba", expires=1)):
         with pytest.raises(ConfigError, match=r"does not let us in: .*Authorization Violation.*or credentials"):
             await JetStream.connect(server.settings(server.write("wrong.creds", content)))
     stream = await JetStream.connect(
@@ -57,10 +64,9 @@ async def test_who_is_not_let_in_hears_of_it_at_once(server: OperatorServer) -> 
 async def test_who_has_lost_the_server_reads_the_file_again(
     server: OperatorServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """JWTs expire, and are replaced while a node runs. Half a file harms nobody."""
+    """Half a file harms nobody."""
 
     async def restarted() -> str:
-        """Who the server says that we are, after that."""
         generation = stream.link.generation
         server.process.signal(signal.SIGKILL)
         await server.process.wait()
@@ -68,8 +74,7 @@ async def test_who_has_lost_the_server_reads_the_file_again(
         async with asyncio.timeout(30):
             while stream.link.generation == generation:  # noqa: ASYNC110 another process starts
                 await asyncio.sleep(0.05)
-        told = await stream.link.request("$SYS.REQ.USER.INFO")
-        return str(told["data"]["user"])
+        return await who(stream)
 
     file = server.truba()
     stream = await JetStream.connect(server.settings(file))
@@ -83,6 +88,19 @@ async def test_who_has_lost_the_server_reads_the_file_again(
     (said,) = caplog.messages
     assert "there is no NATS USER JWT in it" in said
     assert said.endswith("; what it said before is used")
+    await stream.close()
+
+
+async def test_a_jwt_that_expires_is_replaced_while_the_node_runs(server: OperatorServer) -> None:
+    permissions = needed_permissions("truba")
+    file = server.write("truba.creds", credentials(server.account, "old", permissions, int(time.time()) + 2))
+    stream = await JetStream.connect(server.settings(file))
+    old, generation = await who(stream), stream.link.generation
+    file.write_text(credentials(server.account, "new", permissions))
+    async with asyncio.timeout(30):
+        while stream.link.generation == generation:  # noqa: ASYNC110 the server ends the connection
+            await asyncio.sleep(0.05)
+    assert await who(stream) != old
     await stream.close()
 
 
