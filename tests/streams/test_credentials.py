@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ CLUSTER = bytes(range(16))
 pytestmark = pytest.mark.timeout(60)
 
 
+@asynccontextmanager
+async def connected(settings: JetStreamSettings) -> AsyncIterator[JetStream]:
+    stream = await JetStream.connect(settings)
+    try:
+        yield stream
+    finally:
+        await stream.close()
+
+
 async def who(stream: JetStream) -> str:
     """The key of the user that the server takes us for."""
     told = await stream.link.request("$SYS.REQ.USER.INFO")
@@ -39,10 +49,9 @@ async def server(tmp_path: Path) -> AsyncIterator[OperatorServer]:
 
 async def test_it_is_let_in_and_writes_and_the_servers_are_judged(server: OperatorServer) -> None:
     settings = server.settings(server.truba(), system_credentials_file=server.sys())
-    stream = await JetStream.connect(settings)
-    await stream.create(CLUSTER)
-    assert await check(stream) == []
-    await stream.close()
+    async with connected(settings) as stream:
+        await stream.create(CLUSTER)
+        assert await check(stream) == []
 
 
 async def test_who_is_not_let_in_hears_of_it_at_once(server: OperatorServer) -> None:
@@ -52,13 +61,11 @@ async def test_who_is_not_let_in_hears_of_it_at_once(server: OperatorServer) -> 
     for content in (strange, file_of(jwt, Key(USER).seed), credentials(server.account, "truba", expires=1)):
         with pytest.raises(ConfigError, match=r"does not let us in: .*Authorization Violation.*or credentials"):
             await JetStream.connect(server.settings(server.write("wrong.creds", content)))
-    stream = await JetStream.connect(
-        server.settings(server.truba(), system_credentials_file=server.write("wrong.creds", strange))
-    )
-    await stream.create(CLUSTER)
-    with pytest.raises(StreamUnfit, match=r"does not let system_credentials_file .*wrong.creds in: .*uthorization"):
-        await check(stream)
-    await stream.close()
+    wrong = server.write("wrong.creds", strange)
+    async with connected(server.settings(server.truba(), system_credentials_file=wrong)) as stream:
+        await stream.create(CLUSTER)
+        with pytest.raises(StreamUnfit, match=r"does not let system_credentials_file .*wrong.creds in: .*uthorization"):
+            await check(stream)
 
 
 async def test_who_has_lost_the_server_reads_the_file_again(
@@ -77,31 +84,29 @@ async def test_who_has_lost_the_server_reads_the_file_again(
         return await who(stream)
 
     file = server.truba()
-    stream = await JetStream.connect(server.settings(file))
-    first = await restarted()
-    file.write_text(credentials(server.account, "another", needed_permissions("truba")))
-    second = await restarted()
-    assert second != first
-    assert not caplog.records
-    file.write_text("half of")
-    assert await restarted() == second
-    (said,) = caplog.messages
-    assert "there is no NATS USER JWT in it" in said
-    assert said.endswith("; what it said before is used")
-    await stream.close()
+    async with connected(server.settings(file)) as stream:
+        first = await restarted()
+        file.write_text(credentials(server.account, "another", needed_permissions("truba")))
+        second = await restarted()
+        assert second != first
+        assert not caplog.records
+        file.write_text("half of")
+        assert await restarted() == second
+        (said,) = caplog.messages
+        assert "there is no NATS USER JWT in it" in said
+        assert said.endswith("; what it said before is used")
 
 
 async def test_a_jwt_that_expires_is_replaced_while_the_node_runs(server: OperatorServer) -> None:
     permissions = needed_permissions("truba")
-    file = server.write("truba.creds", credentials(server.account, "old", permissions, int(time.time()) + 2))
-    stream = await JetStream.connect(server.settings(file))
-    old, generation = await who(stream), stream.link.generation
-    file.write_text(credentials(server.account, "new", permissions))
-    async with asyncio.timeout(30):
-        while stream.link.generation == generation:  # noqa: ASYNC110 the server ends the connection
-            await asyncio.sleep(0.05)
-    assert await who(stream) != old
-    await stream.close()
+    file = server.write("truba.creds", credentials(server.account, "old", permissions, int(time.time()) + 4))
+    async with connected(server.settings(file)) as stream:
+        old, generation = await who(stream), stream.link.generation
+        file.write_text(credentials(server.account, "new", permissions))
+        async with asyncio.timeout(30):
+            while stream.link.generation == generation:  # noqa: ASYNC110 the server ends the connection
+                await asyncio.sleep(0.05)
+        assert await who(stream) != old
 
 
 GOOD = Key(USER)
