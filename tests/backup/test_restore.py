@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -293,8 +294,22 @@ async def test_paused_nothing_is_handed_over(backup: Path, tmp_path: Path) -> No
     parts.release()
 
 
-@pytest.mark.parametrize("paused", [True, False])
-async def test_the_command_says_how_paused_kinds_go_on(backup: Path, tmp_path: Path, paused: bool) -> None:
-    done = CliRunner().invoke(main, ["restore", str(backup), str(tmp_path / "new"), *["--paused"] * paused])
+@pytest.mark.parametrize(("words", "paused"), [(["--paused"], [7, 8]), ([], [8])])
+async def test_the_command_says_how_paused_kinds_go_on(
+    backup: Path, tmp_path: Path, words: list[str], paused: list[int]
+) -> None:
+    """Those that were paused when the backup was made are so in any case."""
+    command = ["restore", str(backup), *words]
+    done = CliRunner().invoke(main, [*command, str(tmp_path / "new")])
     assert done.exit_code == 0, done.output
-    assert ("let each go on at the address of operators" in done.output) is paused
+    said = [line for line in done.stderr.splitlines() if "paused" in line]
+    assert said == [f"  kind {kind} is paused: truba continue {kind}" for kind in paused]
+    done = CliRunner().invoke(main, [*command, str(tmp_path / "again"), "--json"])
+    assert json.loads(done.stdout)["paused"] == paused
+
+
+async def test_a_verified_backup_tells_which_kinds_are_paused_in_it(backup: Path) -> None:
+    shown = CliRunner().invoke(main, ["backup", "verify", str(backup)]).stdout
+    assert ["kind", "8", "paused"] in [line.split() for line in shown.splitlines()]
+    told = json.loads(CliRunner().invoke(main, ["backup", "verify", str(backup), "--json"]).stdout)
+    assert (told["sound"], told["paused"]) == (True, [8])

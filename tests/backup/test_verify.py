@@ -45,6 +45,7 @@ async def test_it_holds_the_state_through_the_named_index(source: Sample, tmp_pa
     assert {(count.kind, count.phase) for count in manifest.counts} >= {(7, Phase.ACTIVE), (8, Phase.STORED)}
     verdict = verify(tmp_path / "backup")
     assert verdict.sound
+    assert verdict.paused == {8}
     assert verdict.manifest == manifest == manifest_of(tmp_path / "backup")
 
 

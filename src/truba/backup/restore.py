@@ -57,10 +57,11 @@ class Restored:
     manifest: Manifest
     at: Index  # where the restored pipe goes on: every id that it gives is above this one
     disowned: int  # sessions that had an owner, and are unfinished now
+    paused: frozenset[int]  # kinds of which nothing is handed over
 
 
 def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None, *, paused: bool = False) -> Restored:
-    """`paused`: nothing of any kind is handed over before an operator lets it go on.
+    """`paused`: nothing of any kind is handed over before an operator continues it.
 
     Durable when it returns. An interrupted one leaves a directory that no pipe starts on; call it again.
 
@@ -117,7 +118,8 @@ def _restore(backup: Path, data: Path, manifest: Manifest, now_ms: int, tell: Te
             raise DataDamaged(f"the copy of {backup} in {data} is not the state that was backed up: run it again")
         disowned = len(machine.owned)
         kinds = frozenset(kind for kind, _ in machine.counts) if paused else frozenset()
-        _catch_up(store, machine, at, machine.paused | kinds)
+        all_paused = machine.paused | kinds
+        _catch_up(store, machine, at, all_paused)
         _disown(store, begin)
     finally:
         store.close()
@@ -126,7 +128,7 @@ def _restore(backup: Path, data: Path, manifest: Manifest, now_ms: int, tell: Te
         sync_directory(directory)
     (data / RESTORING).unlink()
     sync_directory(data)
-    return Restored(manifest, Index(term, begin.seq), disowned)
+    return Restored(manifest, Index(term, begin.seq), disowned, all_paused)
 
 
 def _copy_store(backup: Path, store: Path, manifest: Manifest, advance: Advance) -> None:

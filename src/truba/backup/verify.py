@@ -21,10 +21,12 @@ Tell = Callable[[Stage, int, int], object]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`problems`: what is not as it was written; sound when there are none."""
+    """`problems`: what is not as it was written; sound when there are none. `paused`: kinds, where the state could be
+    put together."""
 
     manifest: Manifest
     problems: tuple[str, ...]
+    paused: frozenset[int]
 
     @property
     def sound(self) -> bool:
@@ -51,10 +53,11 @@ def manifest_of(directory: Path) -> Manifest:
 def verify(directory: Path, tell: Tell = lambda stage, done, of: None) -> Verdict:
     """Raises what `manifest_of` does; all else that is wrong is in the verdict."""
     manifest = manifest_of(directory)
+    paused = frozenset[int]()
     problems = list(_files(directory, manifest, tell))
     if not problems:
-        problems += _state(directory, manifest, tell)
-    return Verdict(manifest, tuple(problems))
+        problems, paused = _state(directory, manifest, tell)
+    return Verdict(manifest, tuple(problems), paused)
 
 
 def sound(directory: Path, tell: Tell = lambda stage, done, of: None) -> Manifest:
@@ -104,18 +107,21 @@ def _within(directory: Path) -> Iterator[str]:
         yield from (path.relative_to(directory).as_posix() for path in inside)
 
 
-def _state(directory: Path, manifest: Manifest, tell: Tell) -> Iterator[str]:
-    """Whole files can still not belong together, if whoever wrote them was wrong."""
+def _state(directory: Path, manifest: Manifest, tell: Tell) -> tuple[list[str], frozenset[int]]:
+    """What is wrong with it, and which kinds are paused in it. Whole files can still not belong together, if whoever
+    wrote them was wrong."""
     sessions = manifest.sessions
+    problems: list[str] = []
     try:
         with looked_at(directory / "store") as store:
             machine = replay(store, directory / "log", manifest.store.position, manifest.at.position)
             counts = [Count(kind, phase, count) for (kind, phase), count in sorted(machine.counts.items())]
             if counts != manifest.counts:
-                yield f"the state holds other sessions than were counted: {counts}"
+                problems.append(f"the state holds other sessions than were counted: {counts}")
             tell("reading", 0, sessions)
             if state_digest(machine, lambda done: tell("reading", done, sessions)) != manifest.digest:
-                yield "the state is not the one that was backed up"
+                problems.append("the state is not the one that was backed up")
             tell("reading", sessions, sessions)
+            return problems, machine.paused
     except DataError as error:
-        yield str(error)
+        return [*problems, str(error)], frozenset()

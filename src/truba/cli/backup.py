@@ -116,7 +116,10 @@ def verify(directory: Path, as_json: bool) -> None:
         raise Failure(PROBLEM, str(error), "take an older backup") from error
     manifest, age_s = verdict.manifest, _age_s(verdict.manifest)
     if as_json:
-        say_json({"sound": verdict.sound, "problems": list(verdict.problems), "age_s": round(age_s), **_told(manifest)})
+        say_json(
+            {"sound": verdict.sound, "problems": list(verdict.problems), "age_s": round(age_s), **_told(manifest)}
+            | {"paused": sorted(verdict.paused)}
+        )
     else:
         made = datetime.fromtimestamp(manifest.made_ms / 1000, UTC).isoformat(timespec="seconds")
         shown = (
@@ -126,6 +129,7 @@ def verify(directory: Path, as_json: bool) -> None:
             ("bytes", manifest.bytes),
             ("sessions", manifest.sessions),
             *((f"  kind {count.kind}, {count.phase}", count.sessions) for count in manifest.counts),
+            *((f"  kind {kind}", "paused") for kind in sorted(verdict.paused)),
         )
         say_table(("backup", str(directory)), shown)
         for problem in verdict.problems:
@@ -138,7 +142,7 @@ def verify(directory: Path, as_json: bool) -> None:
 @click.command
 @click.argument("source", metavar="BACKUP", type=FILE)
 @click.argument("data", type=FILE)
-@click.option("--paused", is_flag=True, help="Hand nothing over until an operator lets each kind go on.")
+@click.option("--paused", is_flag=True, help="Hand nothing over of any kind before it is continued.")
 @json_option
 def restore(source: Path, data: Path, paused: bool, as_json: bool) -> None:
     """Make a data directory of a backup, which is verified first. DATA must be new or empty.
@@ -164,7 +168,7 @@ def restore(source: Path, data: Path, paused: bool, as_json: bool) -> None:
     if as_json:
         say_json(
             {"data": str(data), "term": restored.at.term, "seq": restored.at.seq, "disowned": restored.disowned}
-            | {"backup": _told(manifest)}
+            | {"paused": sorted(restored.paused), "backup": _told(manifest)}
         )
     else:
         click.echo(
@@ -173,8 +177,8 @@ def restore(source: Path, data: Path, paused: bool, as_json: bool) -> None:
         )
         click.echo(f"  new ids are above {restored.at}", err=True)
         click.echo("  next: truba serve on this directory, with all the kinds that the sessions are of", err=True)
-        if paused:
-            click.echo("  every kind is paused: let each go on at the address of operators ([admin])", err=True)
+        for kind in sorted(restored.paused):
+            click.echo(f"  kind {kind} is paused: truba continue {kind}", err=True)
 
 
 async def _running(admin: Admin, name: str) -> Progress:
