@@ -127,5 +127,4 @@ def _operation(error: OperationError) -> Failure:
             code, next_step = UNKNOWN, "look with `truba show ID` whether it happened before doing it again"
         case _:
             next_step = {"now": "it may be repeated", "later": "try again later", "never": ""}[error.again]
-    stored = "" if "nothing was stored" in str(error) or error.happened == "unknown" else "; nothing was stored"
-    return Failure(code, f"{error}{stored}", next_step)
+    return Failure(code, str(error), next_step)
