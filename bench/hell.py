@@ -159,7 +159,7 @@ async def _peak(server: Server) -> int:
 async def _all_done(server: Server) -> None:
     async with Admin.over(server.url) as admin, asyncio.timeout(60):
         while True:
-            phases = (await admin.counts())[WELL][1]
+            phases = (await admin.kinds())[WELL].sessions
             if not phases[Phase.STORED] and not phases[Phase.REPEATING]:
                 return
             await asyncio.sleep(0.05)

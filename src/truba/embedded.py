@@ -68,6 +68,16 @@ class EmbeddedPipe(CodedPipe[LocalSession]):
         self.node.operators.remove(index_of(session_id))
         await self.node.sequencer.flush()
 
+    async def pause_kind(self, kind: int) -> None:
+        """Hand over nothing more of a kind until it is continued, whatever restarts. UnknownKind."""
+        self.node.operators.pause(kind, True)
+        await self.node.sequencer.flush()
+
+    async def continue_kind(self, kind: int) -> None:
+        """Go on with handing over a kind. UnknownKind."""
+        self.node.operators.pause(kind, False)
+        await self.node.sequencer.flush()
+
     async def backup(self, directory: str | Path) -> Made:
         """Make a backup in a directory that is new or empty, by a process of its own; the pipe goes on meanwhile.
 

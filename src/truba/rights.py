@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping
 ON_SESSIONS = frozenset({"APPEND", "REPLACE", "DELETE", "STORE", "FAIL", "TOUCH"})
 """On a session that one holds, as its client or its handler. Who may hold none can do nothing with them."""
 
+READ = frozenset({"LS", "SHOW", "WHY", "INFO"})
+"""They change nothing, and a refusal of one need not say so."""
+
 GROUPS: Mapping[str, frozenset[str]] = {
     "write": frozenset({"NEW", "OWNER"}) | ON_SESSIONS,
     "handle": frozenset({"KINDS", "OWNER"}) | ON_SESSIONS,
-    "read": frozenset({"LS", "SHOW", "WHY", "INFO"}),
-    "operate": frozenset({"RESUME", "REMOVE", "BACKUP"}),
+    "read": READ,
+    "operate": frozenset({"RESUME", "REMOVE", "PAUSE", "CONTINUE", "BACKUP"}),
 }
 """write: a client. handle: a service that finishes sessions. read: looks, records included. operate: decides."""
 

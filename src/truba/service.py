@@ -152,6 +152,7 @@ async def _run(
                 term=node.machine.term,
                 seq=node.machine.seq,
                 kinds=[kind.name for kind in config.kinds],
+                paused=node.operators.paused,
                 ready_ms=round((time.monotonic() - started) * 1000),
             )
             node.failed.add_done_callback(lambda _: stop.set())

@@ -86,6 +86,12 @@ class Pipe(Protocol):
     async def remove(self, session_id: Index | str) -> None:
         """For operators: delete a stored or parked session, whoever it belonged to. NoSession, Busy."""
 
+    async def pause_kind(self, kind: int) -> None:
+        """For operators: hand over nothing more of a kind until it is continued, whatever restarts. UnknownKind."""
+
+    async def continue_kind(self, kind: int) -> None:
+        """For operators: go on with handing over a kind. UnknownKind."""
+
     async def close(self) -> None: ...
 
 

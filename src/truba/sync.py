@@ -254,6 +254,14 @@ class Pipe:
         """Delete a stored or parked session, whoever it belonged to. NoSession, Busy."""
         _wait(self._pipe.remove(session_id), self._home)
 
+    def pause_kind(self, kind: int) -> None:
+        """Hand over nothing more of a kind until it is continued, whatever restarts. UnknownKind."""
+        _wait(self._pipe.pause_kind(kind), self._home)
+
+    def continue_kind(self, kind: int) -> None:
+        """Go on with handing over a kind. UnknownKind."""
+        _wait(self._pipe.continue_kind(kind), self._home)
+
     def _twin(self, session: Any) -> Session | TypedSession[Any]:
         from truba.typed import TypedSession as AsyncTyped
 

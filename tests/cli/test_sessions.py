@@ -69,7 +69,7 @@ def test_counts(pipe: Pipe) -> None:
     pipe.stored(7, b"a")
     pipe.client.execute_command("NEW", 8)
     (document,) = pipe.lines("ls")
-    nothing = {"active": 0, "stored": 0, "repeating": 0, "parked": 0}
+    nothing = {"active": 0, "stored": 0, "repeating": 0, "parked": 0, "paused": False}
     assert document["kinds"] == [
         {"number": 7, "name": "transfer"} | nothing | {"stored": 1},
         {"number": 8, "name": "mail"} | nothing | {"active": 1},
@@ -179,9 +179,50 @@ def test_delete(pipe: Pipe) -> None:
     assert pipe.run("delete", first, "--yes").stdout == "deleted: 1\n"
     gone = pipe.run("delete", first, "--yes")
     assert gone.exit_code == 4
-    assert "nothing was stored" in gone.stderr
+    assert gone.stderr == f"{first}: no session {first}: it is finished, or never was\n"
     assert gone.stdout == "deleted: 0; refused: 1\n"
     assert [session["id"] for session in pipe.lines("ls", "--all")] == [second]
+
+
+def test_pause_and_continue(pipe: Pipe) -> None:
+    first = pipe.stored(7, b"x")
+    assert pipe.lines("pause", "transfer", "8") == [{"kind": "transfer", "ok": True}, {"kind": "8", "ok": True}]
+    assert pipe.run("pause", "7").stdout == "paused: 1\n"  # it was already
+    notes = ["kind transfer is paused: truba continue transfer", "kind mail is paused: truba continue mail"]
+
+    counted = pipe.run("ls")
+    assert counted.stderr.splitlines() == notes
+    (document,) = pipe.lines("ls")
+    assert {kind["name"]: kind["paused"] for kind in document["kinds"]} == {
+        "transfer": True, "mail": True, "doomed": False,
+    }  # fmt: skip
+    listed = pipe.run("ls", "--all")
+    assert listed.stderr.splitlines() == notes
+    assert listed.stdout.splitlines()[1].split()[6] == "paused"  # when it is due is no matter now
+    empty = pipe.run("ls", "--kind", "8", "--phase", "parked", "--json")
+    assert (empty.stdout, empty.stderr.splitlines()) == ("", notes[1:])
+    assert pipe.lines("ls", "--all")[0]["paused"] is pipe.lines("show", first)[0]["paused"] is True
+    assert "(truba continue transfer)" in pipe.run("why", first).stdout
+
+    continued = pipe.run("continue", "transfer", "mail", "nope", "99")
+    assert continued.exit_code == 1
+    assert continued.stdout == "continued: 2; refused: 2\n"
+    assert sorted(continued.stderr.splitlines()) == [
+        "99: no kind 99 is configured; nothing was changed",
+        "nope: no kind 'nope' is configured; nothing was changed",
+    ]
+    assert pipe.run("ls").stderr == pipe.run("ls", "--all").stderr == ""
+    assert pipe.lines("ls", "--all")[0]["paused"] is False
+
+
+def test_what_was_only_looked_at_was_not_stored(pipe: Pipe) -> None:
+    for args in (["show", "1-999"], ["why", "1-999"], ["ls", "--kind", "nope"], ["ls", "--kind", "99"]):
+        refused = pipe.run(*args)
+        assert refused.exit_code in (1, 4)
+        assert "nothing was" not in refused.stderr
+    backup = pipe.run("backup")
+    assert backup.exit_code == 1
+    assert backup.stderr.count("nothing was") == 1
 
 
 def test_a_session_that_an_owner_holds_is_refused(pipe: Pipe) -> None:
@@ -209,7 +250,15 @@ def test_an_unknown_kind(pipe: Pipe) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [["resume"], ["resume", "1-2", "--all-parked"], ["resume", "1-2", "--kind", "7"], ["delete"]]
+    "args",
+    [
+        ["resume"],
+        ["resume", "1-2", "--all-parked"],
+        ["resume", "1-2", "--kind", "7"],
+        ["delete"],
+        ["pause"],
+        ["continue"],
+    ],
 )
 def test_what_is_ambiguous_is_refused(args: list[str]) -> None:
     assert CliRunner().invoke(main, args).exit_code == 2

@@ -60,6 +60,30 @@ async def test_an_id_is_an_index_or_its_text(opened: Any, tmp_path: Path) -> Non
                     await act(wrong)
 
 
+@pytest.mark.parametrize("opened", [embedded, remote])
+async def test_a_kind_is_paused_and_continued(opened: Any, tmp_path: Path) -> None:
+    async with opened(tmp_path) as pipe:
+        for act in (pipe.pause_kind, pipe.continue_kind):
+            await act(7)
+            await act(7)
+            with pytest.raises(truba.UnknownKind, match="no kind 9 is configured; nothing was changed"):
+                await act(9)
+
+
+async def test_nothing_of_a_paused_kind_is_handed_over_and_at_once_when_it_is_continued(tmp_path: Path) -> None:
+    handed: asyncio.Queue[truba.RepeatData] = asyncio.Queue()
+    kinds = [truba.Kind(7, "transfer", handed.put), truba.Kind(8, "mail", handed.put)]
+    async with truba.open(tmp_path / "data", kinds=kinds) as pipe:
+        await pipe.pause_kind(7)
+    async with truba.open(tmp_path / "data", kinds=kinds) as pipe:
+        for kind in (7, 8):
+            await (await pipe.new(kind, b"a")).store(0)
+        assert (await asyncio.wait_for(handed.get(), 20)).kind == 8  # the other one's turn came first
+        assert handed.empty()
+        await pipe.continue_kind(7)
+        assert (await asyncio.wait_for(handed.get(), 20)).kind == 7
+
+
 async def test_a_resumed_session_is_handed_over(tmp_path: Path) -> None:
     handed: asyncio.Queue[truba.RepeatData] = asyncio.Queue()
     async with truba.open(tmp_path / "data", kinds=[truba.Kind(7, "transfer", handed.put)]) as pipe:
@@ -80,3 +104,7 @@ def test_without_async(pipe_process: MakePipe) -> None:
         pipe.remove(str(session.id))
         with pytest.raises(truba.NoSession):
             pipe.resume(session.id)
+        pipe.pause_kind(7)
+        pipe.continue_kind(7)
+        with pytest.raises(truba.UnknownKind):
+            pipe.pause_kind(999)

@@ -60,7 +60,8 @@ class Audited(Place):
 
 
 @asynccontextmanager
-async def audited(directory: Path, name: str = "audit.jsonl") -> AsyncIterator[Audited]:
+async def audited(directory: Path, name: str = "audit.jsonl", *, kept: bool = True) -> AsyncIterator[Audited]:
+    """`kept`: there is an audit log."""
     users = Users(
         [
             User(name, dict.fromkeys(expand(words)), password_hash=make(name.encode(), b"salt", slow=False))
@@ -68,7 +69,7 @@ async def audited(directory: Path, name: str = "audit.jsonl") -> AsyncIterator[A
         ]
     )
     audit = AuditFile(directory / name, JumpClock())
-    made = Audited(await bind(Listen("127.0.0.1:0")), WireSettings(authenticator=users, audit=audit))
+    made = Audited(await bind(Listen("127.0.0.1:0")), WireSettings(authenticator=users, audit=audit if kept else None))
     made.path, made.log = directory / name, MemoryLog()
     try:
         (await made.lead(made.log)).operators.backups = Backups()
@@ -91,6 +92,8 @@ async def talking(here: Audited, user: str = "ann") -> AsyncIterator[Talk]:
 ACTS = {
     "RESUME": ("resume", "session {id}"),
     "REMOVE": ("delete", "session {id}"),
+    "PAUSE": ("pause", "kind 7"),
+    "CONTINUE": ("continue", "kind 7"),
     "BACKUP": ("begin a backup", "backup '{id}'"),
 }
 
@@ -99,11 +102,11 @@ ACTS = {
 async def test_every_verb_that_operates_is_in_the_audit_log(tmp_path: Path, verb: str) -> None:
     async with audited(tmp_path) as here, talking(here) as talk:
         number = await here.stored(talk)
-        talk.send(verb.encode(), number)
+        act, on = ACTS[verb]
+        talk.send(verb.encode(), b"seven" if on.startswith("kind") else number)
         talk.send(b"PING")  # answers keep their order
         assert await talk.answer() in (b"OK", b"/backups/" + number)
         assert await talk.answer() == b"PONG"
-        act, on = ACTS[verb]
         assert [line["result"] for line in here.lines()] == ["asked", "done"]
         for line in here.lines():
             assert (line["who"], line["act"]) == ("ann", act)
@@ -129,9 +132,13 @@ async def test_who_may_not_and_what_is_not_there_leave_no_line(tmp_path: Path) -
     """Else whoever is known could fill the disk with what he may not do."""
     async with audited(tmp_path) as here, talking(here, "bob") as bob, talking(here) as ann:
         number = await here.stored(ann)
-        for words in ((b"RESUME", number), (b"REMOVE", number), (b"BACKUP", b"one")):
+        for words in ((b"RESUME", number), (b"REMOVE", number), (b"PAUSE", b"7"), (b"BACKUP", b"one")):
             assert (await bob.ask(*words)).startswith("NOPERM")
         assert (await ann.ask(b"REMOVE", b"1-9999")).startswith("NOSESSION")
+        for verb in (b"PAUSE", b"CONTINUE"):
+            for kind, named in ((b"9", "9"), (b"nine", "'nine'")):
+                said = await ann.ask(verb, kind)
+                assert said == f"UNKNOWNKIND no kind {named} is configured; nothing was changed"
         assert (await ann.ask(b"BACKUP"))[0] == b"state"  # a question
         assert here.there(number)
         assert not here.path.exists()
@@ -158,6 +165,28 @@ async def test_the_answer_waits_for_the_disk(tmp_path: Path) -> None:
         here.log.release()
         assert await talk.answer() == b"OK"
         assert here.results() == ["asked", "done"]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_pause_is_answered_when_it_is_durable_and_so_is_one_that_changes_nothing(
+    tmp_path: Path, kept: bool
+) -> None:
+    async with audited(tmp_path, kept=kept) as here, talking(here) as first, talking(here) as second:
+        assert here.node is not None
+        machine = here.node.machine
+        here.log.held = True
+        first.send(b"PAUSE", b"7")
+        await until(lambda: 7 in machine.paused)
+        seq = machine.seq
+        second.send(b"PAUSE", b"seven")  # it is so already, and nobody knows yet whether it stays so
+        assert not await second.said_something()
+        assert not await first.said_something()
+        here.log.held = False
+        here.log.release()
+        assert [await first.answer(), await second.answer()] == [b"OK", b"OK"]
+        assert machine.seq == seq
+        assert await second.ask(b"CONTINUE", b"7") == b"OK"
+        assert not machine.paused
 
 
 async def test_who_hangs_up_does_not_undo_it(tmp_path: Path) -> None:

@@ -70,7 +70,9 @@ ASKED: dict[str, list[tuple[bytes, ...]]] = {
     "WHY": [(b"{stored}",)],
     "RESUME": [(b"{stored}",)],
     "REMOVE": [(b"{stored}",)],
-    "INFO": [()],
+    "PAUSE": [(b"{kind}",)],
+    "CONTINUE": [(b"{name}",)],
+    "INFO": [(), (b"KIND", b"{kind}")],
     "BACKUP": [(), (b"name",)],
     "PING": [()],
     "ECHO": [(b"x",)],
@@ -99,7 +101,7 @@ def test_groups_hold_what_their_names_say() -> None:
         "write": {"NEW", "OWNER"} | on_sessions,
         "handle": {"KINDS", "OWNER"} | on_sessions,
         "read": {"LS", "SHOW", "WHY", "INFO"},
-        "operate": {"RESUME", "REMOVE", "BACKUP"},
+        "operate": {"RESUME", "REMOVE", "PAUSE", "CONTINUE", "BACKUP"},
     }
 
 
@@ -164,8 +166,25 @@ async def test_the_matrix(here: Here, name: str, verb: str) -> None:
                     if refused:
                         assert f"user '{name}' may not {verb}" in answer
                         assert f"the right {verb} (or " in answer
-                        assert answer.endswith("is missing; nothing was stored")
+                        looked = verb in GROUPS["read"]
+                        assert answer.endswith("is missing" if looked else "is missing; nothing was stored")
                         assert here.node.machine.seq == seq
+
+
+async def test_info_of_a_kind_tells_of_no_other(here: Here) -> None:
+    async with Talk(here.address) as client:
+        assert await client.ask(b"AUTH", b"reader7", b"reader7") == b"OK"
+        assert (await client.ask(b"INFO")).startswith("NOPERM")
+        assert (await client.ask(b"INFO", b"KIND", b"eight")).startswith("NOPERM")
+        assert (await client.ask(b"INFO", b"KIND", b"nine")).startswith("UNKNOWNKIND")
+        assert (await client.ask(b"INFO", b"KIND")).startswith("ERR INFO takes")
+        told: bytes = await client.ask(b"info", b"kind", b"seven")
+    assert told.decode().splitlines() == [
+        "# Sessions",
+        "kind_7:name=seven,active=0,stored=0,repeating=0,parked=0",
+        "# Handlers",
+        "handler_7:out=0,concurrency=64,breaker=closed,paused=0,state=never there",
+    ]
 
 
 @pytest.mark.parametrize("name", USERS)

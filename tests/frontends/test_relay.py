@@ -50,6 +50,19 @@ async def test_everything_that_is_asked_is_answered_as_by_the_leader() -> None:
             assert await direct.ask(b"LEADER") is None
 
 
+async def test_a_kind_is_paused_by_way_of_a_node_that_follows() -> None:
+    async with place() as leader, place() as follower:
+        node = await leader.lead()
+        await follower.follow(leader.address)
+        async with Talk(follower.address) as client:
+            assert await client.ask(b"PAUSE", b"seven") == b"OK"
+            assert node.operators.paused == ["seven"]
+            assert b"paused=1," in await client.ask(b"INFO", b"KIND", b"7")
+            assert await client.ask(b"CONTINUE", b"7") == b"OK"
+            assert node.operators.paused == []
+            assert (await client.ask(b"PAUSE", b"nine")).startswith("UNKNOWNKIND")
+
+
 async def test_who_leads_is_told_here_as_often_as_it_is_asked() -> None:
     leader = Leader()
     async with leader.running() as address, place() as follower:

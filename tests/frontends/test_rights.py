@@ -84,7 +84,11 @@ WANTS = {
     (b"SHOW", b"1-2"): ("SHOW", 7),
     (b"RESUME", b"1-2"): ("RESUME", 7),
     (b"REMOVE", b"1-2"): ("REMOVE", 7),
+    (b"PAUSE", b"7"): ("PAUSE", 7),
+    (b"CONTINUE", b"seven"): ("CONTINUE", 7),
     (b"INFO",): ("INFO", None),
+    (b"INFO", b"KIND", b"seven"): ("INFO", 7),
+    (b"INFO", b"replication"): ("INFO", None),
 }
 
 

@@ -64,7 +64,7 @@ async def _leave(pipe: truba.client.remote.RemotePipe, number: int, count: int) 
 async def _wait(admin: Admin, number: int, wanted: dict[Phase, int], patience_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(patience_s):
         while True:
-            counts = {phase: count for phase, count in (await admin.counts())[number][1].items() if count}
+            counts = {phase: count for phase, count in (await admin.kinds())[number].sessions.items() if count}
             if counts == {phase: count for phase, count in wanted.items() if count}:
                 return
             await asyncio.sleep(0.02)
@@ -130,9 +130,9 @@ def _tried(ill: list[Place]) -> bool:
 
 
 async def _nothing_is_lost(admin: Admin, numbers: list[int]) -> None:
-    counts = await admin.counts()
+    kinds = await admin.kinds()
     for number in numbers:
-        name, phases = counts[number]
+        name, phases = kinds[number].name, kinds[number].sessions
         if name not in ("DiesLate", "Babbling"):
             assert phases[Phase.STORED] + phases[Phase.REPEATING] == SESSIONS, f"{name}: {phases}"
         assert phases[Phase.REPEATING] <= 64, f"{name}: {phases}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from tests.service.process import NOBODY, Child, Server, Servers, cli, environment, kind
 from tests.service.wire import Listener, Refused, Wire, fields, request, until
@@ -224,6 +225,43 @@ def test_a_command_is_told_of_a_parked_session_and_the_pipe_says_so(pipes: Serve
             "attempts": 1,
         }
         assert server.terminate() == 0
+
+
+def test_a_kind_stays_paused_through_a_kill_and_a_backup_until_it_is_continued(pipes: Servers, notes: Path) -> None:
+    """Over the clients' address alone: from the command line, and by a client library of Redis."""
+    _, address = handlers(pipes, notes)
+    tables = kind(handler=f"truba://{address}", recovery_delay="0s") + kind(8, "mail")
+    server = pipes.start(tables)
+    with redis.Redis(*server.address) as client:
+        assert client.execute_command("PAUSE", "transfer") == b"OK"
+        left = client.execute_command("NEW", 7, "a").decode()
+        client.execute_command("STORE", left, 0)
+    server.kill()
+    server = pipes.start_again(server.config)
+    assert server.ready["paused"] == ["transfer"]
+    assert server.terminate() == 0
+
+    backup, data = pipes.directory / "backup", pipes.directory / "restored"
+    assert cli("backup", "--data", str(pipes.directory / "data"), str(backup)).returncode == 0
+    assert cli("restore", str(backup), str(data)).returncode == 0  # it was paused then: --paused is for the others
+    server = pipes.start_again(server.config, "--data", str(data))
+    assert server.ready["paused"] == ["transfer"]
+    until(lambda: info(server), lambda text: "paused=1,state=1 connected" in text)
+    listed = cli("ls", "--kind", "transfer", TRUBA_URL=server.url)
+    assert (left in listed.stdout, listed.stderr) == (True, "kind transfer is paused: truba continue transfer\n")
+    assert "deliveries:0" in info(server)
+    assert not lines(notes)
+    continued = cli("continue", "transfer", "mail", TRUBA_URL=server.url)
+    assert (continued.stdout, continued.returncode) == ("continued: 2\n", 0)
+    until(lambda: shown(server, left), lambda found: found is None)
+    assert [line[0] for line in lines(notes)] == [left]
+    paused = [(line["kind"], line["event"]) for line in server.logged if line["event"].startswith("hand-over")]
+    assert paused == [(7, "hand-over continues")]
+
+
+def info(server: Server) -> str:
+    with Wire.dial(server.address) as client:
+        return str(client.ask("INFO").decode())
 
 
 def test_failing_sessions_are_parked_and_an_operator_resumes_them(pipes: Servers, notes: Path) -> None:

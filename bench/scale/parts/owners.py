@@ -100,7 +100,7 @@ async def measure(host: str, port: int, pid: int, connections: int, seconds: flo
         client.transport.abort()  # type: ignore[attr-defined]
     began_s = time.perf_counter()
     async with Admin.over(f"truba://{host}:{port}") as admin:
-        while (await admin.counts())[KIND][1][Phase.ACTIVE]:  # noqa: ASYNC110 - nobody tells
+        while (await admin.kinds())[KIND].sessions[Phase.ACTIVE]:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(POLL_S)
     lost_s = time.perf_counter() - began_s
     pinging.cancel()

@@ -20,6 +20,8 @@ COMMANDS = {
     "why": ("truba.cli.sessions:why", "Say why a session is unfinished, and what happens next."),
     "resume": ("truba.cli.operate:resume", "Have stored or parked sessions handed over now."),
     "delete": ("truba.cli.operate:delete", "Delete stored or parked sessions for good."),
+    "pause": ("truba.cli.operate:pause", "Hand over nothing more of a kind until it is continued."),
+    "continue": ("truba.cli.operate:go_on", "Hand over a paused kind again."),
     "backup": ("truba.cli.backup:backup", "Back up a pipe, running or stopped; verify a backup."),
     "restore": ("truba.cli.backup:restore", "Make a data directory of a backup."),
     "user": ("truba.cli.user:user", "Hash a password, or make a token, for [users] of the configuration."),

@@ -1,15 +1,16 @@
-"""`truba resume` and `truba delete`: an operator decides about sessions that are stored or parked."""
+"""`truba resume` and `delete`: an operator decides about sessions that are stored or parked; `truba pause` and
+`continue`: about whole kinds."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from truba.cli.failure import MISSING, PROBLEM, as_failure
+from truba.cli.failure import MISSING, PROBLEM
 from truba.cli.options import json_option, progress, say_json
 from truba.cli.remote import Ask, asks_a_pipe
 from truba.cli.sessions import IdType
@@ -18,6 +19,8 @@ from truba.types import Index, Phase
 
 if TYPE_CHECKING:
     from truba.client.admin import Admin
+
+T = TypeVar("T")
 
 AT_ONCE = 128
 """Requests under way: enough that one sync of the log serves many, few enough to leave the pipe to its clients."""
@@ -32,7 +35,8 @@ AT_ONCE = 128
 def resume(ids: tuple[Index, ...], kind: str | None, all_parked: bool, as_json: bool, ask: Ask) -> None:
     """Have stored or parked sessions handed to their handler now, their attempts and age counted anew.
 
-    Each answer comes when the decision is on stable storage. With --json: one line for each session.
+    Each answer comes when the decision is on stable storage. A kind that is paused stays so: see `truba continue`. With
+    --json: one line for each session.
 
     \b
     Examples:
@@ -41,7 +45,15 @@ def resume(ids: tuple[Index, ...], kind: str | None, all_parked: bool, as_json: 
     """
     if bool(ids) == all_parked or (kind and not all_parked):
         raise click.UsageError("give ids, or --all-parked with or without --kind")
-    ask(lambda admin: _each(admin, admin.resume, ids, kind, "resumed", as_json))
+
+    async def resume_them(admin: Admin) -> None:
+        if ids:
+            await _each(admin.resume, _given(ids), len(ids), "id", "resumed", as_json)
+            return
+        parked = (session.id async for session in admin.ls(kind=kind, phase=Phase.PARKED))
+        await _each(admin.resume, parked, await _parked(admin, kind), "id", "resumed", as_json)
+
+    ask(resume_them)
 
 
 @click.command
@@ -63,41 +75,70 @@ def delete(ids: tuple[Index, ...], yes: bool, as_json: bool, ask: Ask) -> None:
         if not sys.stdin.isatty():
             raise click.UsageError("nobody is there to ask; give --yes")
         click.confirm(f"Delete {len(ids)} session(s) with all records?", abort=True, err=True)
-    ask(lambda admin: _each(admin, admin.remove, ids, None, "deleted", as_json))
+    ask(lambda admin: _each(admin.remove, _given(ids), len(ids), "id", "deleted", as_json))
+
+
+@click.command
+@click.argument("kinds", metavar="KIND...", nargs=-1, required=True)
+@asks_a_pipe
+@json_option
+def pause(kinds: tuple[str, ...], as_json: bool, ask: Ask) -> None:
+    """Hand over nothing more of a kind, by number or name, until `truba continue`. Whatever restarts, it stays paused.
+
+    Clients notice nothing, and handlers may finish what they hold. The answer comes when the decision is on stable
+    storage. To pause what is paused is no error. With --json: one line for each kind.
+
+    \b
+    Examples:
+      truba pause transfer
+      truba pause 7 8 --json
+    """
+    ask(lambda admin: _each(admin.pause_kind, _given(kinds), len(kinds), "kind", "paused", as_json))
+
+
+@click.command("continue")
+@click.argument("kinds", metavar="KIND...", nargs=-1, required=True)
+@asks_a_pipe
+@json_option
+def go_on(kinds: tuple[str, ...], as_json: bool, ask: Ask) -> None:
+    """Hand over the sessions of a paused kind again, by number or name: those that are due at once.
+
+    The answer comes when the decision is on stable storage. To continue what is not paused is no error. With --json:
+    one line for each kind.
+
+    \b
+    Examples:
+      truba continue transfer
+      truba continue 7 8 --json
+    """
+    ask(lambda admin: _each(admin.continue_kind, _given(kinds), len(kinds), "kind", "continued", as_json))
 
 
 async def _each(
-    admin: Admin,
-    act: Callable[[Index], Awaitable[None]],
-    ids: tuple[Index, ...],
-    kind: str | None,
-    done: str,
-    as_json: bool,
+    act: Callable[[T], Awaitable[None]], them: AsyncIterator[T], total: int, what: str, done: str, as_json: bool
 ) -> None:
-    """Do `act` to every session, tell of each, and end with the exit code of what went wrong."""
+    """Do `act` to each, tell of each by the name of `what` it is, and end with the exit code of what went wrong."""
     refused: list[OperationError] = []
     count = 0
 
-    async def one(number: Index) -> None:
+    async def one(named: T) -> None:
         nonlocal count
         try:
-            await act(number)
+            await act(named)
         except OperationError as error:
             refused.append(error)
             if as_json:
-                say_json({"id": str(number), "ok": False, "error": str(error), "code": error.code})
+                say_json({what: str(named), "ok": False, "error": str(error), "code": error.code})
             else:
-                failure = as_failure(error)
-                click.echo(f"{number}: {failure.message if failure else error}", err=True)
+                click.echo(f"{named}: {error}", err=True)
         else:
             count += 1
             if as_json:
-                say_json({"id": str(number), "ok": True})
+                say_json({what: str(named), "ok": True})
 
     with progress() as bar:
-        task = bar.add_task(done, total=len(ids) or await _parked(admin, kind))
-        source = _given(ids) if ids else (session.id async for session in admin.ls(kind=kind, phase=Phase.PARKED))
-        async for group in _in_groups(source):
+        task = bar.add_task(done, total=total)
+        async for group in _in_groups(them):
             await asyncio.gather(*map(one, group))
             bar.advance(task, len(group))
     if not as_json:
@@ -109,19 +150,18 @@ async def _each(
 
 async def _parked(admin: Admin, kind: str | None) -> int:
     """How many sessions are parked, for the progress bar."""
-    counts = await admin.counts()
-    return sum(n.get(Phase.PARKED, 0) for number, (name, n) in counts.items() if kind in (None, name, str(number)))
+    return sum(one.sessions[Phase.PARKED] for one in (await admin.kinds(kind)).values())
 
 
-async def _given(ids: Iterable[Index]) -> AsyncIterator[Index]:
-    for number in ids:
-        yield number
+async def _given(them: Iterable[T]) -> AsyncIterator[T]:
+    for one in them:
+        yield one
 
 
-async def _in_groups(ids: AsyncIterator[Index]) -> AsyncIterator[list[Index]]:
-    group: list[Index] = []
-    async for number in ids:
-        group.append(number)
+async def _in_groups(them: AsyncIterator[T]) -> AsyncIterator[list[T]]:
+    group: list[T] = []
+    async for one in them:
+        group.append(one)
         if len(group) == AT_ONCE:
             yield group
             group = []

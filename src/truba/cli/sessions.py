@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,12 @@ from truba.cli.failure import USAGE, Failure
 from truba.cli.options import json_option, say_json, say_table
 from truba.cli.preview import BYTES_MAX, preview, printable
 from truba.cli.remote import Ask, asks_a_pipe
-from truba.errors import ConfigError
+from truba.errors import ConfigError, NoPerm
 from truba.ports.records import Codec, Shown
 from truba.types import Index, Phase
 
 if TYPE_CHECKING:
-    from truba.client.admin import Admin, SessionInfo
+    from truba.client.admin import Admin, KindInfo, SessionInfo
 
 LIST_MAX = 50
 PHASES = [phase.value for phase in Phase]
@@ -68,7 +68,7 @@ def ls(kind: str | None, phase: str | None, limit: int | None, everything: bool,
     if everything and limit:
         raise click.UsageError("--all and --limit exclude each other")
     if kind is None and phase is None and limit is None and not everything:
-        _say_counts(ask(lambda admin: admin.counts()), as_json)
+        _say_counts(ask(lambda admin: admin.kinds()).values(), as_json)
         return
     most = None if everything else limit or LIST_MAX
 
@@ -85,6 +85,7 @@ def ls(kind: str | None, phase: str | None, limit: int | None, everything: bool,
                 say_json(as_document(session))
             else:
                 click.echo(_row(session))
+        await _tell_paused(admin, kind)
 
     ask(list_them)
 
@@ -194,15 +195,33 @@ def as_document(session: SessionInfo) -> dict[str, Any]:
         "detail": session.detail,
         "records": session.records,
         "bytes": session.bytes,
+        "paused": session.paused,
     }
 
 
-def _say_counts(counts: dict[int, tuple[str, dict[Phase, int]]], as_json: bool) -> None:
-    rows = [(number, name, *(by_phase.get(phase, 0) for phase in Phase)) for number, (name, by_phase) in counts.items()]
+def _say_counts(kinds: Collection[KindInfo], as_json: bool) -> None:
+    rows = [(kind.number, kind.name, *map(kind.sessions.__getitem__, Phase), kind.paused) for kind in kinds]
     if as_json:
-        say_json({"kinds": [dict(zip(("number", "name", *PHASES), row, strict=True)) for row in rows]})
+        say_json({"kinds": [dict(zip(("number", "name", *PHASES, "paused"), row, strict=True)) for row in rows]})
+        return
+    say_table(("number", "kind", *PHASES), [row[:-1] for row in rows], numeric=("number", *PHASES))
+    _say_paused(kinds)
+
+
+async def _tell_paused(admin: Admin, kind: str | None) -> None:
+    """After a list, and after an empty one too: who waits for sessions to be handed over must know."""
+    try:
+        kinds = await admin.kinds(kind)
+    except NoPerm as error:
+        click.echo(f"... whether a kind is paused was not told: {error}", err=True)
     else:
-        say_table(("number", "kind", *PHASES), rows, numeric=("number", *PHASES))
+        _say_paused(kinds.values())
+
+
+def _say_paused(kinds: Iterable[KindInfo]) -> None:
+    for kind in kinds:
+        if kind.paused:
+            click.echo(f"kind {kind.name} is paused: truba continue {kind.name}", err=True)
 
 
 def _row(session: SessionInfo) -> str:
@@ -213,7 +232,7 @@ def _row(session: SessionInfo) -> str:
         session.epoch,
         session.records,
         session.bytes,
-        _due(session),
+        "paused" if session.paused and session.phase is Phase.STORED else _due(session),
         session.cause or "-",
     )
     return "".join(f"{cell!s:<{width - 1}} " for cell, (_, width) in zip(cells, COLUMNS, strict=True)).rstrip()

@@ -35,6 +35,17 @@ class SessionInfo:
     detail: str
     records: int  # how many
     bytes: int  # of the records together
+    paused: bool  # its kind is: it is not handed over before that is continued
+
+
+@dataclass(frozen=True, slots=True)
+class KindInfo:
+    """A kind as INFO tells it."""
+
+    number: int
+    name: str
+    sessions: dict[Phase, int]
+    paused: bool
 
 
 class Admin:
@@ -73,19 +84,24 @@ class Admin:
     async def ping(self) -> None:
         await self._pipe.request(b"PING", read=True)
 
-    async def info(self) -> dict[str, str]:
-        """The `key:value` lines of INFO."""
-        text = (await self._pipe.request(b"INFO", read=True)).decode()
+    async def info(self, kind: int | str | None = None) -> dict[str, str]:
+        """The `key:value` lines of INFO; those about one kind alone, if it is given. UnknownKind."""
+        about = [] if kind is None else [b"KIND", str(kind).encode()]
+        text = (await self._pipe.request(b"INFO", *about, read=True)).decode()
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))
 
-    async def counts(self) -> dict[int, tuple[str, dict[Phase, int]]]:
-        """Kind -> its name, and its sessions by phase."""
-        found: dict[int, tuple[str, dict[Phase, int]]] = {}
-        for key, text in (await self.info()).items():
+    async def kinds(self, kind: int | str | None = None) -> dict[int, KindInfo]:
+        """By number, in their order; the one alone, if it is given. UnknownKind."""
+        info = await self.info(kind)
+        found: dict[int, KindInfo] = {}
+        for key, text in info.items():
             if key.startswith("kind_"):
-                fields = dict(part.split("=", 1) for part in text.split(","))
-                name = fields.pop("name")
-                found[int(key.removeprefix("kind_"))] = (name, {Phase(p): int(n) for p, n in fields.items()})
+                counts = _fields(text)
+                number, name = int(key.removeprefix("kind_")), counts.pop("name")
+                # Before its last field, which is free text.
+                handler = _fields(info[f"handler_{number}"].partition(",state=")[0])
+                sessions = {Phase(phase): int(count) for phase, count in counts.items()}
+                found[number] = KindInfo(number, name, sessions, handler["paused"] == "1")
         return found
 
     async def ls(
@@ -120,6 +136,14 @@ class Admin:
         """Due at once, with fresh limits. NoSession, Busy."""
         await self._pipe.resume(session_id)
 
+    async def pause_kind(self, kind: int | str) -> None:
+        """Hand over nothing more of it until it is continued. UnknownKind."""
+        await self._pipe.pause_kind(kind)
+
+    async def continue_kind(self, kind: int | str) -> None:
+        """Go on with handing it over. UnknownKind."""
+        await self._pipe.continue_kind(kind)
+
     async def backup(self, name: str) -> str:
         """Have the pipe begin a backup; its directory, on the pipe's host. Busy, BadRequest, Unavailable."""
         return os.fsdecode(await self._pipe.request(b"BACKUP", os.fsencode(name)))
@@ -141,6 +165,11 @@ class Admin:
         await self._pipe.close()
 
 
+def _fields(text: str) -> dict[str, str]:
+    """Of `a=1,b=2`."""
+    return dict(part.split("=", 1) for part in text.split(","))
+
+
 def _session(flat: list[Any]) -> tuple[SessionInfo, Sequence[bytes]]:
     fields = {flat[at].decode(): flat[at + 1] for at in range(0, len(flat), 2)}
     records: Sequence[bytes] = fields["records"] if isinstance(fields["records"], list) else ()
@@ -158,5 +187,6 @@ def _session(flat: list[Any]) -> tuple[SessionInfo, Sequence[bytes]]:
         detail=fields["detail"].decode(),
         records=len(records) if isinstance(fields["records"], list) else fields["records"],
         bytes=fields["bytes"],
+        paused=bool(fields.get("paused")),  # older pipes do not tell
     )
     return info, records

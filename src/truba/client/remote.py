@@ -148,6 +148,14 @@ class RemotePipe(CodedPipe[RemoteSession]):
         """Delete a stored or parked session, whoever it belonged to. NoSession, Busy, NoPerm."""
         await self.request(b"REMOVE", str(index_of(session_id)).encode())
 
+    async def pause_kind(self, kind: int | str) -> None:
+        """Hand over nothing more of a kind until it is continued, whatever restarts. UnknownKind, NoPerm."""
+        await self.request(b"PAUSE", str(kind).encode())
+
+    async def continue_kind(self, kind: int | str) -> None:
+        """Go on with handing over a kind. UnknownKind, NoPerm."""
+        await self.request(b"CONTINUE", str(kind).encode())
+
     async def request(self, *args: bytes, read: bool = False) -> Any:
         """Any other request; its answer as hiredis gives it. `read`: it changes nothing and may be sent twice."""
         if self._calls.full:

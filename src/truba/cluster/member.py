@@ -338,7 +338,7 @@ class Member:
         chores: list[asyncio.Task[None]] = []
         self.leader = self.name
         self._become("leader")
-        self._tell("leading", term=machine.term, seq=machine.seq)
+        self._tell("leading", term=machine.term, seq=machine.seq, paused=node.operators.paused)
         try:
             with suppress(TrubaError):  # deposed already: `failed` tells
                 await node.start(open_term=False)

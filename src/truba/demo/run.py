@@ -296,8 +296,8 @@ class Demo:
                 admin = await Admin.connect(pipe.urls[turn % len(pipe.urls)], timeout_s=2.0)
                 try:
                     while True:
-                        counts = await admin.counts()
-                        self._board.unfinished = {str(phase): number for phase, number in counts[KIND][1].items()}
+                        counts = (await admin.kinds())[KIND].sessions
+                        self._board.unfinished = {str(phase): number for phase, number in counts.items()}
                         await asyncio.sleep(0.1)
                 finally:
                     await admin.close()

@@ -109,14 +109,17 @@ def _stored(head: Head, kind: Kind, lane: LaneView, now_ms: int) -> Iterator[str
         yield f"It is to be handed to {lane.handler} {due}."
     else:
         yield f"It came due {_ago(head.due_ms, now_ms)}, for {lane.handler}."
-    yield from _held_back(head, lane, now_ms)
+    yield from _held_back(head, kind, lane, now_ms)
 
 
-def _held_back(head: Head, lane: LaneView, now_ms: int) -> Iterator[str]:
+def _held_back(head: Head, kind: Kind, lane: LaneView, now_ms: int) -> Iterator[str]:
     """What keeps a due session waiting, or would; most certain first."""
     waits = head.due_ms <= now_ms
     if lane.paused:
-        yield "An operator has paused this kind: nothing of it is handed over until somebody lets it go on."
+        yield (
+            "An operator has paused this kind: nothing of it is handed over until it is continued (truba continue"
+            f" {kind.name})."
+        )
     elif lane.open_until_ms is not None and (waits or lane.open_until_ms > head.due_ms):
         trouble = f" ({lane.trouble})" if lane.trouble else ""
         yield (

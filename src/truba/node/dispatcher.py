@@ -82,7 +82,7 @@ class KindLane:
 
     @property
     def paused(self) -> bool:
-        """By an operator: nothing of this kind is handed over until `Operators.pause` lets it go on."""
+        """By an operator: nothing of this kind is handed over until that is taken back (`Operators.pause`)."""
         return self.kind.number in self._dispatcher.machine.paused
 
     @property

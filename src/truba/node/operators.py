@@ -76,6 +76,11 @@ class Operators:
         node, head = self._node, self._node.look_up(index)
         node.sequencer.stage(node.machine.remove(head.number))
 
+    @property
+    def paused(self) -> list[str]:
+        """The kinds of which nothing is handed over, by name."""
+        return [kind.name for number, kind in sorted(self._node.kinds.items()) if number in self._node.machine.paused]
+
     def pause(self, kind: int, on: bool) -> None:
         """Hand over nothing more of a kind (`on`), or go on; holds until it is taken back, whatever restarts.
         UnknownKind."""

@@ -23,7 +23,7 @@ from truba.ports.audit import AuditLog
 from truba.ports.auth import Authenticator, Principal
 from truba.protocols import replies
 from truba.protocols.resp import FramingLost, Limits, RequestParser
-from truba.rights import missing
+from truba.rights import READ, missing
 from truba.types import Cause
 from truba.wire.patience import FAREWELL_S, Stall, keep_alive
 from truba.wire.stranger import Stranger, certified, verbs_of_strangers
@@ -422,7 +422,8 @@ class Connection(asyncio.Protocol):
         if principal is not None and not principal.allows(verb, kind):
             what = verb if kind is None else f"{verb} on kind {kind}"
             name = None if kind is None else self.node.kinds[kind].name if kind in self.node.kinds else str(kind)
-            raise NoPerm(f"user {principal.name!r} may not {what}: {missing(verb, name)}; nothing was stored")
+            unchanged = "" if verb in READ else "; nothing was stored"
+            raise NoPerm(f"user {principal.name!r} may not {what}: {missing(verb, name)}{unchanged}")
 
     # -- endings ------------------------------------------------------------------------------------------
 

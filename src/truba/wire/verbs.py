@@ -45,7 +45,7 @@ def _hold(connection: Connection, id_text: bytes, verb: str) -> Hold:
 
 def new(connection: Connection, args: list[bytes]) -> bytes:
     wanted, tag, records, trace = grammar.parse_new(args)
-    kind = wanted if type(wanted) is int else _kind(connection, wanted)
+    kind = wanted if type(wanted) is int else _kind(connection, wanted, "; nothing was stored")
     if connection.principal is not None:
         connection.permit("NEW", kind)
     hold = connection.node.new(connection.owner, kind, records, tag, trace)
@@ -96,12 +96,13 @@ def touch(connection: Connection, args: list[bytes]) -> bytes:
     return OK
 
 
-def _kind(connection: Connection, kind: int | str) -> int:
-    if isinstance(kind, int):
-        return kind
-    number = connection.node.kind_numbers.get(kind)
-    if number is None:
-        raise UnknownKind(f"no kind {kind[:64]!r} is configured; nothing was stored")
+def _kind(connection: Connection, kind: int | str, unchanged: str = "") -> int:
+    """Its number. UnknownKind ends with `unchanged`: what did not happen, if anything could have."""
+    node = connection.node
+    number = kind if isinstance(kind, int) else node.kind_numbers.get(kind)
+    if number is None or number not in node.kinds:
+        shown = kind if isinstance(kind, int) else repr(kind[:64])
+        raise UnknownKind(f"no kind {shown} is configured{unchanged}")
     return number
 
 
@@ -168,20 +169,20 @@ def ls(connection: Connection, args: list[bytes]) -> bytes:
 
 def show(connection: Connection, args: list[bytes]) -> bytes:
     node = connection.node
-    head = node.look_up(_index(args, "SHOW"))
+    head = node.look_up(_index(args, "SHOW takes an id"))
     connection.permit("SHOW", head.kind)
     return replies.encode(describe(node, head, node.machine.records(head.number)), connection.proto)
 
 
 def why(connection: Connection, args: list[bytes]) -> bytes:
     node = connection.node
-    head = node.look_up(_index(args, "WHY"))
+    head = node.look_up(_index(args, "WHY takes an id"))
     connection.permit("WHY", head.kind)
     return replies.array([replies.bulk(sentence.encode()) for sentence in node.operators.why(head.id)])
 
 
 def resume(connection: Connection, args: list[bytes]) -> bytes | None:
-    index = _index(args, "RESUME")
+    index = _index(args, "RESUME takes an id; nothing was changed")
     connection.permit("RESUME", connection.node.look_up(index).kind)
 
     def do() -> bytes:
@@ -192,7 +193,7 @@ def resume(connection: Connection, args: list[bytes]) -> bytes | None:
 
 
 def remove(connection: Connection, args: list[bytes]) -> bytes | None:
-    index = _index(args, "REMOVE")
+    index = _index(args, "REMOVE takes an id; nothing was changed")
     connection.permit("REMOVE", connection.node.look_up(index).kind)
 
     def do() -> bytes:
@@ -202,10 +203,31 @@ def remove(connection: Connection, args: list[bytes]) -> bytes | None:
     return _audited(connection, "delete", f"session {index}", do)
 
 
+def pause(connection: Connection, args: list[bytes]) -> bytes | None:
+    return _pause(connection, args, "PAUSE", True)
+
+
+def continue_(connection: Connection, args: list[bytes]) -> bytes | None:
+    return _pause(connection, args, "CONTINUE", False)
+
+
+def _pause(connection: Connection, args: list[bytes], verb: str, on: bool) -> bytes | None:
+    if len(args) != 2:
+        raise BadRequest(f"{verb} takes a kind; nothing was changed")
+    kind = _kind(connection, grammar.parse_kind(args[1]), "; nothing was changed")
+    connection.permit(verb, kind)
+
+    def do() -> bytes:
+        connection.node.operators.pause(kind, on)
+        return OK
+
+    return _audited(connection, verb.lower(), f"kind {kind}", do)
+
+
 def _audited(connection: Connection, act: str, on: str, do: Callable[[], bytes]) -> bytes | None:
     """The answer of `do`, which stages what an operator wants: between its two lines in the audit log, if there is one.
 
-    Who has no right to it, or asks for a session that is not there, changes nothing and is not written down.
+    Who has no right to it, or names a session or kind that is not there, changes nothing and is not written down.
     """
     audit = connection.settings.audit
     if audit is None:
@@ -221,15 +243,21 @@ def _audited(connection: Connection, act: str, on: str, do: Callable[[], bytes])
     return None
 
 
-def _index(args: list[bytes], verb: str) -> Index:
+def _index(args: list[bytes], usage: str) -> Index:
     if len(args) != 2:
-        raise BadRequest(f"{verb} takes an id; nothing was changed")
+        raise BadRequest(usage)
     return grammar.parse_id(args[1])[0]
 
 
 def info(connection: Connection, args: list[bytes]) -> bytes:
-    connection.permit("INFO", None)
-    return replies.bulk(info_text(connection.node).encode())
+    """`KIND k`: of that kind alone. Redis clients ask for sections by other words: they get all of it."""
+    kind: int | None = None
+    if len(args) > 1 and args[1].upper() == b"KIND":
+        if len(args) != 3:
+            raise BadRequest("INFO takes KIND k if wanted")
+        kind = _kind(connection, grammar.parse_kind(args[2]))
+    connection.permit("INFO", kind)
+    return replies.bulk(info_text(connection.node, kind).encode())
 
 
 def backup(connection: Connection, args: list[bytes]) -> bytes | None:
@@ -362,6 +390,8 @@ VERBS: dict[bytes, Verb] = {
     b"WHY": why,
     b"RESUME": resume,
     b"REMOVE": remove,
+    b"PAUSE": pause,
+    b"CONTINUE": continue_,
     b"INFO": info,
     b"BACKUP": backup,
     b"PING": ping,

@@ -25,13 +25,28 @@ def describe(node: Node, head: Head, records: list[bytes] | None) -> dict[str | 
         "detail": head.detail,
         "records": head.next - head.first if records is None else records,
         "bytes": head.bytes,
+        "paused": int(head.kind in node.machine.paused),
     }
 
 
-def info_text(node: Node) -> str:
-    """`key:value` lines in the manner of Redis's INFO."""
+def info_text(node: Node, kind: int | None = None) -> str:
+    """`key:value` lines in the manner of Redis's INFO; of one kind, or of the node and all its kinds."""
+    lines = _node_lines(node) if kind is None else ["# Sessions"]
+    shown = sorted(node.kinds) if kind is None else [kind]
+    for number in shown:
+        counts = ",".join(f"{phase}={node.machine.counts[number, phase]}" for phase in Phase)
+        lines.append(f"kind_{number}:name={node.kinds[number].name},{counts}")
+    lines.append("# Handlers")
+    for number in shown:
+        lane = node.dispatcher.lanes[number]
+        counts = f"out={lane.out},concurrency={lane.kind.concurrency},breaker={lane.breaker.stage}"
+        lines.append(f"handler_{number}:{counts},paused={int(lane.paused)},state={lane.route.state()}")
+    return "\r\n".join(lines) + "\r\n"
+
+
+def _node_lines(node: Node) -> list[str]:
     machine, sequencer, backups = node.machine, node.sequencer, node.operators.backups
-    lines = [
+    return [
         "# Server",
         f"truba_version:{__version__}",
         f"name:{node.name}",
@@ -53,11 +68,3 @@ def info_text(node: Node) -> str:
         f"deliveries:{node.dispatcher.deliveries}",
         f"owner_losses:{node.owner_losses}",
     ]
-    for number, kind in sorted(node.kinds.items()):
-        counts = ",".join(f"{phase}={machine.counts[number, phase]}" for phase in Phase)
-        lines.append(f"kind_{number}:name={kind.name},{counts}")
-    lines.append("# Handlers")
-    for number, lane in sorted(node.dispatcher.lanes.items()):
-        counts = f"out={lane.out},concurrency={lane.kind.concurrency},breaker={lane.breaker.stage}"
-        lines.append(f"handler_{number}:{counts},paused={int(lane.paused)},state={lane.route.state()}")
-    return "\r\n".join(lines) + "\r\n"
