@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.clustered.support import told, until, write
+from tests.clustered.support import run_truba, told, until, write
 from truba.testing.nats import NatsServers
 from truba.testing.nodes import KIND, Nodes
 
@@ -70,5 +70,11 @@ async def test_a_pause_outlives_its_leader_and_followers_say_who_leads(nodes: No
         again = (await client.get(f"/v1/sessions/{number}")).json()
         assert again["history"] == session["history"]
         assert [record["shown"] for record in again["record_list"]] == texts
+        (follower,) = [name for name in others if name != heir]
+        await told(nodes, follower, lambda status: status.leader == heir)
+        for verb, paused in (("continue", False), ("pause", True)):
+            done = await run_truba(verb, "transfer", "--url", f"truba://{nodes.clients[follower]}")
+            assert done == (0, f"{verb}d: 1\n", "")
+            assert (await client.get("/v1/kinds/transfer")).json()["paused"] is paused
     nodes.launch(leader)
     await nodes.agree()  # in pauses and histories too
