@@ -203,6 +203,8 @@ def test_pause_and_continue(pipe: Pipe) -> None:
     assert (empty.stdout, empty.stderr.splitlines()) == ("", notes[1:])
     assert pipe.lines("ls", "--all")[0]["paused"] is pipe.lines("show", first)[0]["paused"] is True
     assert "(truba continue transfer)" in pipe.run("why", first).stdout
+    shown = pipe.run("show", first)
+    assert (shown.stderr.splitlines(), "paused" in shown.stdout) == (notes[:1], False)
 
     continued = pipe.run("continue", "transfer", "mail", "nope", "99")
     assert continued.exit_code == 1

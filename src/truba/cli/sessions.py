@@ -132,7 +132,9 @@ def show(
         say_json(document | {"contents": list(_contents(chosen, allowing))} if wanted else document)
         return
     shown = document | {"created": _when(session.created_ms), "due": _due(session)}
-    say_table(("field", "value"), [(k, v) for k, v in shown.items() if k not in ("created_ms", "due_ms")])
+    say_table(("field", "value"), [(k, v) for k, v in shown.items() if k not in ("created_ms", "due_ms", "paused")])
+    if session.paused:
+        _say_paused(session.name)
     for number, record in chosen if wanted else ():
         line = preview(record) if allowing is None else printable(*Shown(allowing, [record]))
         click.echo(f"\nrecord {number}, {len(record)} bytes\n  {line}")
@@ -205,7 +207,7 @@ def _say_counts(kinds: Collection[KindInfo], as_json: bool) -> None:
         say_json({"kinds": [dict(zip(("number", "name", *PHASES, "paused"), row, strict=True)) for row in rows]})
         return
     say_table(("number", "kind", *PHASES), [row[:-1] for row in rows], numeric=("number", *PHASES))
-    _say_paused(kinds)
+    _say_all_paused(kinds)
 
 
 async def _tell_paused(admin: Admin, kind: str | None) -> None:
@@ -215,13 +217,17 @@ async def _tell_paused(admin: Admin, kind: str | None) -> None:
     except NoPerm as error:
         click.echo(f"... whether a kind is paused was not told: {error}", err=True)
     else:
-        _say_paused(kinds.values())
+        _say_all_paused(kinds.values())
 
 
-def _say_paused(kinds: Iterable[KindInfo]) -> None:
+def _say_all_paused(kinds: Iterable[KindInfo]) -> None:
     for kind in kinds:
         if kind.paused:
-            click.echo(f"kind {kind.name} is paused: truba continue {kind.name}", err=True)
+            _say_paused(kind.name)
+
+
+def _say_paused(name: str) -> None:
+    click.echo(f"kind {name} is paused: truba continue {name}", err=True)
 
 
 def _row(session: SessionInfo) -> str:
