@@ -70,7 +70,7 @@ async def test_a_kind_is_paused_and_continued(opened: Any, tmp_path: Path) -> No
                 await act(9)
 
 
-async def test_nothing_of_a_paused_kind_is_handed_over_and_at_once_when_it_is_continued(tmp_path: Path) -> None:
+async def test_nothing_of_a_paused_kind_is_handed_over_until_it_is_continued(tmp_path: Path) -> None:
     handed: asyncio.Queue[truba.RepeatData] = asyncio.Queue()
     kinds = [truba.Kind(7, "transfer", handed.put), truba.Kind(8, "mail", handed.put)]
     async with truba.open(tmp_path / "data", kinds=kinds) as pipe:

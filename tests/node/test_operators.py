@@ -35,11 +35,11 @@ def test_a_paused_kind_is_not_handed_over_and_no_other_is_held_up(jump: Jump, cl
         node = await world.start()
         node.operators.pause(7, True)
         stored(node, 7), stored(node, 8)
-        await world.pass_time(30)
+        await world.pass_time(30.5)
         assert not world.route(7).given
         assert len(world.route(8).given) == 1
         node.operators.pause(7, False)
-        await world.pass_time(0.1)
+        await world.pass_time(0.1)  # at once, not by the next tick
         assert len(world.route(7).given) == 1
         assert [told for told, _ in world.told] == ["hand-over paused", "hand-over continues"]
 
