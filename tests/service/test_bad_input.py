@@ -147,6 +147,9 @@ ARITY: dict[str, tuple[list[bytes], ...]] = {
     "WHY": ([], [ID, ID], [b"1"]),
     "RESUME": ([], [ID, ID], [b"1"]),
     "REMOVE": ([], [ID, ID], [b"1"]),
+    "PAUSE": ([], [b"7", b"8"], [b""]),
+    "CONTINUE": ([], [b"7", b"8"], [b""]),
+    "INFO": ([b"KIND"], [b"KIND", b"7", b"8"], [b"KIND", b""]),
     "BACKUP": ([b"a", b"b"], [b"../a"]),
     "PING": ([b"a", b"b"],),
     "ECHO": ([], [b"a", b"b"]),
@@ -176,8 +179,8 @@ def test_wrong_arguments_are_told_and_the_connection_goes_on(narrow: Server, ver
 
 
 def test_the_table_above_has_every_verb(narrow: Server) -> None:
-    """All that the protocol page names, but for those that take anything: INFO, COMMAND, QUIT."""
-    assert {verb.decode() for verb in VERBS} - ARITY.keys() == {"INFO", "COMMAND", "QUIT"}
+    """All that the protocol page names, but for those that take anything: COMMAND, QUIT."""
+    assert {verb.decode() for verb in VERBS} - ARITY.keys() == {"COMMAND", "QUIT"}
 
 
 WRONG_IDS = [b"", b"7", b"-", b"1-", b"-1", b"1-1-1", b"01-1", b"1-01", b"+1-1", b"1-1@", b"1-1@-1", b"1-1@x", b" 1-1",
@@ -206,8 +209,10 @@ def test_wrong_numbers(narrow: Server) -> None:
             assert (refusal.code, wrong) == ("ERR", wrong)
         for wrong_kind, code in (("8", "UNKNOWNKIND"), ("4294967295", "UNKNOWNKIND"), ("4294967296", "ERR"),
                                  ("-1", "UNKNOWNKIND"), ("", "ERR"), ("\xff", "UNKNOWNKIND")):  # fmt: skip
-            (refusal,) = client.asked([request("NEW", wrong_kind, "a")])
-            assert (refusal.code, wrong_kind) == (code, wrong_kind)
+            for words in (("NEW", wrong_kind, "a"), ("PAUSE", wrong_kind), ("CONTINUE", wrong_kind),
+                          ("LS", "KIND", wrong_kind), ("INFO", "KIND", wrong_kind)):  # fmt: skip
+                (refusal,) = client.asked([request(*words)])
+                assert (refusal.code, words) == (code, words)
         assert client.ask("DELETE", made) == b"OK"
 
 
