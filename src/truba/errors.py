@@ -36,7 +36,7 @@ class OperationError(TrubaError):
 
 
 class UnknownKind(OperationError):
-    """New of a kind that the configuration does not name."""
+    """A kind that the configuration does not name."""
 
     code = "UNKNOWNKIND"
 
