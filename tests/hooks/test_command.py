@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
+import uvloop
 
+from truba.hooks import command
 from truba.hooks.command import CommandFailed, CommandHook
 from truba.hooks.function import FunctionHook
 from truba.ports.parked import ParkedSession
@@ -41,6 +44,17 @@ async def test_it_is_told_in_one_line_and_its_arguments_are_as_written(tmp_path:
 
 async def test_a_command_that_does_not_read_what_it_is_told() -> None:
     await run("/bin/true")
+
+
+def test_a_command_that_has_closed_its_input_before_it_is_told_is_heard_all_the_same() -> None:
+    """As the service runs it: uvloop has its own word for that."""
+
+    async def main() -> None:
+        process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "echo busy >&2", stdin=PIPE, stderr=PIPE)
+        await process.wait()
+        assert await command.converse(process, b"{}\n") == "busy"
+
+    uvloop.run(main())
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class CommandHook:
                 f"{self._argv[0]} cannot be run: {getattr(error, 'strerror', None) or error}"
             ) from error
         try:
-            said = await _converse(process, json.dumps(parked.fields()).encode() + b"\n")
+            said = await converse(process, json.dumps(parked.fields()).encode() + b"\n")
             code = await process.wait()
         except BaseException:
             await _kill(process)
@@ -54,11 +54,12 @@ class CommandHook:
             raise CommandFailed(f"{self._argv[0]}: {how}{': ' * bool(said)}{said}")
 
 
-async def _converse(process: Process, line: bytes) -> str:
+async def converse(process: Process, line: bytes) -> str:
     """Tell it, and hear it out; the beginning of what it says on standard error."""
     assert process.stdin is not None
     assert process.stderr is not None
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read what it is told
+    # It need not read what it is told. RuntimeError: what uvloop says of one that has closed its end already.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
         process.stdin.write(line)
         await process.stdin.drain()
     process.stdin.close()
