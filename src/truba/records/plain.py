@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -28,7 +29,7 @@ class Bytes:
         return f"{len(data)} bytes"
 
 
-class Checked(Generic[R]):
+class Checked(ABC, Generic[R]):
     """A codec that reads back what it has written. `show`: what may be shown of a record; without it, its type.
 
     `known`: the names of all fields that its records can have; None: that cannot be told.
@@ -77,9 +78,9 @@ class Checked(Generic[R]):
     def _check(self, record: Any) -> None:
         """BadRecord for what is of no type of this codec."""
 
+    @abstractmethod
     def _fields(self, record: R) -> Mapping[str, Any] | None:
         """All of them, in order; None: this record has none."""
-        raise NotImplementedError
 
     def _only(self, names: Sequence[str], known: Collection[str] | None) -> Callable[[R], str]:
         """ConfigError for a name that no record can have: it would hide what somebody wants to see."""
