@@ -6,7 +6,7 @@ the right one ends the measurement with its text.
 
 Told a rate, it sends each operation when that is due, on whichever connection is idle, and takes the time from when it
 was due: a pipe that stands still is charged for everybody who would have come meanwhile. It never sleeps then: on a
-virtual machine that takes milliseconds now and again, which are not the pipe's.
+virtual machine that takes milliseconds now and again, which are not the pipe's. So it has a processor of its own.
 
 A round never leaves a session behind: after the time is up each connection finishes the one it has.
 """
@@ -21,12 +21,14 @@ import ssl
 import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple
 
 import msgspec
 
+from truba.bench.apart import apart
 from truba.bench.latency import counting
 from truba.bench.machine import Cpu, busy_s, cpu_of, own_cpu
 from truba.bench.worker import Measure, Order, answer, receive, trouble
@@ -142,23 +144,26 @@ class Load:
     def measure(self, order: Order) -> Measure:
         """TrubaError: the pipe refused, or is not there. HandshakeFailed: it is not reached in TLS."""
         pid = self._setup.pipe_pid
+        turns: Callable[[float], float]
+        where: AbstractContextManager[None]
         try:
             for _ in range(order.clients):
                 self._connect()
             if order.rate_per_s is None:
-                turns = self._turns
+                turns, where = self._turns, nullcontext()
                 self._begin_idle()
             else:
-                turns = partial(self._paced, 1 / order.rate_per_s)
-            turns(perf_counter() + order.warm_s)
-            self._counts.clear()
-            own, pipe, busy = own_cpu(), cpu_of(pid) if pid else Cpu(0, 0), busy_s()
-            begun = perf_counter()
-            seconds = turns(begun + order.measure_s) - begun
-            used = own_cpu().since(own)
-            pipe_used = cpu_of(pid).since(pipe) if pid else Cpu(0, 0)
-            busy = busy_s() - busy - sum(used) - sum(pipe_used)
-            counts = dict(self._counts)
+                turns, where = partial(self._paced, 1 / order.rate_per_s), apart(pid)
+            with where:
+                turns(perf_counter() + order.warm_s)
+                self._counts.clear()
+                own, pipe, busy = own_cpu(), cpu_of(pid) if pid else Cpu(0, 0), busy_s()
+                begun = perf_counter()
+                seconds = turns(begun + order.measure_s) - begun
+                used = own_cpu().since(own)
+                pipe_used = cpu_of(pid).since(pipe) if pid else Cpu(0, 0)
+                busy = busy_s() - busy - sum(used) - sum(pipe_used)
+                counts = dict(self._counts)
             self._finish()
         except HandshakeFailed as error:
             raise HandshakeFailed(f"no TLS connection to {self._where}: {error}; nothing was stored") from error
