@@ -17,6 +17,8 @@ from truba.errors import ConfigError
 BEGIN, END = "<!-- make race: begin -->", "<!-- make race: end -->"
 MARK = "truba"
 """The side that the others are compared with."""
+OWN_CLIENTS = "truba-python"
+"""What a user of truba has in place of an engine's library."""
 HEADROOM = 2.0
 """So many times a side's rate the load must reach alone, or it may be what was measured."""
 
@@ -156,6 +158,12 @@ def notes(made: Sequence[Row]) -> Iterator[str]:
                 f"{row.side}, {row.clients} clients: the load alone reaches only "
                 f"{row.alone_per_s / row.rate_per_s:.1f} times this rate, and may be what was measured"
             )
+    own = {row.clients: row for row in made if row.side == OWN_CLIENTS}
+    for row in made:
+        if row.unit != "sessions" or row.side in (MARK, OWN_CLIENTS) or row.clients not in own:
+            continue
+        if (times := ratio(own[row.clients].rates_per_s, row.rates_per_s)) is not None:
+            yield f"{row.side}, {row.clients} clients: {OWN_CLIENTS} does {times:.0f} times as many sessions"
     busiest = max((row.others_cpu for row in made), default=0.0)
     if busiest > 0.1:
         yield f"other work used up to {busiest:.0%} of a core meanwhile: compare ratios and processor times, not rates"

@@ -142,6 +142,18 @@ def test_a_load_that_may_be_the_limit_is_told() -> None:
     assert "truba, 1 clients: the load alone reaches only 1.9 times this rate" in note
 
 
+def test_engines_are_compared_with_the_client_that_a_user_has_too() -> None:
+    units: dict[str, Unit] = {"truba": "operations", "truba-python": "sessions", "restate": "sessions"}
+    found = {
+        ("truba", 4): {1: measure(400)},
+        ("truba-python", 4): {1: measure(300), 2: measure(400), 3: measure(10)},
+        ("restate", 4): {1: measure(10), 2: measure(20), 4: measure(1)},
+        ("restate", 8): {1: measure(10)},
+    }
+    (note,) = notes(rows(found, {}, units))
+    assert note == "restate, 4 clients: truba-python does 25 times as many sessions"
+
+
 def test_a_page_is_rewritten_between_its_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
