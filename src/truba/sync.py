@@ -16,13 +16,13 @@ import contextlib
 import inspect
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from truba import session as contracts
 from truba.errors import BadRequest, Unavailable, UnknownOutcome
@@ -31,6 +31,8 @@ from truba.ports.records import Codec, Shown
 from truba.types import Cause, Index
 
 if TYPE_CHECKING:
+    from truba.client.remote import RemoteSession as AsyncRemoteSession
+    from truba.ports.backup import Made
     from truba.typed import TypedSession as AsyncTypedSession
 
 T = TypeVar("T")
@@ -106,6 +108,26 @@ class Session(_Session):
 
     def replace(self, record: bytes) -> None:
         _wait(self._session.replace(record), self._home)
+
+
+class RemoteSession(Session):
+    """A session that a client opened over the network."""
+
+    __slots__ = ("_remote",)
+
+    def __init__(self, session: AsyncRemoteSession, home: Home) -> None:
+        super().__init__(session, home)
+        self._remote = session
+
+    @property
+    def tag(self) -> int:
+        """The owner's own number for it; -1: none."""
+        return self._remote.tag
+
+    @property
+    def operations(self) -> int:
+        """Appends and Replaces acknowledged since New."""
+        return self._remote.operations
 
 
 class TypedSession(_Session, Generic[R]):
@@ -204,8 +226,13 @@ def _tell(ended: asyncio.Future[None], error: BaseException | None) -> None:
         ended.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))  # a future carries no such thing
 
 
-class Pipe:
-    """A pipe, embedded or remote, with a thread of its own. Made by `open` and `connect`; a context manager."""
+S = TypeVar("S", bound=Session)
+
+
+class Pipe(Generic[S]):
+    """A pipe with a thread of its own; a context manager. `S`: its sessions of bytes."""
+
+    _plain: Callable[[Any, Home], S]
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._loop = asyncio.new_event_loop()
@@ -220,7 +247,7 @@ class Pipe:
             raise
 
     @overload
-    def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> Session: ...
+    def new(self, kind: int, *records: bytes, tag: int | None = None, trace: bytes = b"") -> S: ...
 
     @overload
     def new(
@@ -234,7 +261,7 @@ class Pipe:
         return self._twin(_wait(self._pipe.new(kind, *records, tag=tag, trace=trace, codec=codec), self._home))
 
     @overload
-    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractContextManager[Session]: ...
+    def session(self, kind: int, *records: bytes, trace: bytes = b"") -> AbstractContextManager[S]: ...
 
     @overload
     def session(
@@ -262,15 +289,15 @@ class Pipe:
         """Go on with handing over a kind. UnknownKind."""
         _wait(self._pipe.continue_kind(kind), self._home)
 
-    def _twin(self, session: Any) -> Session | TypedSession[Any]:
+    def _twin(self, session: Any) -> S | TypedSession[Any]:
         from truba.typed import TypedSession as AsyncTyped
 
         if isinstance(session, AsyncTyped):
-            return TypedSession(Session(session.plain, self._home), session.codec)
-        return Session(session, self._home)
+            return TypedSession(self._plain(session.plain, self._home), session.codec)
+        return self._plain(session, self._home)
 
     @contextmanager
-    def _block(self, block: Any) -> Iterator[Session | TypedSession[Any]]:
+    def _block(self, block: Any) -> Iterator[S | TypedSession[Any]]:
         session = self._twin(_wait(block.__aenter__(), self._home))
         try:
             yield session
@@ -308,7 +335,7 @@ class Pipe:
         finally:
             loop.close()
 
-    def __enter__(self) -> Pipe:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -317,18 +344,45 @@ class Pipe:
         self.close()
 
 
-def open(data: str | Path, *, kinds: Sequence[Kind], **options: Any) -> Pipe:  # noqa: A001 - truba.sync.open
+class EmbeddedPipe(Pipe[Session]):
+    """Made by `open`."""
+
+    _plain = Session
+
+    def backup(self, directory: str | Path) -> Made:
+        """Make a backup in a directory that is new or empty, while other threads go on; durable and read back when this
+        returns. See `truba.embedded.EmbeddedPipe.backup`."""
+        return cast("Made", _wait(self._pipe.backup(directory), self._home))
+
+
+class RemotePipe(Pipe[RemoteSession]):
+    """Made by `connect`. `held`: what an earlier client with this token left, by tag."""
+
+    _plain = RemoteSession
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        super().__init__(make)
+        self.held: Mapping[int, RemoteSession] = {
+            tag: RemoteSession(session, self._home) for tag, session in self._pipe.held.items()
+        }
+
+    def request(self, *args: bytes, read: bool = False) -> Any:
+        """Any other request; its answer as hiredis gives it. `read`: it changes nothing and may be sent twice."""
+        return _wait(self._pipe.request(*args, read=read), self._home)
+
+
+def open(data: str | Path, *, kinds: Sequence[Kind], **options: Any) -> EmbeddedPipe:  # noqa: A001 - truba.sync.open
     """The twin of `truba.open`. Handlers run in the pipe's own thread: coroutine functions, or plain ones in a pool."""
     from truba.embedded import open as open_embedded
 
-    return Pipe(lambda: open_embedded(data, kinds=kinds, **options))
+    return EmbeddedPipe(lambda: open_embedded(data, kinds=kinds, **options))
 
 
-def connect(url: str | Sequence[str], **options: Any) -> Pipe:
+def connect(url: str | Sequence[str], **options: Any) -> RemotePipe:
     """The twin of `truba.connect`, with the same options."""
     from truba.client.remote import connect as connect_remote
 
-    return Pipe(lambda: connect_remote(url, **options))
+    return RemotePipe(lambda: connect_remote(url, **options))
 
 
 async def _entered(make: Callable[[], Any]) -> Any:

@@ -15,6 +15,11 @@ import pytest
 
 import truba
 from tests.client.peers import RealPipe
+from truba.backup.verify import verify
+from truba.client.remote import RemotePipe, RemoteSession
+from truba.embedded import EmbeddedPipe
+from truba.records import Json
+from truba.session import Session
 
 MakePipe = Callable[..., RealPipe]
 
@@ -58,6 +63,58 @@ def test_embedded(tmp_path: Path) -> None:
         pipe.new(7)
     with pytest.raises(truba.Unavailable, match="closed"):
         session.append(b"")
+
+
+def test_what_an_earlier_client_left_is_held(pipe_process: MakePipe) -> None:
+    url, token = pipe_process().url, b"a secret of sixteen"
+    with truba.sync.connect(url, token=token) as before:
+        assert not before.held
+        opened = before.new(7, b"debit", tag=5)
+        opened.append(b"debited")
+        typed = before.new(7, tag=6, codec=Json())
+        assert isinstance(typed.plain, truba.sync.RemoteSession)
+        typed.append({"sum": 3})
+    with truba.sync.connect(url, token=token) as pipe:
+        assert pipe.held.keys() == {5, 6}
+        session = pipe.held[5]
+        assert (session.id, session.tag, session.operations) == (opened.id, 5, 1)
+        session.append(b"credited")
+        assert session.operations == 2
+        assert pipe.request(b"PING", read=True) == b"PONG"
+        for left in pipe.held.values():
+            left.delete()
+
+
+def test_a_backup(tmp_path: Path) -> None:
+    def finish(repeat: truba.sync.RepeatData) -> None:
+        raise AssertionError("nothing is due")
+
+    kind = truba.Kind(7, "transfer", handler=finish, recovery_delay_s=1000)
+    with truba.sync.open(tmp_path / "data", kinds=[kind]) as pipe:
+        session = pipe.new(7, b"before")
+        made = pipe.backup(tmp_path / "backup")
+        assert made.at >= session.id
+        with pytest.raises(truba.TrubaError, match="not empty"):
+            pipe.backup(tmp_path / "backup")
+    assert verify(tmp_path / "backup").sound
+
+
+@pytest.mark.parametrize(
+    ("plain", "awaited"),
+    [
+        (truba.sync.RemotePipe, RemotePipe),
+        (truba.sync.EmbeddedPipe, EmbeddedPipe),
+        (truba.sync.RemoteSession, RemoteSession),
+        (truba.sync.Session, Session),
+        (truba.sync.TypedSession, truba.TypedSession),
+    ],
+)
+def test_the_twin_has_the_same_names(plain: type, awaited: type) -> None:
+    def names(one: type) -> set[str]:
+        return {name for name in dir(one) if not name.startswith("_")}
+
+    # `open` is how `connect` begins, `hold` and `codec` are for what is built on a session.
+    assert names(awaited) - names(plain) <= {"open", "hold", "codec"}
 
 
 def test_errors_come_as_they_are(tmp_path: Path, pipe_process: MakePipe) -> None:
