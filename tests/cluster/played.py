@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 
 from truba.address import Address
+from truba.audit import AuditFile
+from truba.clock import SystemClock
 from truba.cluster.door import Door
 from truba.cluster.words import Digest, Exported, Status
 from truba.errors import Busy
@@ -17,6 +19,7 @@ from truba.tls import Contexts
 from truba.types import Position
 
 SECRET = b"the secret of the cluster"
+AUDIT = "audit.jsonl"
 LOOPBACK = Address("127.0.0.1", 0)
 
 FOLLOWER = Status(
@@ -65,12 +68,14 @@ class Played:
 async def opened(
     host: Played, scratch: Path, address: Address = LOOPBACK, tls: Contexts | None = None
 ) -> AsyncIterator[Door]:
-    door = Door(host, SECRET, scratch, tls)
+    audit = AuditFile(scratch / AUDIT, SystemClock())
+    door = Door(host, SECRET, scratch, audit, tls)
     await door.start(address)
     try:
         yield door
     finally:
         await door.close()
+        await audit.close()
 
 
 @asynccontextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.played import FOLLOWER, SECRET, Played, opened, through
+from tests.cluster.played import AUDIT, FOLLOWER, SECRET, Played, opened, through
 from truba.address import Address
 from truba.cluster import door as doors
 from truba.cluster.door import Door
@@ -51,6 +52,27 @@ async def test_step_down(tmp_path: Path) -> None:
         await peer.step_down("b")  # a refusal leaves the connection as it was
         await peer.step_down()
         assert host.stepped == ["b", ""]
+        await peer.close()
+    lines = [json.loads(line) for line in (tmp_path / AUDIT).read_text().splitlines()]
+    assert {(line["who"], line["act"]) for line in lines} == {("peer", "step-down")}
+    assert [(line["on"], line["result"]) for line in lines] == [
+        ("leadership, for node b", "asked"),
+        ("leadership, for node b", "refused: this node does not lead"),
+        ("leadership, for node b", "asked"),
+        ("leadership, for node b", "done"),
+        ("leadership", "asked"),
+        ("leadership", "done"),
+    ]
+
+
+async def test_what_cannot_be_written_down_is_not_done(tmp_path: Path) -> None:
+    host = Played(role="leader")
+    async with opened(host, tmp_path) as door:
+        (tmp_path / AUDIT).mkdir()
+        peer = await Peer.connect(door.bound, SECRET)
+        with pytest.raises(Unavailable, match="cannot be written: Is a directory; nothing was changed"):
+            await peer.step_down("b")
+        assert not host.stepped
         await peer.close()
 
 
@@ -162,7 +184,7 @@ async def test_a_defect_of_the_node_ends_the_connection_and_not_the_door(tmp_pat
 async def test_an_address_that_is_taken(tmp_path: Path) -> None:
     async with opened(Played(), tmp_path) as door:
         with pytest.raises(OSError, match=f"cannot listen for peers on {door.bound}: Address already in use"):
-            await Door(Played(), SECRET, tmp_path).start(door.bound)
+            await Door(Played(), SECRET, tmp_path, door.audit).start(door.bound)
 
 
 # -- the client against what is no peer door ------------------------------------------------------------------------

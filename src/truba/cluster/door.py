@@ -3,7 +3,7 @@
     AUTH secret            OK; first on each connection, within AUTH_TIMEOUT_S. Nothing else is answered before
     STATUS                 map: `truba.cluster.words.Status`
     DIGEST                 map: `Digest`
-    STEPDOWN [successor]   OK once this node leads no more
+    STEPDOWN [successor]   OK once this node leads no more; written to the audit log
     CHECKPOINT             map of cluster, term, seq, chain, extra, and files: [[name, size, sha256] ...]; then the
                            bytes of each file in pieces, as bulk strings (none for an empty file); then OK. An error
                            in place of a piece ends the transfer. BUSY while another one runs
@@ -22,6 +22,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar, cast
 
@@ -42,6 +43,7 @@ from truba.cluster.words import (
 )
 from truba.entrance import Entrance
 from truba.errors import BadRequest, Busy, DataError, NoAuth, OperationError, Unavailable
+from truba.ports.audit import AuditLog
 from truba.protocols import replies
 from truba.protocols.resp import FramingLost, Limits, RequestParser
 from truba.rejections import Rejections
@@ -65,6 +67,10 @@ REQUEST_LIMITS = Limits(args_max=4, request_bytes_max=2_048, inline_bytes_max=2_
 STRANGERS_MAX = 32
 READ_BYTES = 2_048
 PROTO = 3
+PEER = "peer"
+"""Who did it, in the audit log: the cluster's one secret is all that is known of whoever asks."""
+SUCCESSOR_SHOWN = 256
+"""Of the name that somebody gave a successor, in the audit log."""
 TRANSFER = "transfer-"
 """Names of the directories begin so; those that a crash left are removed at the start."""
 
@@ -72,11 +78,12 @@ TRANSFER = "transfer-"
 class Door:
     """Listens from `start` to `close`. `bound`: the address in use."""
 
-    def __init__(self, host: Host, secret: bytes, scratch: Path, tls: Contexts | None = None) -> None:
+    def __init__(self, host: Host, secret: bytes, scratch: Path, audit: AuditLog, tls: Contexts | None = None) -> None:
         """`scratch`: where checkpoints to send are put, best on the store's own file system."""
         self.host = host
         self.secret = secret
         self.scratch = scratch
+        self.audit = audit
         self.transfer = asyncio.Lock()
         self.bound: Address
         self._server: asyncio.Server | None = None
@@ -251,7 +258,11 @@ class _Visit:
         return _encode(await self._door.host.digest())
 
     async def _step_down(self, args: list[bytes]) -> bytes:
-        await self._door.host.step_down(args[1].decode("utf-8", "replace") if len(args) > 1 else "")
+        door = self._door
+        successor = args[1].decode("utf-8", "replace") if len(args) > 1 else ""
+        do = partial(door.host.step_down, successor)
+        on = f"leadership, for node {successor[:SUCCESSOR_SHOWN]}" if successor else "leadership"
+        await door.audit.audited(do, who=PEER, peer=self._peer, act="step-down", on=on)
         return replies.OK
 
     async def _checkpoint(self, args: list[bytes]) -> bytes:

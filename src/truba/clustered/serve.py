@@ -165,7 +165,7 @@ async def serve_member(
             )
         host = MemberHost(member, storage, cluster_id, clock, lambda: stream.servers)
         door_tls = None if cluster.tls is None else Contexts(cluster.tls.files, server_side=True)
-        door = Door(host, secret, config.node.data / "outgoing", door_tls)
+        door = Door(host, secret, config.node.data / "outgoing", audit, door_tls)
         await door.start(cluster.door(name))
         open_.push_async_callback(door.close)
         admin = None
