@@ -205,6 +205,27 @@ BREAKS = {
                 "young.tails[number] += [event.record]",
             ),
         ),
+        # operators
+        _break(
+            "a paused kind is handed over",
+            ("truba.node.dispatcher:KindLane.wait_ms", "if self.paused:", "if False:"),
+        ),
+        _break(
+            "a checkpoint forgets that a kind is paused",
+            (
+                "truba.node.checkpoint:Checkpointer._run",
+                "Summary(position, counts, paused)",
+                "Summary(position, counts)",
+            ),
+        ),
+        _break(
+            "a continued kind stays paused",
+            (
+                "truba.machine.machine:Machine._paused",
+                "if event.on else self.paused - {event.kind}",
+                "if event.on else self.paused",
+            ),
+        ),
         _break(
             "Delete is not logged",
             ("truba.node.node:Node.delete", "self._stage(self.machine.delete(hold.number, hold.epoch))", "pass"),

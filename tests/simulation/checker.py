@@ -8,7 +8,7 @@ handler gets tell which calls without an answer were applied.
 
 G1 acknowledged calls are in what is handed over next; no session vanishes    G2 nothing else is, nothing half
 G3 no call of an ended hold is answered OK, or seen in what comes after       G4 nothing early (all of it: `finish`)
-G5 nothing after an acknowledged Delete
+G5 nothing after an acknowledged Delete      pause: nothing of a kind between an acknowledged Pause and a Continue
 """
 
 from __future__ import annotations
@@ -62,6 +62,21 @@ class Call:
     def __str__(self) -> str:
         about = " ".join(record.partition(b".")[0].decode() for record in self.records)
         return f"{self.verb} {self.session or self.kind} [{about}] of {self.who} ({self.outcome or 'no answer yet'})"
+
+
+@dataclass(slots=True, eq=False)
+class Steering:
+    """An operator's Pause or Continue of a kind."""
+
+    kind: int
+    verb: str
+    sent_s: float
+    outcome: str = ""  # as of a Call
+    answered_s: float = inf
+
+    @property
+    def may_have_happened(self) -> bool:
+        return self.outcome == "ok" or self.outcome in NO_ANSWER
 
 
 @dataclass(slots=True, eq=False)
@@ -125,6 +140,7 @@ class Checker:
         self.sessions: dict[str, Session] = {}
         self._unnamed: list[Call] = []  # New calls whose id nobody knows yet
         self._resumed: dict[str, float] = {}  # an operator finds sessions, too, of which nobody else has heard
+        self._steered: list[Steering] = []
         self.deliveries = 0
         self.acknowledged = 0
 
@@ -201,6 +217,10 @@ class Checker:
         first_s = self._resumed.setdefault(session, at_s)
         if (known := self.sessions.get(session)) is not None:
             known.resumed_s = first_s
+
+    def steered(self, steering: Steering) -> None:
+        """An operator asks for a Pause or a Continue."""
+        self._steered.append(steering)
 
     # -- owners that came back ------------------------------------------------------------------------------
 
@@ -329,6 +349,7 @@ class Checker:
         for call in known.removed:
             if call.outcome == "ok" and call.answered_s + self._travel_s < at_s:
                 raise Violation(f"G5: {session} was handed over at epoch {epoch} after {call}")
+        self._not_paused(known, hold)
         if before is not None:
             self._compare(known, before, hold)
             if known.resumed_s > at_s:
@@ -378,6 +399,22 @@ class Checker:
                 f"G1/G2: {known.id} was handed over at epoch {later.epoch} with {_names(later.records)}; by the calls"
                 f" at epoch {hold.epoch} it must be {_names(records)}"
             )
+
+    def _not_paused(self, known: Session, hold: Hold) -> None:
+        at_s = hold.since_s
+        mine = [steering for steering in self._steered if steering.kind == known.kind]
+        for pause in mine:
+            if pause.verb != "pause" or pause.outcome != "ok" or pause.answered_s + self._travel_s >= at_s:
+                continue
+            # One without an answer may have come into force at any time since: even a connection that broke is read on.
+            if not any(
+                other.verb == "continue" and other.may_have_happened and other.answered_s > pause.sent_s
+                for other in mine
+            ):
+                raise Violation(
+                    f"pause: {known.id} was handed over at epoch {hold.epoch}, {at_s - pause.answered_s:g} s after"
+                    f" kind {known.kind} was paused"
+                )
 
     def _not_early(self, known: Session, hold: Hold, later: Hold, cause: str) -> None:
         kind = self.kinds[known.kind]

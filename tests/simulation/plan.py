@@ -36,6 +36,7 @@ class Plan:
     pause_s: float  # mean time between two faults
     at_once: int  # sessions taken over, or given back, in one turn of the loop
     turn_s: float  # that a turn of the loop takes
+    steer_s: float  # mean time between two words of an operator who pauses and continues kinds; 0: there is none
     faults: tuple[str, ...]
     wire: WireSettings
     record_bytes_max: int = RECORD_BYTES_MAX
@@ -114,6 +115,7 @@ def make_plan(seed: int) -> Plan:
         pause_s=dice.choice((0.3, 1.0, 1.0, 2.0)),
         at_once=slices.choice((1, 1, 2, LOST_AT_ONCE)),
         turn_s=slices.choice((0.0, 0.0, 0.0001, 0.001)),
+        steer_s=Random(f"steering {seed}").choice((0.0, 0.0, 1.0, 3.0)),
         faults=faults,
         wire=WireSettings(output_bytes_max=dice.choice((1_000, 1 << 20))),
     )

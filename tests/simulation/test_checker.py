@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.checker import Call, Checker, Violation, WallClock
+from tests.simulation.checker import Call, Checker, Steering, Violation, WallClock
 from truba.kinds import Kind
 
 KIND = Kind(1, "one", "", recovery_delay_s=2.0, handler_timeout_s=5.0, max_attempts=3)
@@ -50,6 +50,14 @@ class History:
         self.now_s += after_s
         self.checker.delivered(ID, epoch, 1, attempt or epoch, cause, list(records), self.now_s)
 
+    def steer(self, verb: str, outcome: str = "ok", kind: int = 1) -> None:
+        self.now_s += 0.01
+        steering = Steering(kind, verb, self.now_s, outcome)
+        if outcome != "unknown":
+            self.now_s += 0.01
+            steering.answered_s = self.now_s
+        self.checker.steered(steering)
+
     def owner(self, *held: tuple[str, int, int, int], believed: bool = True) -> None:
         asked_s = self.now_s = self.now_s + 0.01
         self.checker.listed("c", asked_s, asked_s, held, [(ID, 0)] if believed else [])
@@ -58,6 +66,13 @@ class History:
 Play = Callable[[History], object]
 
 RIGHT: list[Play] = [
+    lambda h: (h.steer("pause", "unknown"), h.hand(b"a")),
+    lambda h: (h.steer("pause", "UNKNOWNKIND"), h.hand(b"a")),
+    lambda h: (h.steer("pause", kind=2), h.hand(b"a")),
+    lambda h: (setattr(h, "now_s", 20.0), h.steer("pause"), h.hand(b"a", after_s=0.0)),  # it was on its way already
+    lambda h: (h.steer("pause"), h.steer("continue"), h.hand(b"a")),
+    lambda h: (h.steer("pause"), h.steer("continue", "unknown"), h.hand(b"a")),
+    lambda h: (h.steer("continue", "unknown"), h.steer("pause"), h.hand(b"a")),
     lambda h: (h.do("append", b"b", b"c"), h.hand(b"a", b"b", b"c")),
     lambda h: (h.do("append", b"b", outcome="unknown"), h.hand(b"a")),
     lambda h: (h.do("append", b"b", outcome="unknown"), h.hand(b"a", b"b")),
@@ -127,6 +142,11 @@ WRONG: list[tuple[str, Play]] = [
     ("G4", lambda h: h.hand(b"a", epoch=2, cause="unreachable", attempt=2)),
     ("G5", lambda h: (h.do("delete"), h.hand(b"a"))),
     ("G5", lambda h: (h.hand(b"a"), h.do("delete", epoch=1), h.hand(b"a", epoch=2))),
+    ("pause", lambda h: (h.steer("pause"), h.hand(b"a"))),
+    ("pause", lambda h: (h.steer("continue"), h.steer("pause"), h.hand(b"a"))),
+    ("pause", lambda h: (h.steer("pause"), h.steer("continue", "BUSY"), h.hand(b"a"))),
+    ("pause", lambda h: (h.steer("pause"), h.steer("continue", kind=2), h.hand(b"a"))),
+    ("pause", lambda h: (h.steer("pause"), h.steer("continue"), h.steer("pause"), h.hand(b"a"))),
     ("G5", lambda h: (h.do("delete"), h.checker.seen(h.checker.sessions[ID], h.now_s + 1))),
 ]
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable, Coroutine
+from math import inf
 from random import Random
 from typing import Any
 
 import hiredis
 
-from tests.simulation.checker import Call, Checker, Violation, WallClock
+from tests.simulation.checker import Call, Checker, Steering, Violation, WallClock
 from tests.simulation.clients import PIPE, Client
 from tests.simulation.handlers import Service
 from tests.simulation.loop import SimulatedLoop
@@ -99,8 +100,9 @@ class World:
             service.start()
         self._boot()
         alive = [self.spawn(client.live(), client.name) for client in self.clients]
+        steering = self.spawn(self._steer(), "steering")
         await self._storm()
-        await self._heal(alive)
+        await self._heal(alive, steering)
 
     async def _close(self, main: asyncio.Task[Any]) -> None:
         """Leave nothing on the loop."""
@@ -332,6 +334,40 @@ class World:
         reply = await peer.ask(b"RESUME", name.encode())
         self.story.tell("operator", f"resume {name}:", "" if reply is None else str(reply).split(" ", 1)[0])
 
+    async def _steer(self) -> None:
+        """Pauses kinds, and continues them."""
+        if not self.plan.steer_s:
+            return
+        dice = Random(f"steering of {self.plan.seed}")
+        while True:
+            await self.during_storm(dice.expovariate(1 / self.plan.steer_s))
+            if self.clock.steady_s >= self.storm_ends_s - 1e-6:
+                return
+            await self._say(dice.choice(("pause", "continue")), dice.choice(list(self.kinds)))
+
+    async def _say(self, verb: str, kind: int) -> bool:
+        """Whether it was acknowledged."""
+        peer = await self._operator()
+        if peer is None:
+            return False
+        steering = Steering(kind, verb, self.clock.steady_s)
+        self.checker.steered(steering)
+        reply = await peer.ask(verb.upper().encode(), b"%d" % kind)
+        steering.outcome = "unknown" if reply is None else "ok" if reply == b"OK" else str(reply).split(" ", 1)[0]
+        steering.answered_s = inf if reply is None else self.clock.steady_s
+        self.story.tell("operator", f"{verb} kind {kind}:", steering.outcome)
+        if not peer.lost:
+            peer.hang_up(farewell=True)
+        return steering.outcome == "ok"
+
+    async def _continue(self) -> None:
+        """All kinds that somebody may have paused: in the calm somebody answers."""
+        for kind in self.kinds if self.plan.steer_s else ():
+            acknowledged = await self._say("continue", kind)
+            while not acknowledged:
+                await asyncio.sleep(0.25)
+                acknowledged = await self._say("continue", kind)
+
     async def _resume_parked(self) -> None:
         peer = await self._operator()
         if peer is None:
@@ -345,7 +381,7 @@ class World:
 
     # -- after the storm --------------------------------------------------------------------------------------
 
-    async def _heal(self, alive: list[asyncio.Task[Any]]) -> None:
+    async def _heal(self, alive: list[asyncio.Task[Any]], steering: asyncio.Task[None]) -> None:
         self.calm = True
         self.story.tell("world", "the storm is over")
         self._free_disk()
@@ -361,6 +397,9 @@ class World:
             else:
                 service.start()
                 service.kick()
+        async with asyncio.timeout(DRAINED_S):
+            await steering  # its last Pause may still be on its way
+            await self._continue()
         await asyncio.wait(alive)
         if dead is not None:
             await self._drained([kind for kind in self.kinds if kind not in dead.kinds], "G8")
