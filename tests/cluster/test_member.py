@@ -49,6 +49,20 @@ def test_one_leads_and_the_others_have_all_of_it(jump: Jump, clock: JumpClock) -
     jump(main())
 
 
+def test_who_begins_a_stream_waits_for_nobody(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        started_s = asyncio.get_running_loop().time()
+        await cluster.leader()
+        assert asyncio.get_running_loop().time() - started_s < 1
+        await cluster.agree()
+        assert cluster.sea.first == 1
+        await cluster.close()
+
+    jump(main())
+
+
 def test_g1_the_leader_dies_and_another_goes_on_with_all_that_was_acknowledged(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         cluster = Cluster(clock, KIND)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.iofaults.spread import spread
 from tests.iofaults.traced import SHORT, Fault, Place, place_of, read_trace, why_not
 
 SEAM_CASES = 600  # about five seconds
+AT_ONCE = 2  # of the real ones: each waits for its pipe, and its pipe for the disk, half of the time
 
 real = pytest.mark.skipif(bool(why_not()), reason=f"{why_not()}: only the simulated disk fails here")
 
@@ -21,9 +23,9 @@ real = pytest.mark.skipif(bool(why_not()), reason=f"{why_not()}: only the simula
 def test_g1_a_system_call_of_the_real_process_fails() -> None:
     """Each sort of call once: some sixty cases, about half a minute on a machine with nothing else to do."""
     ends: Counter[str] = Counter()
-    for n in range(len(case.sorts())):
-        trial = case.trial(n).run()
-        ends[trial.end if trial.struck else "not reached"] += 1
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for trial in pool.map(lambda n: case.trial(n).run(), range(len(case.sorts()))):
+            ends[trial.end if trial.struck else "not reached"] += 1
     assert ends["refused to start"] > 3, ends
     assert ends["stopped itself"] > 3, ends
     assert ends["went on"] > 3, ends

@@ -91,7 +91,7 @@ class Follower:
         self._probed_seq = 0  # a message of ours has this number: whoever has read it has read all that is there
         self._alive_s = 0.0
         self._patience_s = 0.0
-        self._named = False  # the leader that resigned wants us to be next
+        self._named = False  # the leader that resigned wants us to be next, or we began a stream that nobody has led
 
     async def run(self) -> None:
         """Follow until it is time to take over: `cursor` then is the exact end of the stream, as far as one can know.
@@ -239,6 +239,8 @@ class Follower:
                         self._led_by(entry.writer)
                     case EntryKind.OPEN | EntryKind.BATCH | EntryKind.BEAT:
                         self._led_by(entry.writer)
+                    case EntryKind.BASE:
+                        self._named = entry.writer == self._name
                     case EntryKind.RESIGN:
                         self._led_by("")
                         self._named = entry.body.decode("utf-8", "replace") == self._name

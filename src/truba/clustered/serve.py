@@ -61,6 +61,9 @@ MESSAGE_BYTES_MIN = BATCH_BYTES_MAX + REQUEST_BYTES_MAX + (1 << 20)
 AGAIN_S = 2.0
 """Between two tries to reach the stream at the start."""
 
+LATE_S = 1.0
+"""A node that has not reached NATS by then says that it waits; why, it says when the first try has ended."""
+
 
 async def serve_member(
     config: Config,
@@ -251,8 +254,14 @@ def _stopped() -> int:
 
 async def _connect(config: Config) -> JetStream:
     """The stream's servers, however long it takes for them to be there. ConfigError: they do not let us in."""
-    settings = jetstream_settings(config)
-    return await _however_long("waiting for NATS", lambda: JetStream.connect(settings))
+    settings, what = jetstream_settings(config), "waiting for NATS"
+    late = asyncio.get_running_loop().call_later(
+        LATE_S, _tell, what, f"no answer yet from {', '.join(settings.servers)}"
+    )
+    try:
+        return await _however_long(what, lambda: JetStream.connect(settings))
+    finally:
+        late.cancel()
 
 
 async def _cluster_id(stream: JetStream, config: Config) -> bytes:
@@ -281,7 +290,11 @@ async def _however_long(what: str, ask: Callable[[], Awaitable[T]]) -> T:
             return await ask()
         except StreamDown as error:
             if not told:
-                log.warning(what, error=str(error))
-                notify(STATUS=f"{what}: {error}")
+                _tell(what, str(error))
                 told = True
         await asyncio.sleep(AGAIN_S)
+
+
+def _tell(what: str, why: str) -> None:
+    log.warning(what, error=why)
+    notify(STATUS=f"{what}: {why}")

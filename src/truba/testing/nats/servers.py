@@ -143,14 +143,14 @@ class NatsServers:
             return answers
         try:
             async with self.connected("sys", server.name) as client:
-                seen = [answer for answer in await gather(client, "JSZ") if answer["server"]["name"] == server.name]
+                seen = await answer_of(client, server.name, "JSZ")
         except (OSError, nats.errors.Error, TimeoutError):
             return "answer"
-        if not seen:
+        if seen is None:
             return "answer"
         if len(self._servers) == 1 or not self.config.jetstream:
             return ""
-        meta = seen[0]["data"].get("meta_cluster", {})
+        meta = seen["data"].get("meta_cluster", {})
         if not meta.get("leader"):
             return "leader of JetStream"
         if meta.get("cluster_size") != len(self._servers):
@@ -249,18 +249,18 @@ class NatsServers:
         self.end()
 
 
-async def gather(client: Client, what: str, quiet_s: float = 0.15) -> list[dict[str, Any]]:
-    """Ask all servers (`client` is of the system account): their answers, until none has come for `quiet_s`."""
+async def answer_of(client: Client, name: str, what: str) -> dict[str, Any] | None:
+    """Ask all servers (`client` is of the system account): that one's answer; None: none came for two seconds."""
     inbox = client.new_inbox()
-    answers: list[dict[str, Any]] = []
     subscription = await client.subscribe(inbox)
     await client.publish(f"$SYS.REQ.SERVER.PING.{what}", b"{}", reply=inbox)
+    found = None
     with contextlib.suppress(nats.errors.TimeoutError):
-        while True:
-            message = await subscription.next_msg(timeout=quiet_s if answers else 2.0)
-            answers.append(json.loads(message.data))
+        while found is None:
+            answer: dict[str, Any] = json.loads((await subscription.next_msg(timeout=2.0)).data)
+            found = answer if answer["server"]["name"] == name else None
     await subscription.unsubscribe()
-    return answers
+    return found
 
 
 async def _ignore(error: Exception) -> None:
