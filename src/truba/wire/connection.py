@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         self.node = node
         self.settings = settings
         self.dialled = dialled
-        self.owner: Owner = node.attach(self)
+        self.owner: Owner = node.presence.attach(self)
         self.holds = self.owner.holds
         self.kinds: frozenset[int] = frozenset()  # served by the handler at the other end
         self.credit = 0
@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
         self.error = error
         self._unstall()
         self.kinds = frozenset()
-        self.node.detach(self.owner)
+        self.node.presence.detach(self.owner)
         self._closed(self)
 
     def pause_writing(self) -> None:

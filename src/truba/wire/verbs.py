@@ -12,8 +12,8 @@ from functools import partial
 
 from truba import __version__
 from truba.errors import BadRequest, NoAuth, UnknownKind
-from truba.node.node import Listed
 from truba.node.owners import Hold
+from truba.node.presence import Listed
 from truba.protocols import grammar, replies
 from truba.types import Index
 from truba.wire.connection import Connection, Verb
@@ -117,7 +117,7 @@ def owner(connection: Connection, args: list[bytes]) -> bytes | None:
 
 
 def _name_owner(connection: Connection, token: bytes, grace_ms: int) -> bytes | None:
-    return connection.in_steps(_held(connection.node.take_over(connection.owner, token, grace_ms)))
+    return connection.in_steps(_held(connection.node.presence.take_over(connection.owner, token, grace_ms)))
 
 
 def _held(slices: Iterator[list[Listed]]) -> Generator[None, None, bytes]:
