@@ -32,7 +32,7 @@ class EmbeddedPipe(CodedPipe[LocalSession]):
         self._data = data
         self._maker: Maker | None = None
         self.node = parts.node
-        self._owner = self.node.attach()
+        self._owner = self.node.presence.attach()
 
     def _codec(self, kind: int) -> Codec[Any] | None:
         known = self.node.kinds.get(kind)

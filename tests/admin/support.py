@@ -59,7 +59,7 @@ class Place:
         return self.world.node
 
     def stored(self, kind: int = 7, delay_ms: int = 3_600_000, record: bytes = b"hidden contents") -> Index:
-        hold = self.node.new(self.node.attach(), kind, [record])
+        hold = self.node.new(self.node.presence.attach(), kind, [record])
         self.node.store(hold, delay_ms)
         return hold.id
 

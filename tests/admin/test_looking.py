@@ -90,7 +90,7 @@ async def test_sessions_are_found_by_kind_phase_age_cause_and_due(tmp_path: Path
         old, due = here.stored(7), here.stored(8, 0)
         here.world.clock.advance(100)
         (parked,) = await here.parked()
-        active = here.node.new(here.node.attach(), 7, []).id
+        active = here.node.new(here.node.presence.attach(), 7, []).id
         await here.world.durable()
 
         async def ids(**wish: Any) -> list[str]:
@@ -193,7 +193,7 @@ async def test_contents_where_they_are_allowed_come_in_bounded_pages(
 ) -> None:
     monkeypatch.setattr(documents, "RECORDS_BYTES_MAX", 10)
     async with place(tmp_path, show_records=True) as here:
-        hold = here.node.new(here.node.attach(), 8, [b"1" * 20, b"2" * 6, b"3" * 4, b"4"])
+        hold = here.node.new(here.node.presence.attach(), 8, [b"1" * 20, b"2" * 6, b"3" * 4, b"4"])
         path, found, first = f"/v1/sessions/{hold.id}", [], 0
         sizes = []
         while True:
@@ -214,7 +214,7 @@ CONTENTS = [b'{"step":"debit","from":"hidden"}', b"hidden", b'{"step":"credit","
 def with_codec(here: Place, codec: Codec[Any]) -> Index:
     """A session of kind 8, which has this codec from now on."""
     here.node.kinds[8] = replace(here.node.kinds[8], codec=codec)
-    return here.node.new(here.node.attach(), 8, CONTENTS).id
+    return here.node.new(here.node.presence.attach(), 8, CONTENTS).id
 
 
 @pytest.mark.parametrize("show_records", [False, True])

@@ -75,7 +75,7 @@ async def test_a_due_time_that_makes_no_sense(tmp_path: Path, body: dict[str, An
 
 async def test_refusals_change_nothing_and_are_in_the_audit_log(tmp_path: Path) -> None:
     async with place(tmp_path) as here:
-        held = here.node.new(here.node.attach(), 7, [b"x"]).id
+        held = here.node.new(here.node.presence.attach(), 7, [b"x"]).id
         (parked,) = await here.parked()
         seq = here.node.machine.seq
         for method, path in (("POST", "resume"), ("POST", "deliver"), ("DELETE", "")):

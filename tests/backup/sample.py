@@ -40,8 +40,8 @@ async def sample(data: Path, sessions: int = 6, checkpoint: bool = True) -> Samp
     parts = opened(data)
     node = parts.node
     await node.start()
-    owner = node.attach()
-    node.name_owner(owner, TOKEN, 60_000)
+    owner = node.presence.attach()
+    node.presence.name_owner(owner, TOKEN, 60_000)
     for at in range(sessions):
         hold = node.new(owner, 7 + at % 2, [b"first %d" % at])
         node.append(hold, [b"second %d" % at, bytes(50)])

@@ -85,12 +85,14 @@ async def test_the_sessions_are_those_of_the_named_index(source: Sample, backup:
 
 async def test_g3_no_owner_of_before_is_believed(source: Sample, backup: Path, tmp_path: Path) -> None:
     old = await opened(source.data)  # there the owner may come back
-    assert {str(row[0]) for row in old.node.name_owner(old.node.attach(), TOKEN, 60_000)} == set(source.active)
+    assert {str(row[0]) for row in old.node.presence.name_owner(old.node.presence.attach(), TOKEN, 60_000)} == set(
+        source.active
+    )
     await old.close()
     restore(backup, tmp_path / "new")
     parts = await opened(tmp_path / "new")
     try:
-        assert parts.node.name_owner(parts.node.attach(), TOKEN, 60_000) == []
+        assert parts.node.presence.name_owner(parts.node.presence.attach(), TOKEN, 60_000) == []
         heads = {str(index): head for index, head in heads_of(parts).items()}
         assert {heads[index].phase for index in source.active} == {Phase.STORED}
         assert {heads[index].cause for index in source.active} == {Cause.RESTART}
@@ -107,7 +109,7 @@ async def test_nothing_is_given_out_twice(source: Sample, backup: Path, tmp_path
             restore(backup, data)
         for _ in range(2):
             parts = await opened(data)
-            ids.append(parts.node.new(parts.node.attach(), 7, [b"new"]).id)
+            ids.append(parts.node.new(parts.node.presence.attach(), 7, [b"new"]).id)
             await parts.node.sequencer.flush()
             await parts.close()
         if at:
@@ -149,7 +151,7 @@ async def test_it_is_a_log_of_its_own(source: Sample, backup: Path, tmp_path: Pa
 async def test_a_restored_pipe_lives_on_and_can_be_backed_up(backup: Path, tmp_path: Path) -> None:
     restore(backup, tmp_path / "new")
     parts = await opened(tmp_path / "new")
-    hold = parts.node.new(parts.node.attach(), 8, [b"after"])
+    hold = parts.node.new(parts.node.presence.attach(), 8, [b"after"])
     await parts.node.checkpoint()
     await parts.close()
     digest = digest_of(tmp_path / "new")

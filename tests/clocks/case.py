@@ -185,15 +185,15 @@ class Weather:
         for hold in client.holds:
             if not hold.ended:
                 self.watch.left(hold.number)
-        self.node.detach(client.owner)
+        self.node.presence.detach(client.owner)
         client.owner, client.holds = None, []
 
     def _owner(self, client: Client) -> Owner:
         """It connects, if it is not there: what it still holds is its own again."""
         if client.owner is None:
-            client.owner = self.node.attach()
+            client.owner = self.node.presence.attach()
             if client.grace_ms:
-                held = self.node.name_owner(client.owner, client.token, client.grace_ms)
+                held = self.node.presence.name_owner(client.owner, client.token, client.grace_ms)
                 client.holds = [client.owner.find(b"%d-%d" % index) for index, *_ in held]
                 self.held += client.holds
                 for hold in client.holds:
@@ -329,7 +329,7 @@ class Weather:
                 for hold in client.holds:
                     if not hold.ended:
                         self.watch.left(hold.number)
-                self.node.detach(client.owner)
+                self.node.presence.detach(client.owner)
                 client.owner = None
         for _ in range(60):
             await self._quiet()

@@ -23,7 +23,7 @@ Jump = Callable[[Coroutine[object, object, None]], None]
 
 async def write(node: Node, *records: bytes) -> Index:
     """A session of its own, acknowledged."""
-    owner = node.attach()
+    owner = node.presence.attach()
     hold = node.new(owner, 7, list(records))
     await node.sequencer.flush()
     return hold.id
@@ -639,7 +639,7 @@ def test_g6_a_leader_that_is_deposed_while_its_disk_writes_waits_for_the_disk(ju
         await write(leader.doors.node, b"a")
         await cluster.agree()
         leader.disk.log.held = True
-        leader.doors.node.new(leader.doors.node.attach(), 7, [b"in the stream, not on the disk yet"])
+        leader.doors.node.new(leader.doors.node.presence.attach(), 7, [b"in the stream, not on the disk yet"])
         await asyncio.sleep(1)
         leader.stream.connected = False
         await cluster.leader()

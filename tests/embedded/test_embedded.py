@@ -120,7 +120,7 @@ async def test_checkpoints_end_though_nobody_awaits_a_batch(tmp_path: Path) -> N
     """As over TCP: answers hang on the batch, and a batch done inline is settled before the checkpoint looks at it."""
     async with truba.open(tmp_path / "data", kinds=[kind()], limits=Limits(checkpoint_bytes=2000)) as pipe:
         node = pipe.node
-        owner = node.attach()
+        owner = node.presence.attach()
         for number in range(40):
             node.store(node.new(owner, 7, [b"x" * 100]), 10**6 + number)
             answered = asyncio.Event()

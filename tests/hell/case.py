@@ -154,7 +154,7 @@ class Hell:
 
     async def _clients(self) -> None:
         """Sessions of all kinds, due now, together, or later."""
-        owner = self.node.attach()
+        owner = self.node.presence.attach()
         for _ in range(self.dice.choice((20, 60, 150))):
             one = self.dice.choice((self.well, *self.all))
             crowd = self.dice.choice((1, 1, 1, 30))

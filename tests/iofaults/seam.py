@@ -154,7 +154,7 @@ class World:
     # -- clients and handlers ---------------------------------------------------------------------------------
 
     async def _client(self, number: int) -> None:
-        owner = self.node.attach()
+        owner = self.node.presence.attach()
         for made in range(SESSIONS):
             await asyncio.sleep(self.dice.choice((0, 0, 0.1)))
             if self.node.failed.done():
@@ -163,8 +163,8 @@ class World:
             self.jobs[job.name] = job
             await self._session(owner, job)
             if self.dice.random() < 0.1:
-                self.node.detach(owner)
-                owner = self.node.attach()
+                self.node.presence.detach(owner)
+                owner = self.node.presence.attach()
 
     async def _session(self, owner: Owner, job: Job) -> None:
         """New, some records, an end or none; and perhaps a wait for the answers."""

@@ -166,7 +166,7 @@ def test_it_agrees_with_a_second_implementation(seed: int) -> None:
 
 async def _due(world: World, number: int, count: int) -> None:
     node = world.node
-    owner = node.attach()
+    owner = node.presence.attach()
     for _ in range(count):
         node.store(node.new(owner, number, [b"record"]), 0)
     await world.pass_time(0.01)

@@ -31,7 +31,7 @@ async def test_checkpoints_follow_each_other_when_nobody_else_awaits_a_batch() -
     """Connections wait with callbacks, so the checkpoint is the only one that asks for the batch's future."""
     world = World(KIND, limits=Limits(checkpoint_bytes=5_000))
     node = await world.start()
-    owner = node.attach()
+    owner = node.presence.attach()
     for _ in range(100):
         node.new(owner, 7, [b"x" * 300])
         await asyncio.sleep(0)
@@ -53,7 +53,7 @@ async def test_a_checkpoint_that_fails_ends_the_node_with_its_own_error() -> Non
     world = World(Kind(7, "transfer", nobody), limits=Limits(checkpoint_bytes=1_000))
     node = await world.start()
     world.store.commit = _fails  # type: ignore[method-assign]
-    owner = node.attach()
+    owner = node.presence.attach()
     began_s = asyncio.get_running_loop().time()
     while not node.failed.done():
         assert asyncio.get_running_loop().time() < began_s + 20, "nobody has heard of it"
@@ -69,7 +69,7 @@ async def test_a_checkpoint_that_fails_while_the_node_stops_is_told_by_failed() 
     world = World(Kind(7, "transfer", nobody), limits=Limits(checkpoint_bytes=1_000))
     node = await world.start()
     world.store.commit = _fails  # type: ignore[method-assign]
-    node.new(node.attach(), 7, [b"x" * 2_000])
+    node.new(node.presence.attach(), 7, [b"x" * 2_000])
     await node.stop()
     assert "the store's disk failed" in str(node.failed.result())
 
@@ -79,7 +79,7 @@ def test_g6_a_state_that_is_ahead_of_a_failed_log_is_never_written(jump: Jump, c
         world = World(Kind(7, "transfer", nobody), clock=clock)
         node = await world.start()
         world.log.held = True
-        node.new(node.attach(), 7, [b"applied, and in no log"])
+        node.new(node.presence.attach(), 7, [b"applied, and in no log"])
         await world.pass_time(0.1)
         node.give_up(RuntimeError("the log has failed"))
         with pytest.raises(UnknownOutcome):
@@ -118,7 +118,7 @@ async def slow() -> AsyncIterator[tuple[World, SlowStore]]:
 
 
 async def twenty_sessions(node: Node) -> list[int]:
-    owner = node.attach()
+    owner = node.presence.attach()
     held = [node.new(owner, 7, [b"%d" % number]) for number in range(20)]
     for hold in held[::2]:
         node.store(hold, 10**6)
@@ -138,7 +138,7 @@ async def test_nobody_notices_one_that_is_under_way(slow: tuple[World, SlowStore
     assert world.shelf.begin == ORIGIN, "the log was trimmed before the store had it"
     assert [node.machine.records(number) for number in numbers] == [[b"%d" % at] for at in range(20)]
     node.operators.remove(node.look_up(Index(1, numbers[0])).id)
-    node.new(node.attach(), 7, [b"late"])
+    node.new(node.presence.attach(), 7, [b"late"])
     await node.sequencer.flush()
     store.go_on.set()
     await checkpoint
@@ -175,7 +175,7 @@ async def test_the_store_never_knows_more_than_the_log() -> None:
     world = World(KIND, limits=Limits(checkpoint_bytes=2_000))
     node = await world.start()
     world.log.held = True
-    owner = node.attach()
+    owner = node.presence.attach()
     node.new(owner, 7, [b"x" * 3_000])
     for _ in range(20):
         await asyncio.sleep(0)
@@ -208,7 +208,7 @@ def test_after_a_checkpoint_that_failed_there_is_no_other(jump: Jump, clock: Jum
             raise OSError("the disk is full")
 
         world.store.commit = full  # type: ignore[method-assign]
-        node.new(node.attach(), 7, [b"a"])
+        node.new(node.presence.attach(), 7, [b"a"])
         await node.checkpoint()
         assert [str(error) for error in told] == ["the disk is full"]
         node.checkpointer.sealed(None, 1 << 40)
@@ -223,7 +223,7 @@ def test_after_a_checkpoint_that_failed_there_is_no_other(jump: Jump, clock: Jum
 async def test_the_log_stays_while_somebody_reads_it() -> None:
     world = World(KIND)
     node = await world.start()
-    node.new(node.attach(), 7, [b"x" * 300])
+    node.new(node.presence.attach(), 7, [b"x" * 300])
     first, second = node.checkpointer.keep_log(), node.checkpointer.keep_log()
     await node.checkpoint()
     assert node.checkpointer.done == 1
@@ -240,7 +240,7 @@ async def test_one_begins_by_the_number_of_changed_sessions_too() -> None:
     """However little log they took: what is young takes memory, and the commit holds up the loop by their number."""
     world = World(KIND, limits=Limits(checkpoint_sessions=50))
     node = await world.start()
-    owner = node.attach()
+    owner = node.presence.attach()
     for at in range(49):
         node.new(owner, 7, [b"%d" % at])
     await node.sequencer.flush()
@@ -262,7 +262,7 @@ async def test_one_that_is_staged_while_very_many_sessions_come_is_ahead_of_them
     """Else each would be larger than the one before: the next one begins when this has ended."""
     world = World(KIND, limits=Limits(checkpoint_sessions=2_000))
     node = await world.start()
-    owner = node.attach()
+    owner = node.presence.attach()
     sizes: list[int] = []
     freeze = node.machine.freeze
 

@@ -19,11 +19,11 @@ Jump = Callable[[Coroutine[object, object, None]], None]
 async def granted_not_durable(world: World, token: bytes = b"") -> tuple[Node, Index]:
     """A session is granted to the played handler; the log has not yet made that durable."""
     node = await world.start()
-    hold = node.new(node.attach(), 7, [b"a"])
+    hold = node.new(node.presence.attach(), 7, [b"a"])
     node.store(hold, 1000)
     await world.durable()
     if token:
-        node.name_owner(world.route(7).owner, token, 10_000)
+        node.presence.name_owner(world.route(7).owner, token, 10_000)
     world.log.held = True
     await world.pass_time(2)
     assert node.machine.counts[7, Phase.REPEATING] == 1
@@ -35,7 +35,7 @@ def test_handler_lost_before_its_push_has_not_been_reached(jump: Jump, clock: Ju
     async def main() -> None:
         world = World(kind(max_attempts=1), clock=clock)
         node, session_id = await granted_not_durable(world, token)
-        node.detach(world.route(7).owner)
+        node.presence.detach(world.route(7).owner)
         world.log.held = False
         world.log.release()
         await world.durable()
@@ -52,8 +52,8 @@ def test_handler_taken_over_before_its_push_gets_the_session_anew(jump: Jump, cl
     async def main() -> None:
         world = World(kind(max_attempts=1), clock=clock)
         node, session_id = await granted_not_durable(world, TOKEN)
-        fresh = node.attach()
-        assert node.name_owner(fresh, TOKEN, 10_000) == []
+        fresh = node.presence.attach()
+        assert node.presence.name_owner(fresh, TOKEN, 10_000) == []
         world.log.held = False
         world.log.release()
         await world.durable()
@@ -71,7 +71,7 @@ def test_kinds_that_share_a_handler_share_its_seats(jump: Jump, clock: JumpClock
         assert isinstance(shared, PlayedRoute)
         shared.seats = 1
         node.dispatcher.lanes[8].route = shared
-        owner = node.attach()
+        owner = node.presence.attach()
         for _ in range(50):
             node.store(node.new(owner, 7, [b"a"]), 0)
         node.store(node.new(owner, 8, [b"b"]), 0)
@@ -87,8 +87,8 @@ def test_handler_that_comes_back_after_a_restart_is_counted(jump: Jump, clock: J
     async def main() -> None:
         world = World(kind(concurrency=1), clock=clock)
         node = await world.start()
-        node.name_owner(world.route(7).owner, OTHER, 60_000)
-        owner = node.attach()
+        node.presence.name_owner(world.route(7).owner, OTHER, 60_000)
+        owner = node.presence.attach()
         for _ in range(2):
             node.store(node.new(owner, 7, [b"a"]), 0)
         await world.pass_time(0.1)
@@ -96,7 +96,7 @@ def test_handler_that_comes_back_after_a_restart_is_counted(jump: Jump, clock: J
         node = await world.crash()
         await world.pass_time(0.1)
         assert not world.route(7).given  # the one seat is kept for the handler that may come back
-        assert len(node.name_owner(world.route(7).owner, OTHER, 60_000)) == 1
+        assert len(node.presence.name_owner(world.route(7).owner, OTHER, 60_000)) == 1
 
     jump(main())
 
@@ -105,13 +105,13 @@ def test_words_of_a_failing_owner_and_tags_cannot_break_the_log(jump: Jump, cloc
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        hold = node.new(node.attach(), 7, [b"a"])
+        hold = node.new(node.presence.attach(), 7, [b"a"])
         node.fail(hold, "no file caf\udce9.txt")
         await world.durable()
         assert node.look_up(hold.id).detail == "no file caf?.txt"
         for tag in (2**63, 2**70, -2):
             with pytest.raises(BadRequest):
-                node.new(node.attach(), 7, [b"a"], tag)
+                node.new(node.presence.attach(), 7, [b"a"], tag)
         await world.crash()
 
     jump(main())

@@ -27,12 +27,12 @@ def test_g4_lost_owner_is_handed_over_after_the_recovery_delay_never_earlier(jum
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         hold = node.new(owner, 7, [b"debit 5"])
         node.append(hold, [b"debited", b"credit 5"])
         await world.durable()
         lost_at_ms = clock.now_ms()
-        node.detach(owner)
+        node.presence.detach(owner)
         await world.pass_time(4.9)
         assert not world.route(7).given
         await world.pass_time(0.2)
@@ -48,9 +48,9 @@ def test_session_lost_without_a_record_is_gone(jump: Jump, clock: JumpClock) -> 
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         hold = node.new(owner, 7, [])
-        node.detach(owner)
+        node.presence.detach(owner)
         await world.durable()
         with pytest.raises(NoSession):
             node.look_up(hold.id)
@@ -62,7 +62,7 @@ def test_g3_write_of_an_owner_whose_session_was_handed_over_is_refused(jump: Jum
     async def main() -> None:
         world = World(kind(idle_timeout_s=10), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         hold = node.new(owner, 7, [b"a"])
         await world.pass_time(16)
         (handover,) = world.route(7).given
@@ -87,7 +87,7 @@ def test_any_operation_renews_the_idle_timeout(jump: Jump, clock: JumpClock) -> 
     async def main() -> None:
         world = World(kind(idle_timeout_s=10), clock=clock)
         node = await world.start()
-        hold = node.new(node.attach(), 7, [b"a"])
+        hold = node.new(node.presence.attach(), 7, [b"a"])
         for act in (node.touch, lambda h: node.append(h, [b"b"]), lambda h: node.replace(h, b"c"), node.touch):
             await world.pass_time(9)
             act(hold)
@@ -103,7 +103,7 @@ def test_closed_is_told_from_fenced_and_from_unknown(jump: Jump, clock: JumpCloc
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner, stranger = node.attach(), node.attach()
+        owner, stranger = node.presence.attach(), node.presence.attach()
         gone = node.new(owner, 7, [b"a"])
         kept = node.new(owner, 7, [b"a"])
         node.delete(gone)
@@ -129,7 +129,7 @@ def test_late_handler_loses_the_session_and_an_id_without_epoch_becomes_ambiguou
     async def main() -> None:
         world = World(kind(handler_timeout_s=30, backoff=Backoff(0, 1, 0)), clock=clock)
         node = await world.start()
-        first = node.new(node.attach(), 7, [b"a"])
+        first = node.new(node.presence.attach(), 7, [b"a"])
         node.store(first, 0)
         await world.pass_time(0.1)
         (one,) = world.route(7).given
@@ -153,7 +153,7 @@ def test_failures_back_off_count_attempts_and_end_in_the_park(jump: Jump, clock:
     async def main() -> None:
         world = World(kind(max_attempts=3), clock=clock)
         node = await world.start()
-        hold = node.new(node.attach(), 7, [b"a"])
+        hold = node.new(node.presence.attach(), 7, [b"a"])
         node.store(hold, 0)
         route = world.route(7)
         for attempt in (1, 2, 3):
@@ -177,7 +177,7 @@ def test_outage_of_the_handler_uses_up_no_attempts(jump: Jump, clock: JumpClock)
     async def main() -> None:
         world = World(kind(max_attempts=2), clock=clock)
         node = await world.start()
-        hold = node.new(node.attach(), 7, [b"a"])
+        hold = node.new(node.presence.attach(), 7, [b"a"])
         node.store(hold, 0)
         route = world.route(7)
         route.reachable = False
@@ -203,7 +203,7 @@ def test_session_over_its_age_is_parked_not_handed_over(jump: Jump, clock: JumpC
     async def main() -> None:
         world = World(kind(max_age_s=100), clock=clock)
         node = await world.start()
-        hold = node.new(node.attach(), 7, [b"a"])
+        hold = node.new(node.presence.attach(), 7, [b"a"])
         node.store(hold, 200_000)
         await world.pass_time(300)
         assert not world.route(7).given
@@ -217,7 +217,7 @@ def test_order_is_by_due_time_then_by_the_order_stored(jump: Jump, clock: JumpCl
     async def main() -> None:
         world = World(kind(concurrency=1), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         holds = {name: node.new(owner, 7, [name.encode()]) for name in ("late", "second", "third", "first")}
         node.store(holds["late"], 900)
         node.store(holds["second"], 500)
@@ -236,7 +236,7 @@ def test_g8_dead_handler_of_one_kind_does_not_delay_another(jump: Jump, clock: J
         world = World(kind(1), kind(2), clock=clock)
         node = await world.start()
         world.route(1).up = False
-        owner = node.attach()
+        owner = node.presence.attach()
         for _ in range(500):
             node.store(node.new(owner, 1, [b"a"]), 0)
         node.store(node.new(owner, 2, [b"b"]), 0)
@@ -255,7 +255,7 @@ def test_concurrency_bounds_what_is_out_and_each_end_makes_room(jump: Jump, cloc
     async def main() -> None:
         world = World(kind(concurrency=3), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         for _ in range(10):
             node.store(node.new(owner, 7, [b"a"]), 0)
         route = world.route(7)
@@ -273,14 +273,14 @@ def test_owner_that_comes_back_within_its_grace_takes_its_sessions_over(jump: Ju
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        before, after = node.attach(), node.attach()
-        assert node.name_owner(before, TOKEN, 10_000) == []
+        before, after = node.presence.attach(), node.presence.attach()
+        assert node.presence.name_owner(before, TOKEN, 10_000) == []
         hold = node.new(before, 7, [b"a"], 1)
         node.append(hold, [b"b"])
         node.replace(hold, b"c")
-        node.detach(before)
+        node.presence.detach(before)
         await world.pass_time(9)
-        assert node.name_owner(after, TOKEN, 10_000) == [(hold.id, 7, 1, 2)]
+        assert node.presence.name_owner(after, TOKEN, 10_000) == [(hold.id, 7, 1, 2)]
         node.append(node.find(after, hold.id_text), [b"d"])
         await world.pass_time(60)
         assert node.machine.records(hold.number) == [b"c", b"d"]
@@ -293,13 +293,13 @@ def test_owner_that_comes_back_too_late_finds_nothing(jump: Jump, clock: JumpClo
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        before = node.attach()
-        node.name_owner(before, TOKEN, 10_000)
+        before = node.presence.attach()
+        node.presence.name_owner(before, TOKEN, 10_000)
         hold = node.new(before, 7, [b"a"])
-        node.detach(before)
+        node.presence.detach(before)
         await world.pass_time(11)
-        after = node.attach()
-        assert node.name_owner(after, TOKEN, 10_000) == []
+        after = node.presence.attach()
+        assert node.presence.name_owner(after, TOKEN, 10_000) == []
         with pytest.raises(Fenced):
             node.find(after, hold.id_text)
         await world.pass_time(6)
@@ -312,13 +312,13 @@ def test_new_connection_with_the_token_fences_the_old_one_that_is_still_open(jum
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        old, new = node.attach(), node.attach()
-        node.name_owner(old, TOKEN, 10_000)
+        old, new = node.presence.attach(), node.presence.attach()
+        node.presence.name_owner(old, TOKEN, 10_000)
         hold = node.new(old, 7, [b"a"])
-        assert [entry[0] for entry in node.name_owner(new, TOKEN, 10_000)] == [hold.id]
+        assert [entry[0] for entry in node.presence.name_owner(new, TOKEN, 10_000)] == [hold.id]
         with pytest.raises(Fenced):
             node.find(old, hold.id_text)
-        node.detach(old)
+        node.presence.detach(old)
         node.append(node.find(new, hold.id_text), [b"b"])
         await world.pass_time(60)
         assert not node.find(new, hold.id_text).ended
@@ -330,9 +330,9 @@ def test_repeated_new_with_the_same_tag_is_one_session_while_it_is_held(jump: Ju
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        one, other = node.attach(), node.attach()
-        node.name_owner(one, TOKEN, 1000)
-        node.name_owner(other, OTHER, 1000)
+        one, other = node.presence.attach(), node.presence.attach()
+        node.presence.name_owner(one, TOKEN, 1000)
+        node.presence.name_owner(other, OTHER, 1000)
         hold = node.new(one, 7, [b"a"], 5)
         seq = node.machine.seq
         assert node.new(one, 7, [b"a"], 5) is hold
@@ -349,8 +349,8 @@ def test_restart_owners_with_grace_may_come_back_others_are_lost(jump: Jump, clo
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        named, nameless = node.attach(), node.attach()
-        node.name_owner(named, TOKEN, 10_000)
+        named, nameless = node.presence.attach(), node.presence.attach()
+        node.presence.name_owner(named, TOKEN, 10_000)
         kept = node.new(named, 7, [b"kept"], 3)
         node.append(kept, [b"more"])
         lost = node.new(nameless, 7, [b"lost"])
@@ -360,8 +360,8 @@ def test_restart_owners_with_grace_may_come_back_others_are_lost(jump: Jump, clo
         await world.pass_time(6)
         assert [(h.records, h.cause) for h in world.route(7).given] == [([b"lost"], Cause.RESTART)]
         assert world.route(7).given[0].hold.id == lost.id
-        again = node.attach()
-        assert node.name_owner(again, TOKEN, 10_000) == [(kept.id, 7, 3, 1)]
+        again = node.presence.attach()
+        assert node.presence.name_owner(again, TOKEN, 10_000) == [(kept.id, 7, 3, 1)]
         node.delete(node.find(again, kept.id_text))
 
     jump(main())
@@ -371,8 +371,8 @@ def test_restart_owner_that_does_not_come_back_is_lost_with_cause_restart(jump: 
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
-        node.name_owner(owner, TOKEN, 10_000)
+        owner = node.presence.attach()
+        node.presence.name_owner(owner, TOKEN, 10_000)
         node.new(owner, 7, [b"a"])
         await world.durable()
         await world.crash()
@@ -394,8 +394,8 @@ def test_restart_the_grace_asked_for_last_counts(
     async def main() -> None:
         world = World(kind(recovery_delay_s=0, jitter_s=0), clock=clock)
         node = await world.start()
-        owner = node.attach()
-        node.name_owner(owner, TOKEN, first_s * 1000)
+        owner = node.presence.attach()
+        node.presence.name_owner(owner, TOKEN, first_s * 1000)
         hold = node.new(owner, 7, [b"a"])
         await world.durable()
         if how == "after a restart":
@@ -403,10 +403,10 @@ def test_restart_the_grace_asked_for_last_counts(
                 return  # then nobody can come back for it
             node = await world.crash()
         if how != "the same connection":
-            owner = node.attach()
-        assert node.name_owner(owner, TOKEN, last_s * 1000) == [(hold.id, 7, -1, 0)]
+            owner = node.presence.attach()
+        assert node.presence.name_owner(owner, TOKEN, last_s * 1000) == [(hold.id, 7, -1, 0)]
         seq = node.machine.seq
-        assert node.name_owner(owner, TOKEN, last_s * 1000) == [(hold.id, 7, -1, 0)]
+        assert node.presence.name_owner(owner, TOKEN, last_s * 1000) == [(hold.id, 7, -1, 0)]
         assert node.machine.seq == seq, "what is so already is not logged again"
         await world.durable()
         await world.crash()
@@ -423,15 +423,15 @@ def test_restart_the_grace_that_a_handler_asked_for_last_counts(jump: Jump, cloc
         world = World(kind(handler_timeout_s=3600.0), clock=clock)
         node = await world.start()
         handler = world.route(7).owner
-        node.name_owner(handler, TOKEN, 1_000)
-        node.store(node.new(node.attach(), 7, [b"a"]), 0)
+        node.presence.name_owner(handler, TOKEN, 1_000)
+        node.store(node.new(node.presence.attach(), 7, [b"a"]), 0)
         await world.pass_time(0.1)
         (given,) = world.route(7).given
-        node.name_owner(handler, TOKEN, 60_000)
+        node.presence.name_owner(handler, TOKEN, 60_000)
         await world.durable()
         node = await world.crash()
         await world.pass_time(50)
-        assert node.name_owner(node.attach(), TOKEN, 60_000) == [(given.hold.id, 7, -1, 0)]
+        assert node.presence.name_owner(node.presence.attach(), TOKEN, 60_000) == [(given.hold.id, 7, -1, 0)]
 
     jump(main())
 
@@ -442,10 +442,10 @@ def test_a_longer_grace_keeps_a_silent_session_longer(jump: Jump, clock: JumpClo
     async def main() -> None:
         world = World(kind(idle_timeout_s=5.0), clock=clock)
         node = await world.start()
-        owner = node.attach()
-        node.name_owner(owner, TOKEN, 0)
+        owner = node.presence.attach()
+        node.presence.name_owner(owner, TOKEN, 0)
         hold = node.new(owner, 7, [b"a"])
-        node.name_owner(owner, TOKEN, 60_000)
+        node.presence.name_owner(owner, TOKEN, 60_000)
         await world.pass_time(59)
         assert not hold.ended
         await world.pass_time(2)
@@ -458,7 +458,7 @@ def test_g5_deleted_session_is_never_handed_over_again(jump: Jump, clock: JumpCl
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         node.delete(node.new(owner, 7, [b"a"]))
         node.store(node.new(owner, 7, [b"b"]), 0)
         await world.pass_time(0.1)
@@ -477,7 +477,7 @@ def test_repeat_is_durable_before_the_handler_hears_of_it(jump: Jump, clock: Jum
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        node.store(node.new(node.attach(), 7, [b"a"]), 1000)
+        node.store(node.new(node.presence.attach(), 7, [b"a"]), 1000)
         await world.durable()
         world.log.held = True
         await world.pass_time(5)
@@ -494,7 +494,7 @@ def test_operator_may_remove_and_resume_what_nobody_holds(jump: Jump, clock: Jum
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         held, stored = node.new(owner, 7, [b"a"]), node.new(owner, 7, [b"b"])
         node.store(stored, 10**9)
         for act in (node.operators.remove, node.operators.resume):
@@ -515,8 +515,8 @@ def test_full_disk_refuses_growth_but_takes_endings(jump: Jump, clock: JumpClock
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
-        node.name_owner(owner, TOKEN, 1_000)
+        owner = node.presence.attach()
+        node.presence.name_owner(owner, TOKEN, 1_000)
         holds = [node.new(owner, 7, [b"a"]) for _ in range(3)]
         world.log.space = "low"
         seq = node.machine.seq
@@ -524,12 +524,12 @@ def test_full_disk_refuses_growth_but_takes_endings(jump: Jump, clock: JumpClock
             lambda: node.new(owner, 7, []),
             lambda: node.append(holds[0], [b"b"]),
             lambda: node.replace(holds[0], b"b"),
-            lambda: node.name_owner(node.attach(), TOKEN, 2_000),  # it would log another grace
+            lambda: node.presence.name_owner(node.presence.attach(), TOKEN, 2_000),  # it would log another grace
         ):
             with pytest.raises(Unavailable, match="nothing was stored"):
                 grow()
             assert (node.machine.seq, node.machine.records(holds[0].number)) == (seq, [b"a"])
-        assert len(node.name_owner(owner, TOKEN, 1_000)) == 3
+        assert len(node.presence.name_owner(owner, TOKEN, 1_000)) == 3
         node.delete(holds[0])
         node.store(holds[1], 10**6)
         node.fail(holds[2], "no room")
@@ -546,7 +546,7 @@ def test_g4_a_fraction_of_a_millisecond_is_waited_for_too(
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        session = LocalSession(node, node.new(node.attach(), 7, [b"a"]))
+        session = LocalSession(node, node.new(node.presence.attach(), 7, [b"a"]))
         stored_ms = clock.now_ms()
         await session.store(seconds)
         await world.pass_time(3)
@@ -559,7 +559,7 @@ def test_kind_with_sessions_cannot_leave_the_configuration(jump: Jump, clock: Ju
     async def main() -> None:
         world = World(kind(1), kind(2), clock=clock)
         node = await world.start()
-        node.store(node.new(node.attach(), 2, [b"a"]), 10**6)
+        node.store(node.new(node.presence.attach(), 2, [b"a"]), 10**6)
         await world.durable()
         world.kinds = (kind(1),)
         with pytest.raises(ConfigError, match="kind 2: 1"):
@@ -572,7 +572,7 @@ def test_wall_clock_that_jumps_ahead_or_back_brings_nothing_early(jump: Jump, cl
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         due_ms = clock.now_ms() + 7200_000
         node.store(node.new(owner, 7, [b"a"]), 7200_000)
         clock.wall_ms -= 86_400_000
@@ -590,7 +590,7 @@ def test_a_hand_over_that_is_put_off_costs_no_attempt_and_comes_no_earlier(jump:
     async def main() -> None:
         world = World(kind(recovery_delay_s=0, max_attempts=1, jitter_s=2), clock=clock)
         node = await world.start()
-        node.store(node.new(node.attach(), 7, [b"a"]), 0)
+        node.store(node.new(node.presence.attach(), 7, [b"a"]), 0)
         delays_ms: list[int] = []
         for round_number in range(1, 4):
             await world.pass_time(0.1)

@@ -61,7 +61,7 @@ class HookedWorld(World):
 
     async def park(self, count: int = 1, *, held: bool = False) -> list[Index]:
         """Sessions whose only attempt fails. `held`: that is not durable before `log.release`."""
-        owner, before = self.node.attach(), len(self.route(7).given)
+        owner, before = self.node.presence.attach(), len(self.route(7).given)
         for _ in range(count):
             self.node.store(self.node.new(owner, 7, [b"a secret"]), 0)
         await self.pass_time(0.01)
@@ -169,7 +169,7 @@ def test_a_session_over_its_age_is_told_of_too(jump: Jump, clock: JumpClock) -> 
         hook = PlayedHook()
         world = await begin(clock, hook)
         world.route(7).up = False
-        owner = world.node.attach()
+        owner = world.node.presence.attach()
         world.node.store(world.node.new(owner, 7, [b"old"]), 0)
         await world.pass_time(601)
         world.route(7).up = True

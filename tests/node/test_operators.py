@@ -24,7 +24,7 @@ KINDS = [
 
 
 def stored(node: Node, kind: int = 7, delay_ms: int = 0) -> Index:
-    hold = node.new(node.attach(), kind, [b"x"])
+    hold = node.new(node.presence.attach(), kind, [b"x"])
     node.store(hold, delay_ms)
     return hold.id
 

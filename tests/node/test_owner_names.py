@@ -19,12 +19,12 @@ def test_new_late_on_the_way_over_the_old_connection_opens_no_second_session(jum
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        old, new = node.attach(), node.attach()
-        node.name_owner(old, TOKEN, 10_000)
-        node.name_owner(new, TOKEN, 10_000)
+        old, new = node.presence.attach(), node.presence.attach()
+        node.presence.name_owner(old, TOKEN, 10_000)
+        node.presence.name_owner(new, TOKEN, 10_000)
         with pytest.raises(Fenced):
             node.new(old, 7, [b"a"], 1)
-        assert node.name_owner(new, TOKEN, 10_000) == []
+        assert node.presence.name_owner(new, TOKEN, 10_000) == []
         node.new(new, 7, [b"a"], 1)
 
     jump(main())
@@ -34,11 +34,11 @@ def test_a_session_without_operations_is_kept_for_the_grace_at_least(jump: Jump,
     async def main() -> None:
         world = World(kind(idle_timeout_s=1), clock=clock)
         node = await world.start()
-        owner, again = node.attach(), node.attach()
-        node.name_owner(owner, TOKEN, 10_000)
+        owner, again = node.presence.attach(), node.presence.attach()
+        node.presence.name_owner(owner, TOKEN, 10_000)
         hold = node.new(owner, 7, [b"a"], 1)
         await world.pass_time(9)
-        assert [entry[0] for entry in node.name_owner(again, TOKEN, 10_000)] == [hold.id]
+        assert [entry[0] for entry in node.presence.name_owner(again, TOKEN, 10_000)] == [hold.id]
         await world.pass_time(9)
         assert node.find(again, hold.id_text)
         await world.pass_time(2)
@@ -53,7 +53,7 @@ def test_a_grace_over_the_limit_is_refused_not_cut(jump: Jump, clock: JumpClock)
         world = World(kind(), clock=clock, limits=Limits(grace_max_s=10))
         node = await world.start()
         with pytest.raises(BadRequest, match="GRACE is at most 10 s here"):
-            node.name_owner(node.attach(), TOKEN, 10_001)
+            node.presence.name_owner(node.presence.attach(), TOKEN, 10_001)
 
     jump(main())
 
@@ -64,18 +64,18 @@ def test_a_token_of_one_user_is_of_no_use_to_another(jump: Jump, clock: JumpCloc
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner, thief, nobody, again = (node.attach() for _ in range(4))
+        owner, thief, nobody, again = (node.presence.attach() for _ in range(4))
         owner.user, thief.user, again.user = "anna", "boris", "anna"
-        node.name_owner(owner, TOKEN, 10_000)
+        node.presence.name_owner(owner, TOKEN, 10_000)
         hold = node.new(owner, 7, [b"a"], 1)
         for away in (False, True):
             if away:
-                node.detach(owner)
+                node.presence.detach(owner)
             for other in (thief, nobody):
                 with pytest.raises(NoPerm, match="belongs to another user"):
-                    node.name_owner(other, TOKEN, 10_000)
+                    node.presence.name_owner(other, TOKEN, 10_000)
                 assert not other.digest
-        assert [entry[0] for entry in node.name_owner(again, TOKEN, 10_000)] == [hold.id]
+        assert [entry[0] for entry in node.presence.name_owner(again, TOKEN, 10_000)] == [hold.id]
 
     jump(main())
 
@@ -84,17 +84,17 @@ def test_a_connection_has_one_name_for_its_life(jump: Jump, clock: JumpClock) ->
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
-        node.name_owner(owner, TOKEN, 10_000)
+        owner = node.presence.attach()
+        node.presence.name_owner(owner, TOKEN, 10_000)
         for holds in (False, True):
             if holds:
                 node.new(owner, 7, [b"a"], 1)
             with pytest.raises(BadRequest, match="has named another owner already"):
-                node.name_owner(owner, TOKEN[::-1], 10_000)
-        assert len(node.name_owner(owner, TOKEN, 10_000)) == 1  # its own again
-        nameless = node.attach()
+                node.presence.name_owner(owner, TOKEN[::-1], 10_000)
+        assert len(node.presence.name_owner(owner, TOKEN, 10_000)) == 1  # its own again
+        nameless = node.presence.attach()
         node.new(nameless, 7, [b"a"])
         with pytest.raises(BadRequest, match="OWNER comes before the first NEW"):
-            node.name_owner(nameless, TOKEN[::-1], 10_000)
+            node.presence.name_owner(nameless, TOKEN[::-1], 10_000)
 
     jump(main())

@@ -21,7 +21,7 @@ def test_a_kind_with_sessions_cannot_go_and_nothing_changes(jump: Jump, clock: J
     async def main() -> None:
         world = World(kind(7), kind(8), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         hold = node.new(owner, 8, [b"a"])
         other = replace(node.kinds[7], max_attempts=99)
         with pytest.raises(Busy, match=r"has 1 sessions: .* nothing was changed"):
@@ -46,7 +46,7 @@ def test_a_new_kind_takes_sessions_and_hands_them_over(jump: Jump, clock: JumpCl
         node = await world.start()
         route = PlayedRoute()
         node.reconfigure([*node.kinds.values(), kind(9)], {7: world.route(7), 9: route})
-        node.store(node.new(node.attach(), 9, [b"a"]), 1000)
+        node.store(node.new(node.presence.attach(), 9, [b"a"]), 1000)
         await world.pass_time(2)
         assert [handover.records for handover in route.given] == [[b"a"]]
         await node.stop()
@@ -59,7 +59,7 @@ def test_what_is_out_stays_with_the_old_handler_and_what_follows_goes_to_the_new
     async def main() -> None:
         world = World(kind(7, handler_timeout_s=60), clock=clock)
         node = await world.start()
-        client = node.attach()
+        client = node.presence.attach()
         node.store(node.new(client, 7, [b"first"]), 0)
         await world.pass_time(0.1)
         old, new = world.route(7), PlayedRoute()
@@ -82,7 +82,7 @@ def test_a_handler_that_keeps_what_it_has_is_left_in_the_end(jump: Jump, clock: 
     async def main() -> None:
         world = World(kind(7, handler_timeout_s=60), clock=clock)
         node = await world.start()
-        node.store(node.new(node.attach(), 7, [b"a"]), 0)
+        node.store(node.new(node.presence.attach(), 7, [b"a"]), 0)
         await world.pass_time(0.1)
         old, new = world.route(7), PlayedRoute()
         node.reconfigure(list(node.kinds.values()), {7: new})
@@ -102,12 +102,12 @@ def test_a_connection_that_comes_back_does_not_hold_the_old_route(jump: Jump, cl
         world = World(kind(7, handler_timeout_s=600), clock=clock)
         node = await world.start()
         old, new = world.route(7), PlayedRoute()
-        node.name_owner(old.owner, TOKEN, 60_000)
-        node.store(node.new(node.attach(), 7, [b"a"]), 0)
+        node.presence.name_owner(old.owner, TOKEN, 60_000)
+        node.store(node.new(node.presence.attach(), 7, [b"a"]), 0)
         await world.pass_time(0.1)
         node.reconfigure(list(node.kinds.values()), {7: new})
-        again = node.attach()
-        assert len(node.name_owner(again, TOKEN, 60_000)) == 1
+        again = node.presence.attach()
+        assert len(node.presence.name_owner(again, TOKEN, 60_000)) == 1
         [hold] = again.holds.values()
         assert node.dispatcher.out == 1
         node.delete(hold)
@@ -122,7 +122,7 @@ def test_a_route_that_stays_is_not_touched_and_a_policy_counts_at_once(jump: Jum
     async def main() -> None:
         world = World(kind(7, concurrency=1), clock=clock)
         node = await world.start()
-        client = node.attach()
+        client = node.presence.attach()
         for at in range(5):
             node.store(node.new(client, 7, [b"%d" % at]), 0)
         await world.pass_time(0.1)
@@ -141,7 +141,7 @@ def test_stopping_while_an_old_route_is_still_in_use_ends_it_too(jump: Jump, clo
     async def main() -> None:
         world = World(kind(7), clock=clock)
         node = await world.start()
-        node.store(node.new(node.attach(), 7, [b"a"]), 0)
+        node.store(node.new(node.presence.attach(), 7, [b"a"]), 0)
         await world.pass_time(0.1)
         old, new = world.route(7), PlayedRoute()
         node.reconfigure(list(node.kinds.values()), {7: new})

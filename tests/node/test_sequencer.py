@@ -28,7 +28,7 @@ def test_operations_of_one_turn_share_a_batch(jump: Jump, clock: JumpClock) -> N
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         before = node.sequencer.batches
 
         async def one() -> None:
@@ -46,7 +46,7 @@ def test_answers_leave_in_order_and_only_when_durable(jump: Jump, clock: JumpClo
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         world.log.held = True
         left: list[int] = []
         for number in range(6):
@@ -71,7 +71,7 @@ def test_cancelled_waiter_does_not_disturb_the_others(jump: Jump, clock: JumpClo
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         sessions = [LocalSession(node, node.new(owner, 7, [])) for _ in range(3)]
         await world.durable()
         world.log.held = True
@@ -94,7 +94,7 @@ def test_log_that_fails_makes_outcomes_unknown_and_ends_the_node(jump: Jump, clo
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         session = LocalSession(node, node.new(owner, 7, []))
         await world.durable()
         world.log.held = True
@@ -109,7 +109,7 @@ def test_log_that_fails_makes_outcomes_unknown_and_ends_the_node(jump: Jump, clo
         assert isinstance(node.failed.result(), LogPoisoned)
         with pytest.raises(UnknownOutcome):
             await session.append(b"c")
-        node.detach(owner)
+        node.presence.detach(owner)
         await node.stop()
 
     jump(main())
@@ -119,7 +119,7 @@ def test_checkpoint_under_way_when_the_pipe_is_killed_loses_nothing(jump: Jump, 
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         for number in range(300):
             node.store(node.new(owner, 7, [b"%d" % number]), 10**6 + number)
         await world.durable()
@@ -132,7 +132,7 @@ def test_checkpoint_under_way_when_the_pipe_is_killed_loses_nothing(jump: Jump, 
             assert sum(node.machine.counts.values()) == 300
             for number, head in enumerate(node.machine.scan()):
                 assert node.machine.records(head.number) == [b"%d" % number]
-            node.new(node.attach(), 7, [])  # something to write for the next one
+            node.new(node.presence.attach(), 7, [])  # something to write for the next one
             await world.durable()
 
     jump(main())
@@ -149,7 +149,7 @@ def test_a_batch_that_is_large_enough_is_full(jump: Jump, clock: JumpClock) -> N
         while not starting.done():
             log.release()
             await asyncio.sleep(0)
-        owner = node.attach()
+        owner = node.presence.attach()
         hold = node.new(owner, KIND.number, [b"first"])
         for n in range(100):
             node.append(hold, [b"%03d" % n + bytes(97)])
@@ -180,7 +180,7 @@ def test_a_small_batch_waits_for_the_one_before_where_the_log_says_so(jump: Jump
         while not starting.done():
             log.release()
             await asyncio.sleep(0)
-        owner = node.attach()
+        owner = node.presence.attach()
         before = node.sequencer.batches
         for sizes in ([10], [10], [10], [600]):
             for size in sizes:
@@ -204,7 +204,7 @@ def test_who_had_an_answer_a_moment_ago_is_waited_for_but_not_for_long(jump: Jum
         while not starting.done():
             log.release()
             await asyncio.sleep(0)
-        sequencer, owner = node.sequencer, node.attach()
+        sequencer, owner = node.sequencer, node.presence.attach()
 
         async def new(count: int) -> int:
             """Batches sent by so many operations in one turn of the loop."""

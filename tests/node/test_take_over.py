@@ -10,8 +10,9 @@ import pytest
 from tests.node.test_life import TOKEN, kind
 from tests.node.world import World
 from truba.errors import Fenced
-from truba.node.node import MOVED_AT_ONCE, Listed, Node
+from truba.node.node import Node
 from truba.node.owners import Hold, Owner
+from truba.node.presence import MOVED_AT_ONCE, Listed
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
 
@@ -22,15 +23,15 @@ GRACE_MS = 10_000
 
 
 def named(node: Node, count: int = MANY) -> tuple[Owner, list[Hold]]:
-    owner = node.attach()
-    node.name_owner(owner, TOKEN, GRACE_MS)
+    owner = node.presence.attach()
+    node.presence.name_owner(owner, TOKEN, GRACE_MS)
     return owner, [node.new(owner, 7, [b"a"], tag) for tag in range(count)]
 
 
 def begun(node: Node) -> tuple[Owner, list[int], Iterator[list[Listed]]]:
     """A new connection that has taken over a slice; the numbers of the sessions in it, and the slices to come."""
-    owner = node.attach()
-    slices = node.take_over(owner, TOKEN, GRACE_MS)
+    owner = node.presence.attach()
+    slices = node.presence.take_over(owner, TOKEN, GRACE_MS)
     first = numbers(next(slices))
     assert len(owner.holds) == len(first) == MOVED_AT_ONCE
     return owner, first, slices
@@ -49,8 +50,8 @@ def test_all_is_taken_over_in_slices(jump: Jump, clock: JumpClock) -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
         old, holds = named(node)
-        new = node.attach()
-        slices = list(node.take_over(new, TOKEN, GRACE_MS))
+        new = node.presence.attach()
+        slices = list(node.presence.take_over(new, TOKEN, GRACE_MS))
         assert [*map(len, slices)] == [MOVED_AT_ONCE] * 3 + [1]
         assert [row for part in slices for row in part] == [(hold.id, 7, hold.tag, 0) for hold in holds]
         assert not old.holds
@@ -74,7 +75,7 @@ def test_what_is_still_to_be_moved_cannot_be_written_to_by_the_connection_before
                 node.find(old, hold.id_text)
         with pytest.raises(Fenced):
             node.new(old, 7, [b"a"], 0)
-        node.detach(old)  # and its end is nobody's loss
+        node.presence.detach(old)  # and its end is nobody's loss
         assert first + told(slices) == [hold.number for hold in holds]
         await world.pass_time(60)
         assert not world.route(7).given
@@ -91,14 +92,14 @@ def test_a_third_connection_takes_all_from_both(jump: Jump, clock: JumpClock) ->
         third, first, thirds = begun(node)
         with pytest.raises(Fenced, match="newer connection"):
             next(seconds)
-        node.detach(second)
+        node.presence.detach(second)
         assert sorted(first + told(thirds)) == [hold.number for hold in holds]
         # And the first one again, which still held some: nothing is lost on the way there either.
-        slices = node.take_over(old, TOKEN, GRACE_MS)
+        slices = node.presence.take_over(old, TOKEN, GRACE_MS)
         next(slices)
-        slices = node.take_over(third, TOKEN, GRACE_MS)
+        slices = node.presence.take_over(third, TOKEN, GRACE_MS)
         next(slices)
-        assert sorted(told(node.take_over(old, TOKEN, GRACE_MS))) == [hold.number for hold in holds]
+        assert sorted(told(node.presence.take_over(old, TOKEN, GRACE_MS))) == [hold.number for hold in holds]
         with pytest.raises(Fenced):
             list(slices)
         for hold in holds:
@@ -112,9 +113,9 @@ def test_another_comes_while_the_sessions_are_told(jump: Jump, clock: JumpClock)
         world = World(kind(), clock=clock)
         node = await world.start()
         owner, _ = named(node)
-        slices = node.take_over(owner, TOKEN, GRACE_MS)
+        slices = node.presence.take_over(owner, TOKEN, GRACE_MS)
         assert len(next(slices)) == MOVED_AT_ONCE
-        node.name_owner(node.attach(), TOKEN, GRACE_MS)
+        node.presence.name_owner(node.presence.attach(), TOKEN, GRACE_MS)
         with pytest.raises(Fenced, match="newer connection"):
             next(slices)
 
@@ -131,10 +132,12 @@ def test_a_connection_that_is_lost_in_the_middle(jump: Jump, clock: JumpClock, g
         old, holds = named(node)
         new, _, _ = begun(node)
         new.grace_ms = grace_ms
-        node.detach(new)
+        node.presence.detach(new)
         if grace_ms:
             await world.pass_time(9)
-            assert sorted(told(node.take_over(node.attach(), TOKEN, GRACE_MS))) == [hold.number for hold in holds]
+            assert sorted(told(node.presence.take_over(node.presence.attach(), TOKEN, GRACE_MS))) == [
+                hold.number for hold in holds
+            ]
             return
         await world.pass_time(9)
         assert [head.number for head in node.machine.scan()] == [hold.number for hold in holds]
@@ -154,7 +157,7 @@ def test_a_lease_that_ends_in_the_grace_ends_nothing(jump: Jump, clock: JumpCloc
         node = await world.start()
         old, holds = named(node)
         await world.pass_time(15)
-        node.detach(old)
+        node.presence.detach(old)
         await world.pass_time(8)
         again, first, slices = begun(node)
         await world.pass_time(2)
@@ -179,8 +182,8 @@ def test_the_end_of_a_connection_looks_at_none_of_its_sessions(jump: Jump, clock
         node = await world.start()
         old, holds = named(node)
         plain, old.holds = old.holds, Sealed(old.holds)
-        node.detach(old)
+        node.presence.detach(old)
         old.holds = plain
-        assert told(node.take_over(node.attach(), TOKEN, GRACE_MS)) == [hold.number for hold in holds]
+        assert told(node.presence.take_over(node.presence.attach(), TOKEN, GRACE_MS)) == [hold.number for hold in holds]
 
     jump(main())

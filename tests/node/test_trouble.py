@@ -10,7 +10,7 @@ import pytest
 from tests.node.test_life import TOKEN, kind
 from tests.node.world import World
 from truba.errors import BadRequest, DataDamaged, DataUnwritable, Fenced
-from truba.node.node import LOST_AT_ONCE, LOST_AT_START
+from truba.node.presence import LOST_AT_ONCE, LOST_AT_START
 from truba.node.session import LocalSession
 from truba.ports.store import Head
 from truba.testing.jump import JumpClock
@@ -23,19 +23,19 @@ def test_superseded_owner_opens_no_session_that_nobody_would_give_back(jump: Jum
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        old, new = node.attach(), node.attach()
-        node.name_owner(old, TOKEN, 10_000)
-        node.name_owner(new, TOKEN, 10_000)
+        old, new = node.presence.attach(), node.presence.attach()
+        node.presence.name_owner(old, TOKEN, 10_000)
+        node.presence.name_owner(new, TOKEN, 10_000)
         with pytest.raises(Fenced):
             node.new(old, 7, [b"a"])
         with pytest.raises(BadRequest):
-            node.name_owner(old, b"another token, 16 bytes", 0)
-        node.name_owner(old, TOKEN, 10_000)  # and the other way round
+            node.presence.name_owner(old, b"another token, 16 bytes", 0)
+        node.presence.name_owner(old, TOKEN, 10_000)  # and the other way round
         hold = node.new(old, 7, [b"a"])
         with pytest.raises(Fenced):
             node.new(new, 7, [b"a"])
-        node.detach(new)
-        node.detach(old)
+        node.presence.detach(new)
+        node.presence.detach(old)
         await world.pass_time(20)
         assert [handover.hold.id for handover in world.route(7).given] == [hold.id]
 
@@ -47,12 +47,12 @@ def test_graces_end_each_at_its_own_time(jump: Jump, clock: JumpClock) -> None:
         world = World(kind(recovery_delay_s=0), clock=clock)
         node = await world.start()
         for number, grace_s in enumerate((30, 10, 20)):
-            owner = node.attach()
-            node.name_owner(owner, b"token %d, sixteen bytes" % number, grace_s * 1000)
+            owner = node.presence.attach()
+            node.presence.name_owner(owner, b"token %d, sixteen bytes" % number, grace_s * 1000)
             node.new(owner, 7, [b"%d" % grace_s])
-            node.detach(owner)
-        back = node.attach()
-        assert len(node.name_owner(back, b"token 2, sixteen bytes", 1000)) == 1
+            node.presence.detach(owner)
+        back = node.presence.attach()
+        assert len(node.presence.name_owner(back, b"token 2, sixteen bytes", 1000)) == 1
         for seconds, expected in ((9.5, []), (1, [b"10"]), (10, [b"10"]), (10, [b"10", b"30"])):
             await world.pass_time(seconds)
             assert [handover.records[0] for handover in world.route(7).given] == expected
@@ -66,12 +66,12 @@ def test_a_short_grace_ends_in_time_too(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         world = World(kind(recovery_delay_s=0, jitter_s=0), clock=clock)
         node = await world.start()
-        owner = node.attach()
-        node.name_owner(owner, b"sixteen bytes or more", 250)
+        owner = node.presence.attach()
+        node.presence.name_owner(owner, b"sixteen bytes or more", 250)
         node.new(owner, 7, [b"a"])
         await world.durable()
         left_ms = clock.now_ms()
-        node.detach(owner)
+        node.presence.detach(owner)
         await world.pass_time(0.9)
         assert [at_ms - left_ms for at_ms in world.route(7).given_at_ms] == [250]
 
@@ -84,7 +84,7 @@ def test_a_handler_has_its_whole_time_from_when_it_was_told(jump: Jump, clock: J
     async def main() -> None:
         world = World(kind(handler_timeout_s=10), clock=clock)
         node = await world.start()
-        node.store(node.new(node.attach(), 7, [b"a"]), 500)
+        node.store(node.new(node.presence.attach(), 7, [b"a"]), 500)
         await world.durable()
         world.log.held = True  # a disk that takes four seconds
         await world.pass_time(4.5)
@@ -103,7 +103,7 @@ def test_a_hung_session_is_noticed_beside_a_busy_one(jump: Jump, clock: JumpCloc
     async def main() -> None:
         world = World(kind(idle_timeout_s=10), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         busy, hung = node.new(owner, 7, [b"busy"]), node.new(owner, 7, [b"hung"])
         for _ in range(11):
             node.touch(busy)
@@ -117,7 +117,7 @@ def test_damage_found_on_the_way_to_a_handler_stops_the_node(jump: Jump, clock: 
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         node.store(node.new(owner, 7, [b"a"]), 1000)
         await world.durable()
         await node.checkpoint()
@@ -149,16 +149,16 @@ def test_a_connection_lost_after_the_end_changes_nothing(jump: Jump, clock: Jump
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        few, many = node.attach(), node.attach()
+        few, many = node.presence.attach(), node.presence.attach()
         node.new(few, 7, [b"a"])
         for _ in range(2 * LOST_AT_ONCE):
             node.new(many, 7, [b"a"])
         await world.durable()
         troubles: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: troubles.append(context))
-        node.detach(many)  # the second half would follow in a later turn
+        node.presence.detach(many)  # the second half would follow in a later turn
         node.sequencer.close()
-        node.detach(few)
+        node.presence.detach(few)
         await world.durable()
         await node.stop()
         assert not troubles
@@ -189,7 +189,7 @@ def test_more_than_a_batch_in_one_turn(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         sessions = [LocalSession(node, node.new(owner, 7, [])) for _ in range(10_000)]
         await asyncio.gather(*(session.append(b"a") for session in sessions))
         assert node.machine.counts[7, Phase.ACTIVE] == len(sessions)
@@ -201,7 +201,7 @@ def test_a_hundred_thousand_due_at_once_are_handed_over_bit_by_bit(jump: Jump, c
     async def main() -> None:
         world = World(kind(concurrency=500), kind(8), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         for at in range(20_000):
             node.store(node.new(owner, 7, [b"a"]), 1000)
             if at % 4000 == 0:
@@ -227,7 +227,7 @@ def test_unreachable_is_not_an_attempt_but_lost_is(jump: Jump, clock: JumpClock)
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
-        hold = node.new(node.attach(), 7, [b"a"])
+        hold = node.new(node.presence.attach(), 7, [b"a"])
         node.store(hold, 0)
         route = world.route(7)
         await world.pass_time(0.1)
@@ -247,7 +247,7 @@ def test_operators_hear_of_failed_hand_overs_parked_sessions_and_a_full_disk(jum
     async def main() -> None:
         world = World(kind(max_attempts=2, max_age_s=1000), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         failing, old = node.new(owner, 7, [b"secret"]), node.new(owner, 7, [b"secret"])
         node.store(failing, 0)
         node.store(old, 2_000_000)
@@ -271,15 +271,15 @@ def test_owner_that_held_very_many_is_lost_bit_by_bit_and_wholly(jump: Jump, clo
     async def main() -> None:
         world = World(kind(recovery_delay_s=1000), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         for _ in range(3000):
             node.new(owner, 7, [b"a"])
         await world.durable()
-        node.detach(owner)
+        node.presence.detach(owner)
         assert 0 < node.machine.counts[7, Phase.STORED] < 3000
         await world.pass_time(1)
         assert node.machine.counts == {(7, Phase.STORED): 3000}
-        assert node.owner_losses == 3000
+        assert node.presence.losses == 3000
 
     jump(main())
 
@@ -288,7 +288,7 @@ def test_very_many_holds_that_end_at_once_let_others_have_their_turns(jump: Jump
     async def main() -> None:
         world = World(kind(idle_timeout_s=10), clock=clock)
         node = await world.start()
-        owner = node.attach()
+        owner = node.presence.attach()
         count = 3 * LOST_AT_ONCE + 1
         for _ in range(count):
             node.new(owner, 7, [b"a"])
@@ -306,10 +306,10 @@ def test_very_many_owners_that_do_not_come_back_let_others_have_their_turns(jump
         node = await world.start()
         count = 2 * LOST_AT_ONCE + 1
         for number in range(count):
-            owner = node.attach()
-            node.name_owner(owner, b"a token of owner %016d" % number, 10_000)
+            owner = node.presence.attach()
+            node.presence.name_owner(owner, b"a token of owner %016d" % number, 10_000)
             node.new(owner, 7, [b"a"])
-            node.detach(owner)
+            node.presence.detach(owner)
         await world.durable()
         left = await _left_by_turns(clock, 10, lambda: len(node.machine.owned))
         assert left == [count, count - LOST_AT_ONCE, 1, 0]
@@ -323,13 +323,13 @@ def test_a_start_does_not_wait_until_very_many_sessions_are_given_back(jump: Jum
         world = World(kind(), clock=clock)
         node = await world.start()
         count = LOST_AT_START + 2 * LOST_AT_ONCE + 1
-        owner = node.attach()
+        owner = node.presence.attach()
         for _ in range(count):
             node.new(owner, 7, [b"a"])
         await world.durable()
         node = await world.crash()
         assert node.machine.counts == {(7, Phase.STORED): LOST_AT_START, (7, Phase.ACTIVE): count - LOST_AT_START}
-        client = node.attach()
+        client = node.presence.attach()
         hold = node.new(client, 7, [b"served meanwhile"])
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -30,7 +30,7 @@ class PlayedRoute:
     def start(self, node: Node, wake: Callable[[], None]) -> None:
         self.node = node
         self.wake = wake
-        self.owner: Owner = node.attach(self)
+        self.owner: Owner = node.presence.attach(self)
         wake()
 
     def seat(self, kind: int) -> Owner | None:
@@ -41,7 +41,7 @@ class PlayedRoute:
 
     async def stop(self) -> None:
         self.stopped = True
-        self.node.detach(self.owner)
+        self.node.presence.detach(self.owner)
 
     def repeat(self, handover: Handover) -> bool:
         if not self.reachable:

@@ -114,8 +114,8 @@ BREAKS = {
         ),
         _break(
             "an owner that was superseded goes on",
-            ("truba.node.node:Node._name", "before.superseded = True", "pass"),
-            ("truba.node.node:Node._move", 'before.let_go(hold, "taken")', "pass"),
+            ("truba.node.presence:Presence._name", "before.superseded = True", "pass"),
+            ("truba.node.presence:Presence._move", 'before.let_go(hold, "taken")', "pass"),
         ),
         _break(
             "a hand-over does not raise the epoch",
@@ -143,22 +143,25 @@ BREAKS = {
                 "now_ms = self._node.clock.now_ms() + 300",
             ),
         ),
-        _break("the alarm is not set again", ("truba.node.node:Node.rearm", "self._alarm.at(next_ms)", "pass")),
-        _break("a grace is not kept", ("truba.node.node:Node.detach", "owner.digest and owner.grace_ms", "False")),
+        _break("the alarm is not set again", ("truba.node.node:Node.rearm", "self.alarm.at(next_ms)", "pass")),
+        _break(
+            "a grace is not kept", ("truba.node.presence:Presence.detach", "owner.digest and owner.grace_ms", "False")
+        ),
         _break(
             "owners that stay away are waited for for ever",
-            ("truba.node.node:Node._expire", "self._away.expired(steady_ms)", "()"),
+            ("truba.node.presence:Presence.expire", "self._away.expired(steady_ms)", "()"),
         ),
         _break(
             "silent handlers are waited for for ever",
-            ("truba.node.node:Node._expire", "self._leases.expired(steady_ms)", "()"),
+            ("truba.node.presence:Presence.expire", "self.leases.expired(steady_ms)", "()"),
         ),
         _break(
             "handlers are late at once",
-            ("truba.node.node:Node._limit_ms", "self.kinds[hold.kind].handler_timeout_s * 1000", "50"),
+            ("truba.node.node:Node.limit_ms", "self.kinds[hold.kind].handler_timeout_s * 1000", "50"),
         ),
         _break(
-            "nobody's sessions after a restart", ("truba.node.node:Node.start", "await self._find_owners()", "pass")
+            "nobody's sessions after a restart",
+            ("truba.node.node:Node.start", "await self.presence.find_owners()", "pass"),
         ),
         # hand-over
         _break(
@@ -189,7 +192,11 @@ BREAKS = {
         ),
         _break(
             "a session whose handler hung up is forgotten",
-            ("truba.node.node:Node._lose_slice", "self.give_back(hold, cause)", "hold.owner.let_go(hold, 'taken')"),
+            (
+                "truba.node.presence:Presence._lose_slice",
+                "self._node.give_back(hold, cause)",
+                "hold.owner.let_go(hold, 'taken')",
+            ),
         ),
         _break(
             "old due times are not looked at again after a checkpoint",

@@ -53,7 +53,7 @@ def play(seed: int) -> Run:
     structlog.configure(processors=[_drop], wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     sizes = dict.fromkeys(("LOST_AT_ONCE", "LOST_AT_START", "MOVED_AT_ONCE"), plan.at_once)
     try:
-        with patch.multiple("truba.node.node", **sizes):
+        with patch.multiple("truba.node.presence", **sizes):
             run_simulated(main, clock)
     except Exception as caught:
         error = caught

@@ -7,7 +7,7 @@ from random import Random
 
 from tests.simulation.clients import Habits
 from truba.kinds import Backoff, Breaker, Kind
-from truba.node.node import LOST_AT_ONCE
+from truba.node.presence import LOST_AT_ONCE
 from truba.wire.connection import WireSettings
 
 RECORD_BYTES_MAX = 4_000

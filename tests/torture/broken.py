@@ -17,8 +17,9 @@ from truba.machine import events
 from truba.machine.machine import Machine
 from truba.node import node, recovery
 from truba.node.dispatcher import Dispatcher
-from truba.node.node import Listed, Node
+from truba.node.node import Node
 from truba.node.owners import Hold, Owner
+from truba.node.presence import Listed, Presence
 from truba.node.sequencer import Sequencer
 
 BREAK: dict[str, Callable[[], None]] = {}
@@ -183,13 +184,13 @@ def hands_over_unlogged() -> None:
 @breaks
 def tells_a_wrong_count() -> None:
     """G2: an owner that comes back is told that its last write is missing, and repeats it."""
-    take_over = Node.take_over
+    take_over = Presence.take_over
 
-    def told(self: Node, owner: Owner, token: bytes, grace_ms: int) -> Iterator[list[Listed]]:
+    def told(self: Presence, owner: Owner, token: bytes, grace_ms: int) -> Iterator[list[Listed]]:
         for held in take_over(self, owner, token, grace_ms):
             yield [(index, kind, tag, max(0, count - 1)) for index, kind, tag, count in held]
 
-    replace(Node, "take_over", told)
+    replace(Presence, "take_over", told)
 
 
 @breaks

@@ -12,7 +12,7 @@ from tests.node.world import World, nobody
 from tests.wire.played import Played
 from truba.client.requests import encode
 from truba.kinds import Kind
-from truba.node.node import MOVED_AT_ONCE
+from truba.node.presence import MOVED_AT_ONCE
 from truba.testing.jump import JumpClock
 from truba.wire.connection import REQUEST_BYTES, TURN_BYTES_MAX, Connection, WireSettings
 from truba.wire.verbs import VERBS

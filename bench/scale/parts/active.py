@@ -19,7 +19,7 @@ async def measure(data: str, sessions: int, seconds: float, die: bool) -> None:
         node = busy.node
         await work(busy, 0.2)
         began_mib, began_s = memory_mib(), time.perf_counter()
-        owner = node.attach()
+        owner = node.presence.attach()
         for done in range(sessions):
             node.new(owner, ASLEEP, [RECORD])
             if done % TURN == 0:
@@ -41,7 +41,7 @@ async def measure(data: str, sessions: int, seconds: float, die: bool) -> None:
             checkpoint_s = time.perf_counter() - began_s
         with Pauses() as lost:
             began_s = time.perf_counter()
-            node.detach(owner)
+            node.presence.detach(owner)
             while owner.holds:
                 await work(busy, 0.01)
             await node.sequencer.flush()

@@ -29,7 +29,7 @@ async def measure(data: str, before: int, after: int, due: int) -> None:
     async with pipe(Path(data)) as filled:
         node = filled.node
         began_mib = memory_mib()
-        owner = node.attach()
+        owner = node.presence.attach()
         began_s = time.perf_counter()
         for done in range(count):
             kind = {0: LOCAL, 1: SERVICE}.get(done % every, ASLEEP)

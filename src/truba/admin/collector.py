@@ -97,7 +97,7 @@ class NodeCollector(Collector):
         )
         yield _histogram("truba_delivery_late_seconds", [(labels, lane.meter.late_ms) for labels, lane in lanes], 1e3)
         yield _histogram("truba_delivery_held_seconds", [(labels, lane.meter.held_ms) for labels, lane in lanes], 1e3)
-        yield _plain("truba_owner_losses_total", [((), node.owner_losses)])
+        yield _plain("truba_owner_losses_total", [((), node.presence.losses)])
         yield _plain("truba_refusals_total", [((code,), count) for code, count in sorted(node.refusals.items())])
         limits = node.limits_hit + type(node.limits_hit)({"connections_max": refused})
         yield _plain("truba_limits_hit_total", [((limit,), count) for limit, count in sorted(limits.items())])

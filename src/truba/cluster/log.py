@@ -3,9 +3,8 @@
     append -> sent (up to `window` at once) -> stored, and all before it too -> copied to the own log -> done
 
 An answer that is not exactly the expected one is no fact about the stream. Whatever was sent is then *unsure*: nothing
-more is sent, the stream is read from the last sure entry on, and by the one rule of all readers each entry under way
-is found there, or is sent again, byte for byte the same, behind what was found. A valid OPEN of another node ends it:
-Deposed. Nothing here reads a clock to decide what is true; clocks decide only when to try and when to give up trying.
+more is sent before the stream was read (`doubt`), and each entry under way was found there, or is sent again, byte for
+byte the same, behind what was found. A valid OPEN of another node ends it: Deposed.
 """
 
 from __future__ import annotations
@@ -15,26 +14,18 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
-from truba.cluster.asking import asked
+from truba.cluster.doubt import STUCK_S, Doubt, Unreadable
 from truba.cluster.entry import Entry, EntryKind, encode, of_batch, without_events
 from truba.cluster.finishing import finished
-from truba.cluster.rule import Broken, Cursor, Valid, Void, is_there, judge
+from truba.cluster.rule import Cursor, Valid, Void
 from truba.codec.chain import Chain
 from truba.errors import Deposed, LogPoisoned, LogRegression, TrubaError
 from truba.ports.log import Done, Log, LogBatch, Space
-from truba.ports.stream import Outcome, Stored, Stream, StreamDown, StreamGone
+from truba.ports.stream import Message, Outcome, Stored, Stream
 from truba.types import Position
 
 BEAT_S = 1.0
 """An idle leader says so this often; followers wait for at least twice as long before one of them takes over."""
-
-STUCK_S = 15.0
-"""A leader that has had no entry stored for so long lets its clients go elsewhere: longer than the engine takes to
-elect a leader of its own (4 to 11 s measured)."""
-
-CUT_OFF_S = 5.0
-"""One that cannot reach any server of the engine, or finds no other node either, gives up sooner: it is cut off, and
-others may lead already."""
 
 BATCH_BYTES_MAX = 8 << 20
 """Of events in an entry: with the largest request on top it must fit into a message."""
@@ -42,9 +33,6 @@ BATCH_BYTES_MAX = 8 << 20
 BATCH_BYTES_MIN = 64 << 10
 """Small entries behind one another cost six processes more than they gain: measured with 64 and 256 clients, one at a
 time was 1.1 to 1.9 times as fast as several. Large ones overlap on the way."""
-
-READ_AGAIN_S = (0.02, 0.5)
-"""The first and the longest pause before the stream is read for what became of unsure entries."""
 
 
 class _Sent:
@@ -91,8 +79,6 @@ class ReplicatedLog:
         self._writer = writer
         self._window = window
         self._beat_s = beat_s
-        self._stuck_s = stuck_s
-        self._alone = alone
         self._loop = asyncio.get_running_loop()
         self._sure = cursor  # of the last entry known to be stored
         self.copied = cursor  # of the last entry that is in the own log too
@@ -104,9 +90,8 @@ class ReplicatedLog:
         self._at_rest: asyncio.Future[None] | None = None
         self._batches = 0  # under way: sent or being copied
         self._generation = 0  # answers to what was sent before the last doubt are not listened to
+        self._doubt = Doubt(stream, cluster, stuck_s, alone)
         self._settling: asyncio.Task[None] | None = None
-        self._doubts = 0  # since the last entry stored
-        self._progress_s = self._loop.time()
         self._idle = False  # since the last beat
         self._beat_timer: asyncio.TimerHandle | None = None
         self._confirms: list[Done] = []
@@ -245,7 +230,7 @@ class ReplicatedLog:
     def _send(self, entry: Entry, batch: LogBatch | None, done: Done | None) -> None:
         sent = _Sent(entry, encode(self._cluster, entry), batch, done)
         if not self._sent:
-            self._progress_s = self._loop.time()
+            self._doubt.waits()
         self._sent.append(sent)
         self._head = entry.position
         self._idle = False
@@ -274,15 +259,14 @@ class ReplicatedLog:
             if opened or (self._sent and self._sent[0].entry.kind is EntryKind.OPEN):
                 self._publish()
         else:
-            self._doubt()
+            self._begin_doubt()
 
     def _stored(self, stream_seq: int) -> None:
         """The oldest entry under way is in the stream, with that number."""
         sent = self._sent.popleft()
         entry_seq = self._sure.entry_seq if sent.batch is None else stream_seq
         sent.cursor = self._sure = Cursor(stream_seq, sent.entry.position, self._writer, entry_seq)
-        self._doubts = 0
-        self._progress_s = self._loop.time()
+        self._doubt.progress()
         if sent.batch is not None:
             self._copies.append(sent)
             self._copy()
@@ -324,7 +308,7 @@ class ReplicatedLog:
 
     # -- doubt -----------------------------------------------------------------------------------------------
 
-    def _doubt(self) -> None:
+    def _begin_doubt(self) -> None:
         self._generation += 1
         if self._settling is None:
             self._settling = self._loop.create_task(self._settle(), name="unsure entries")
@@ -336,30 +320,7 @@ class ReplicatedLog:
 
     async def _settle(self) -> None:
         """Until every entry under way was found in the stream, or has been sent again behind all that is there."""
-        first_s, longest_s = READ_AGAIN_S
-        patience_s = self._stuck_s
-        why = ""
-        while True:
-            silent_s = self._loop.time() - self._progress_s
-            if CUT_OFF_S < silent_s <= patience_s and await self._is_alone():
-                patience_s = CUT_OFF_S
-            if silent_s > patience_s:
-                raise Deposed(f"no entry was stored in the stream for {patience_s:g} s{why}: this node leads no more")
-            await asyncio.sleep(min(longest_s, first_s * 2 ** min(self._doubts, 10)))
-            self._doubts += 1
-            try:
-                await self._read_back()
-            except StreamDown as down:
-                patience_s = min(CUT_OFF_S, self._stuck_s) if down.cut_off else self._stuck_s
-                why = ""
-                continue
-            except _Unreadable as error:
-                patience_s = self._stuck_s
-                why = f" ({error})"
-                continue
-            except StreamGone as error:
-                raise LogRegression(f"the stream is gone ({error}); see truba cluster reseed") from error
-            break
+        await self._doubt.settle(self._sure, self._found)
         self._settling = None
         self._next = self._sure.stream_seq
         for sent in self._sent:
@@ -367,57 +328,28 @@ class ReplicatedLog:
             sent.stored_as = 0
         self._publish()
 
-    async def _is_alone(self) -> bool:
-        """A server on this node's own host may answer, cut off like the node itself: then nobody else does."""
-        return self._alone is not None and await self._alone()
-
-    async def _read_back(self) -> None:
-        """Judge what the stream holds behind the last sure entry."""
-        first, last, _ = await asked(self._stream.bounds)
-        await self._look_at_sure(first)
-        while self._sure.stream_seq < last:
-            seq = self._sure.stream_seq + 1
-            message = await self._stream.get(seq)
-            if message is None:
-                first = (await self._stream.bounds()).first
-                if first > seq:
-                    raise Deposed(f"the stream begins with message {first} now: another node leads, and has trimmed it")
-                raise _Unreadable(f"message {seq} of the stream is missing, {last} is there")
-            verdict = judge(self._cluster, self._sure, message)
-            match verdict:
-                case Void():
-                    self.voids += 1
-                    self._sure = verdict.cursor
-                case Broken():
-                    raise _Unreadable(verdict.reason)
-                case Valid():
-                    if not self._sent or message.data != self._sent[0].data:
-                        raise _deposed(verdict.entry)
-                    self._stored(seq)
+    def _found(self, message: Message, verdict: Valid | Void) -> Cursor:
+        """The stream holds this behind the last sure entry."""
+        match verdict:
+            case Void():
+                self.voids += 1
+                self._sure = verdict.cursor
+            case Valid():
+                if not self._sent or message.data != self._sent[0].data:
+                    raise _deposed(verdict.entry)
+                self._stored(message.seq)
+        return self._sure
 
     async def look_back(self) -> None:
         """Is the stream still the one that this log was written to? If not, this node ends. StreamDown, StreamGone."""
         self._usable()
         try:
-            await self._look_at_sure((await self._stream.bounds()).first)
-        except _Unreadable:
+            first = (await self._stream.bounds()).first
+            await self._doubt.look_at(self._sure, first)
+        except Unreadable:
             pass  # the next entry will not find its place, if it is worse than that
         except LogRegression as error:
             self._fail(error)
-
-    async def _look_at_sure(self, first: int) -> None:
-        """The last batch that is known to be stored has to be there, unless the stream was trimmed behind it."""
-        sure = self._sure
-        if sure.entry_seq < first:
-            return
-        there = is_there(self._cluster, sure, await self._stream.get(sure.entry_seq))
-        if there is None:
-            raise _Unreadable(f"message {sure.entry_seq} of the stream, an entry, cannot be read")
-        if not there:
-            raise LogRegression(
-                f"message {sure.entry_seq} of the stream led to event {sure.position.term}-{sure.position.seq}, and is"
-                " another one now"
-            )
 
     # -- failure ---------------------------------------------------------------------------------------------
 
@@ -447,11 +379,6 @@ class ReplicatedLog:
             error = LogPoisoned(f"this node does not write to the log any more: {self._failure}")
             error.__cause__ = self._failure
             raise error
-
-
-class _Unreadable(Exception):
-    """What the stream shows cannot be. A server that led it before may be the one that answers: look again. If it
-    stays so, this node leads no more, and judges the stream as a follower."""
 
 
 def _deposed(entry: Entry) -> TrubaError:

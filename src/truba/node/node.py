@@ -2,21 +2,21 @@
 
 Operations are plain functions: each decides at once, raises a refusal, or stages its event and returns. An answer may
 leave once what is staged is durable: `when_durable`, `durable`, or `sequencer.latest`. All calls come on the loop's
-thread. Nothing here encodes, writes or knows how a request looked. What operators ask for is in `operators`.
+thread. Nothing here encodes, writes or knows how a request looked. How owners come and go is in `presence`, what
+operators ask for in `operators`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, islice
 from typing import Protocol
 
 from truba.clock import Clock, SystemClock
-from truba.errors import BadRequest, Fenced, NoPerm, NoSession, Unavailable, UnknownOutcome
+from truba.errors import BadRequest, Fenced, NoSession, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.machine.events import Deleted, Opened, Parked, Stored
 from truba.machine.machine import Machine
@@ -25,7 +25,8 @@ from truba.node.checkpoint import SESSIONS, Checkpointer
 from truba.node.dispatcher import Dispatcher
 from truba.node.notices import Notices
 from truba.node.operators import Operators
-from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
+from truba.node.owners import Hold, Owner
+from truba.node.presence import Presence
 from truba.node.recovery import recover
 from truba.node.sequencer import Sequencer, Waiter
 from truba.ports.log import Log
@@ -36,19 +37,6 @@ from truba.types import Cause, Index
 
 TICK_MS = 1_000
 """The longest time between two looks at the clocks: a wall clock that jumped is noticed by then."""
-
-LOST_AT_ONCE = 512
-"""Sessions given back in one turn of the loop: a few milliseconds."""
-
-MOVED_AT_ONCE = 512
-"""Sessions taken over, or told, in one turn of the loop: a few milliseconds."""
-
-LOST_AT_START = 4096
-"""Sessions given back before a start is over; the rest follows in slices while clients are served."""
-
-
-Listed = tuple[Index, int, int, int]
-"""What an owner that comes back is told of a session: id, kind, tag, operations since New or the last hand-over."""
 
 
 class Tell(Protocol):
@@ -99,7 +87,6 @@ class Node:
         self.limits = limits or Limits()
         self.log = log
         self.base = store
-        self._loop = asyncio.get_running_loop()
         self.machine = machine or recover(log, store, self.kinds)
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.sequencer = Sequencer(log, self.machine, self._ended)
@@ -110,16 +97,14 @@ class Node:
         self.sequencer.on_seal = self.checkpointer.sealed
         self.dispatcher = Dispatcher(self, routes)
         self.operators = Operators(self)
+        self.presence = Presence(self)
         self._notices = Notices(self, hooks or {})
         self.accepting = False
-        self.owner_losses = 0
         self.refusals: Counter[str] = Counter()  # by code, of whatever frontend counts them
         self.limits_hit: Counter[str] = Counter()  # by the limit's name in the configuration
         self._space = "plenty"  # as told last
-        self._leases = Leases()
-        self._away = Away()
-        self._present: dict[bytes, Owner] = {}
-        self._alarm = Alarm(self._tick, self.clock)
+        self.alarm = Alarm(self._tick, self.clock)
+        self._leases = self.presence.leases
         self._stage = self.sequencer.stage
         self._steady_ms = self.clock.steady_ms
         self._idle_ms = {kind.number: round(kind.idle_timeout_s * 1000) for kind in kinds}
@@ -132,7 +117,7 @@ class Node:
             self.machine.begin(self.machine.term + 1)
             self._stage(Opened(self.clock.now_ms(), self.name))
             await self.sequencer.flush()
-        await self._find_owners()
+        await self.presence.find_owners()
         self.accepting = True
         self.dispatcher.start()
         self._tick()
@@ -147,7 +132,7 @@ class Node:
         self.drain()
         await self.dispatcher.stop()
         await self._notices.close()
-        self._alarm.cancel()
+        self.alarm.cancel()
         with suppress(UnknownOutcome):  # the log failed just now: `failed` tells
             while self.sequencer.latest is not None:
                 await self.sequencer.flush()
@@ -198,179 +183,9 @@ class Node:
     def _ended(self, error: BaseException) -> None:
         self.accepting = False
         self.dispatcher.pause()
-        self._alarm.cancel()
+        self.alarm.cancel()
         if not self.failed.done():
             self.failed.set_result(error)
-
-    async def _find_owners(self) -> None:
-        """Sessions that were owned when the last writer ended: their owners may come back within their grace."""
-        owners: dict[bytes, Owner] = {}
-        steady_ms = self._steady_ms()
-        lost: list[Head] = []
-        for head in list(self.machine.owned.values()):
-            if head.owner and head.grace_ms:
-                owner = owners.get(head.owner)
-                if owner is None:
-                    owner = owners[head.owner] = Owner()
-                    owner.digest = head.owner
-                    owner.away_cause = Cause.RESTART
-                owner.grace_ms = max(owner.grace_ms, head.grace_ms)
-                hold = Hold(head.id, head.kind, head.epoch, owner, head.tag)
-                hold.pushed = True
-                if hold.epoch:
-                    self.dispatcher.count(hold)
-                owner.take_up(hold)
-            else:
-                lost.append(head)
-        rest = iter(lost)
-        self._give_up_for_lost(islice(rest, LOST_AT_START))
-        for owner in owners.values():
-            self._away.leave(owner, steady_ms)
-        await self.sequencer.flush()
-        self._loop.call_soon(self._go_on_giving_back, rest)
-
-    def _give_up_for_lost(self, heads: Iterable[Head]) -> None:
-        now_ms = self.clock.now_ms()
-        for head in heads:
-            self.owner_losses += 1
-            event = self.machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, self.clock.chance())
-            self._stage(event)
-            if type(event) is Parked:
-                self._tell_parked(head.number, event)
-
-    def _go_on_giving_back(self, rest: Iterator[Head]) -> None:
-        """Nobody holds them, so nothing becomes of them meanwhile. A stop leaves the rest to the next start."""
-        part = list(islice(rest, LOST_AT_ONCE))
-        if part and self.accepting:
-            self._give_up_for_lost(part)
-            self.dispatcher.wake()
-            self._loop.call_soon(self._go_on_giving_back, rest)
-
-    # -- owners ----------------------------------------------------------------------------------------------
-
-    def attach(self, receiver: Receiver | None = None) -> Owner:
-        """A new owner, without a name: a connection, a client in this process, a handler."""
-        return Owner(receiver)
-
-    def detach(self, owner: Owner) -> None:
-        """The owner's connection has ended. Its sessions wait for its grace, or are unfinished at once."""
-        if owner.digest and self._present.get(owner.digest) is owner:
-            del self._present[owner.digest]
-        owner.receiver = None
-        if self.sequencer.over:
-            return  # nothing can be logged any more; the next start finds these sessions without an owner
-        if owner.superseded:
-            return  # what it still holds is on its way to a newer connection
-        if (owner.holds or owner.taking) and owner.digest and owner.grace_ms:
-            now_ms = self._steady_ms()
-            self._away.leave(owner, now_ms)
-            self._alarm.at(now_ms + owner.grace_ms)
-        else:
-            self._lose(owner, owner.away_cause)
-
-    def name_owner(self, owner: Owner, token: bytes, grace_ms: int) -> list[Listed]:
-        """Say who is behind a connection, and take over at once all that this owner holds (see `take_over`)."""
-        return [*chain.from_iterable(self.take_over(owner, token, grace_ms))]
-
-    def take_over(self, owner: Owner, token: bytes, grace_ms: int) -> Iterator[list[Listed]]:
-        """Say who is behind a connection; takes over what that owner holds, and tells it.
-
-        In slices, between which others may be served: an owner may hold a million sessions. The connection before has
-        lost them all when this returns; the new one has them all when the slices are used up, and must ask for
-        nothing, and be told nothing, before. Fenced, instead of a slice, when a yet newer connection came meanwhile.
-        """
-        self._name(owner, token, grace_ms)
-        return self._take_over(owner)
-
-    def _name(self, owner: Owner, token: bytes, grace_ms: int) -> None:
-        grace_max_ms = round(self.limits.grace_max_s * 1000)
-        if grace_ms > grace_max_ms:
-            # Never cut silently: the client reckons with the grace that it asked for.
-            raise BadRequest(f"GRACE is at most {self.limits.grace_max_s:g} s here (grace_max); nothing was changed")
-        digest = token_digest(token)
-        if owner.digest and owner.digest != digest:
-            raise BadRequest("this connection has named another owner already; nothing was changed")
-        if owner.holds and not owner.digest:
-            raise BadRequest("OWNER comes before the first NEW of a connection; nothing was changed")
-        before = self._present.get(digest) or self._away.get(digest) or owner
-        if before is not owner and before.user and before.user != owner.user:
-            raise NoPerm("that owner belongs to another user; nothing was changed")
-        if self.log.space != "plenty":
-            heads, sources = self.machine.owned, (before, *before.taking)
-            if any(heads[hold.number].grace_ms != grace_ms for source in sources for hold in source.holds.values()):
-                self._refuse_growth()  # it would log another grace of each
-        owner.grace_ms = grace_ms
-        if before is not owner:
-            self._away.forget(digest)
-            before.superseded = True
-            owner.taking = [source for source in (before, *before.taking) if source is not owner]
-            before.taking = []
-        owner.digest = digest
-        owner.superseded = False
-        self._present[digest] = owner
-
-    def _take_over(self, owner: Owner) -> Iterator[list[Listed]]:
-        heads = self.machine.owned
-        for source in (owner, *owner.taking):
-            for part in source.slices(MOVED_AT_ONCE):
-                listed = list[Listed]()
-                for hold in part:
-                    if source is not owner:
-                        self._move(hold, owner)
-                    if (own := owner.holds.get(hold.id_text)) is not None:
-                        self._change_grace(own)
-                        listed.append((own.id, own.kind, own.tag, heads[own.number].operations))
-                yield listed
-                owner.refuse_superseded()
-        owner.taking = []
-
-    def _move(self, hold: Hold, owner: Owner) -> None:
-        if hold.ended:
-            return
-        if hold.epoch and not hold.pushed:
-            self.give_back(hold, Cause.UNREACHABLE)  # its push is still to come, and would go to the old connection
-            return
-        before = hold.owner
-        self._leases.end(hold)
-        before.let_go(hold, "taken")
-        if before.receiver is not None:
-            before.receiver.released(hold)
-        moved = Hold(hold.id, hold.kind, hold.epoch, owner, hold.tag)
-        if hold.lane is not None:
-            hold.lane.moved(hold, moved)
-            moved.lane, moved.since_ms, hold.lane = hold.lane, hold.since_ms, None
-        moved.pushed = True
-        owner.take_up(moved)
-        self._leases.begin(moved, self._limit_ms(moved), self._steady_ms())
-
-    def _change_grace(self, hold: Hold) -> None:
-        """It is kept by its owner's grace of now: by the log too, so that a restart, or another leader, keeps it."""
-        event = self.machine.change_grace(hold.number, hold.epoch, hold.owner.grace_ms)
-        if event is not None:
-            self._stage(event)
-            self._leases.end(hold)
-            self._leases.begin(hold, self._limit_ms(hold), self._steady_ms())
-
-    def _limit_ms(self, hold: Hold) -> int:
-        if hold.epoch == 0:
-            # Never less than the grace: a client that comes back in time must find what it opened just before.
-            return max(self._idle_ms[hold.kind], hold.owner.grace_ms)
-        return round(self.kinds[hold.kind].handler_timeout_s * 1000)
-
-    def _lose(self, owner: Owner, cause: Cause) -> None:
-        """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many."""
-        sources, owner.taking = (owner, *owner.taking), []  # with what was still on the way to it
-        self._lose_slice(chain.from_iterable(source.slices(LOST_AT_ONCE) for source in sources), cause)
-
-    def _lose_slice(self, slices: Iterator[list[Hold]], cause: Cause) -> None:
-        if self.sequencer.over:
-            return
-        for hold in (part := next(slices, [])):
-            if not hold.ended:
-                self.owner_losses += 1
-                self.give_back(hold, cause)
-        if part:
-            self._loop.call_soon(self._lose_slice, slices, cause)
 
     # -- operations ------------------------------------------------------------------------------------------
 
@@ -406,7 +221,7 @@ class Node:
         if tag >= 0 and owner.digest and (known := owner.tags.get(tag)) is not None:
             return known
         if self.log.space != "plenty":
-            self._refuse_growth()
+            self.refuse_growth()
         event = self.machine.create(kind, self.clock.now_ms(), records, owner.digest, owner.grace_ms, tag, trace)
         seq = self._stage(event, sum(map(len, records)))
         hold = Hold(Index(self.machine.term, seq), kind, 0, owner, tag)
@@ -419,7 +234,7 @@ class Node:
         if hold.ended:
             hold.check()
         if self.log.space != "plenty":
-            self._refuse_growth()
+            self.refuse_growth()
         size = len(records[0]) if len(records) == 1 else sum(map(len, records))
         self._stage(self.machine.append(hold.number, hold.epoch, records), size)
         self._leases.renew(hold, self._steady_ms())
@@ -429,7 +244,7 @@ class Node:
         if hold.ended:
             hold.check()
         if self.log.space != "plenty":
-            self._refuse_growth()
+            self.refuse_growth()
         self._stage(self.machine.replace(hold.number, hold.epoch, record), len(record))
         self._leases.renew(hold, self._steady_ms())
 
@@ -489,7 +304,7 @@ class Node:
             event = self.machine.put_off(hold.number, hold.epoch, due_ms, now_ms, reason)
         self._stage(event)
         if type(event) is Parked:
-            self._tell_parked(hold.number, event)
+            self.tell_parked(hold.number, event)
         elif hold.epoch:
             detail = event.detail if isinstance(event, Stored) else ""
             self.tell("hand-over failed", session=str(hold.id), kind=hold.kind, cause=cause.value, detail=detail)
@@ -506,13 +321,15 @@ class Node:
         if owner.receiver is not None:
             owner.receiver.released(hold)
 
-    def _refuse_growth(self) -> None:
+    def refuse_growth(self) -> None:
+        """The disk is nearly full. Unavailable."""
         self.limits_hit["reserve"] += 1
         raise Unavailable(
             "the disk is nearly full: only Delete, Store and Fail are taken until there is space; nothing was stored"
         )
 
-    def _tell_parked(self, number: int, event: Parked) -> None:
+    def tell_parked(self, number: int, event: Parked) -> None:
+        """A session was parked just now."""
         head = self.machine.get(number)
         assert head is not None  # it was parked just now
         self.tell("session parked", session=str(head.id), kind=head.kind, cause=event.cause.value, detail=event.detail)
@@ -531,13 +348,13 @@ class Node:
             return None
         self._stage(event)
         if type(event) is Parked:
-            self._tell_parked(number, event)
+            self.tell_parked(number, event)
             return None
         head = self.machine.owned[number]
         hold = Hold(head.id, head.kind, head.epoch, owner)
         owner.take_up(hold)
         owner.unpushed_bytes += head.bytes
-        self._leases.begin(hold, self._limit_ms(hold), self._steady_ms())
+        self._leases.begin(hold, self.limit_ms(hold), self._steady_ms())
         return hold
 
     # -- waiting --------------------------------------------------------------------------------------------
@@ -552,25 +369,31 @@ class Node:
 
     # -- time ------------------------------------------------------------------------------------------------
 
+    def limit_ms(self, hold: Hold) -> int:
+        """How long a hold may last without a sign of life."""
+        if hold.epoch == 0:
+            # Never less than the grace: a client that comes back in time must find what it opened just before.
+            return max(self._idle_ms[hold.kind], hold.owner.grace_ms)
+        return round(self.kinds[hold.kind].handler_timeout_s * 1000)
+
     def wake_at(self, due_ms: int) -> None:
         """A session is due then: have the dispatcher look by that time."""
         delay_ms = due_ms - self.clock.now_ms()
         if delay_ms <= 0:
             self.dispatcher.wake()
         elif delay_ms < TICK_MS:
-            self._alarm.at(self._steady_ms() + delay_ms)
+            self.alarm.at(self._steady_ms() + delay_ms)
 
     def rearm(self) -> None:
         """Set the alarm to the next thing that time will bring."""
         steady_ms = self._steady_ms()
         next_ms = steady_ms + TICK_MS
-        for candidate in (self._leases.next_ms(), self._away.next_ms()):
-            if candidate is not None:
-                next_ms = min(next_ms, candidate)
+        if (end_ms := self.presence.next_ms()) is not None:
+            next_ms = min(next_ms, end_ms)
         wait_ms = self.dispatcher.wait_ms(self.clock.now_ms(), steady_ms)
         if wait_ms is not None:
             next_ms = min(next_ms, steady_ms + wait_ms)
-        self._alarm.at(next_ms)
+        self.alarm.at(next_ms)
 
     def _tick(self) -> None:
         try:
@@ -583,12 +406,7 @@ class Node:
             self.give_up(failure)  # nobody was appending who could have been told
             return
         steady_ms = self._steady_ms()
-        # What is left over after so many rings the alarm again at once (`rearm`), after everybody else had a turn.
-        for hold in islice(self._leases.expired(steady_ms), LOST_AT_ONCE):
-            if not (hold.owner.superseded or hold.owner in self._away):  # else its grace decides, or a new lease begins
-                self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
-        for owner in islice(self._away.expired(steady_ms), LOST_AT_ONCE):
-            self._lose(owner, owner.away_cause)
+        self.presence.expire(steady_ms)
         space = self.log.space
         if space != self._space:
             self._space = space

@@ -1,7 +1,7 @@
 """Frontends: how clients reach the pipe. Shipped: `truba.frontends.resp`; yours is named in the configuration.
 
-A frontend turns requests into calls on `Node` (see `truba.node.node`): `attach` an owner for each connection, call the
-operations, and let no answer go before `node.sequencer.latest`, as it was after the call, is durable.
+A frontend turns requests into calls on `Node` (see `truba.node.node`): `presence.attach` an owner for each connection,
+call the operations, and let no answer go before `node.sequencer.latest`, as it was after the call, is durable.
 """
 
 from __future__ import annotations

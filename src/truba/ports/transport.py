@@ -25,7 +25,7 @@ class Route(Protocol):
         """Begin to look for the handler. Call `wake` whenever `seat` may have begun to answer otherwise."""
 
     def seat(self, kind: int) -> Owner | None:
-        """An owner (got from `node.attach`) that would take one more session of this kind now, or None.
+        """An owner (got from `node.presence.attach`) that would take one more session of this kind now, or None.
 
         Called before each hand-over; the session then goes to `owner.receiver.repeat` once its Repeated is durable,
         unless the hold ends before. Every hand-over of it ends with `owner.receiver.released`.

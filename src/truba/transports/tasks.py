@@ -35,7 +35,7 @@ class HandoverTasks:
 
     def start(self, node: Node) -> None:
         self._node = node
-        self.owner = node.attach(self)
+        self.owner = node.presence.attach(self)
 
     async def stop(self) -> None:
         """Cancel what is at work; its sessions are lost to it, and due again by their kind's policy."""
@@ -43,7 +43,7 @@ class HandoverTasks:
         self.owner = None
         tasks = list(self._tasks.values())
         if node is not None and owner is not None:
-            node.detach(owner)
+            node.presence.detach(owner)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import structlog
 
-from truba.errors import BadRequest, DataError, LogPoisoned, NoPerm, OperationError
+from truba.errors import BadRequest, DataError, NoPerm, OperationError
 from truba.node.node import Node
 from truba.node.owners import Handover, Hold, Owner
 from truba.ports.audit import AuditLog
@@ -53,7 +53,7 @@ class WireSettings:
 
 
 class Verb(Protocol):
-    """A request's meaning. Returns the encoded answer; raises OperationError; None: the answer comes later."""
+    """A request's meaning. Returns the encoded answer; raises OperationError; None: the answer comes `late`."""
 
     def __call__(self, connection: Connection, args: list[bytes], /) -> bytes | None: ...
 
@@ -63,9 +63,9 @@ class Connection(asyncio.Protocol):
 
     # More attributes than Python keeps in an object: without slots each is looked up in a dict, 5 % of an operation.
     __slots__ = (
-        "_at_end", "_backlog", "_backlog_waits", "_burst_bytes", "_closed", "_closing", "_known", "_parser",
-        "_paused_for", "_pending_bytes", "_sequencer", "_short_of_room", "_stall", "_stranger", "_turn_bytes_max",
-        "_unsent", "_verbs", "_verbs_of_known", "_wake", "credit", "dialled", "error", "holds", "kinds", "name",
+        "_at_end", "_backlog", "_backlog_waits", "_burst_bytes", "_closed", "_known", "_parser", "_paused_for",
+        "_pending_bytes", "_sequencer", "_short_of_room", "_stall", "_stranger", "_turn_bytes_max", "_unsent",
+        "_verbs", "_verbs_of_known", "_wake", "closing", "credit", "dialled", "error", "holds", "kinds", "name",
         "node", "owner", "peer", "principal", "proto", "quitting", "reject", "settings", "tasks", "transport",
     )  # fmt: skip
 
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         self.node = node
         self.settings = settings
         self.dialled = dialled
-        self.owner: Owner = node.attach(self)
+        self.owner: Owner = node.presence.attach(self)
         self.holds = self.owner.holds
         self.kinds: frozenset[int] = frozenset()  # served by the handler at the other end
         self.credit = 0
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._pending_bytes = 0
         self._paused_for: set[str] = set()
         self._short_of_room = False  # a session waits until what was granted before it is pushed
-        self._closing = False
+        self.closing = False
         self.quitting = False  # QUIT: nothing that follows is read
 
     # -- asyncio ---------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
             self._serve(requests, len(data))
 
     def _serve_stranger(self, stranger: Stranger) -> None:
-        while not stranger.known and not self._closing:
+        while not stranger.known and not self.closing:
             try:
                 request = stranger.take()
             except FramingLost as lost:
@@ -180,13 +180,13 @@ class Connection(asyncio.Protocol):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._closing = True
+        self.closing = True
         self._at_end = None  # it leads back here: nobody would free the two of them before the next full collection
         self.transport = None
         self.error = error
         self._unstall()
         self.kinds = frozenset()
-        self.node.detach(self.owner)
+        self.node.presence.detach(self.owner)
         self._closed(self)
 
     def pause_writing(self) -> None:
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
     # -- requests ------------------------------------------------------------------------------------------
 
     def _serve(self, requests: list[list[bytes]], size: int) -> None:
-        if self._closing:
+        if self.closing:
             return
         if self._backlog is not None:
             self._backlog += requests
@@ -263,14 +263,26 @@ class Connection(asyncio.Protocol):
             if verb is None:
                 raise BadRequest(f"unknown command {args[0][:32]!r}; nothing was stored")
             return verb(self, args)
-        except OperationError as refusal:
-            return self._refuse(refusal)
-        except DataError as damage:
-            return self._damaged(damage)
+        except (OperationError, DataError) as error:
+            return self.refusal(error)
 
-    def _refuse(self, refusal: OperationError) -> bytes:
-        self.node.refusals[refusal.code] += 1
-        return replies.error(refusal.code, str(refusal))
+    def refusal(self, error: OperationError | DataError) -> bytes:
+        """The answer to a request that was refused. Damage ends the node, too."""
+        if isinstance(error, OperationError):
+            self.node.refusals[error.code] += 1
+            return replies.error(error.code, str(error))
+        self.node.give_up(error)
+        self.quitting = True
+        return replies.error("UNAVAILABLE", f"the pipe stops: {error}")
+
+    def permit(self, verb: str, kind: int | None) -> None:
+        """NoPerm unless whoever is at the other end may do that. Everybody may when no authentication is set up."""
+        principal = self.principal
+        if principal is not None and not principal.allows(verb, kind):
+            what = verb if kind is None else f"{verb} on kind {kind}"
+            name = None if kind is None else self.node.kinds[kind].name if kind in self.node.kinds else str(kind)
+            unchanged = "" if verb in READ else "; nothing was stored"
+            raise NoPerm(f"user {principal.name!r} may not {what}: {missing(verb, name)}{unchanged}")
 
     def _answers_left(self, durable: bool) -> None:
         """What was answered is with the transport; on with the rest, if there is room for it."""
@@ -317,6 +329,12 @@ class Connection(asyncio.Protocol):
         if self._paused_for and self._pending_bytes * 2 <= PENDING_BYTES_MAX:
             self._resume("pending")
 
+    # -- late answers (see `late`) ---------------------------------------------------------------------------
+
+    def hold_back(self) -> None:
+        """A verb returns None: read nothing more until `go_on`."""
+        self._pause("late answer")
+
     def go_on(self, answer: bytes) -> None:
         """The answer that a verb returned None for; then what had to wait for it."""
         backlog, self._backlog = self._backlog, None
@@ -328,112 +346,21 @@ class Connection(asyncio.Protocol):
             self._serve_stranger(self._stranger)
         self._serve(backlog or [], 0)
 
-    def answer_later(self, work: Coroutine[Any, Any, bytes]) -> None:
-        """What `work` comes to is the answer; nothing more is read before it. Its verb returns None."""
-        self._pause("late answer")
-        task = asyncio.get_running_loop().create_task(self._answer_late(work))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _answer_late(self, work: Coroutine[Any, Any, bytes]) -> None:
-        try:
-            reply = await work
-        except OperationError as refusal:
-            reply = self._refuse(refusal)
-        except DataError as damage:
-            reply = self._damaged(damage)
-        except BaseException:
-            self._hang_up()
-            raise
-        self.go_on(reply)
-
-    def in_steps(self, steps: Generator[None, None, bytes]) -> bytes | None:
-        """What `steps` returns in the end; None: it comes later, after one step in each turn of the loop."""
-        try:
-            next(steps)
-        except StopIteration as end:
-            return cast(bytes, end.value)
-        self._pause("late answer")
-        asyncio.get_running_loop().call_soon(self._step, steps)
-        return None
-
-    def _step(self, steps: Generator[None, None, bytes]) -> None:
-        if not self._closing:  # else whoever asked is gone
-            self._answer_if_ready(partial(self.in_steps, steps))
-
-    def confirmed(self, answer: Callable[[], bytes | None]) -> bytes | None:
-        """What `answer()` gives once it is proved that this node's state is not out of date; None: it comes later.
-
-        If that cannot be proved, the connection ends without an answer.
-        """
-        settled: list[BaseException | None] = []
-        waiting = False
-
-        def done(error: BaseException | None) -> None:
-            settled.append(error)
-            if waiting:
-                self._confirmed_late(error, answer)
-
-        try:
-            self.node.log.confirm(done)
-        except LogPoisoned as error:
-            settled.append(error)
-        if not settled:
-            waiting = True
-            self._pause("late answer")
-            return None
-        if settled[0] is None:
-            return answer()
-        self._hang_up()
-        return None  # and so nothing that was asked behind it is looked at
-
-    def _confirmed_late(self, error: BaseException | None, answer: Callable[[], bytes | None]) -> None:
-        if self._closing:
-            return  # whoever asked is gone, or about to be: it must not take anything over any more
-        if error is not None:
-            self._hang_up()
-            return
-        self._answer_if_ready(answer)
-
-    def _answer_if_ready(self, answer: Callable[[], bytes | None]) -> None:
-        try:
-            reply = answer()
-        except OperationError as refusal:
-            reply = self._refuse(refusal)
-        except DataError as damage:
-            reply = self._damaged(damage)
-        if reply is not None:
-            self.go_on(reply)
-
-    def _damaged(self, damage: DataError) -> bytes:
-        self.node.give_up(damage)
-        self.quitting = True
-        return replies.error("UNAVAILABLE", f"the pipe stops: {damage}")
-
-    def _hang_up(self) -> None:
-        """No answer is the true answer."""
-        self._closing = True
-        if self.transport is not None:
-            self.transport.abort()
-
-    def permit(self, verb: str, kind: int | None) -> None:
-        """NoPerm unless whoever is at the other end may do that. Everybody may when no authentication is set up."""
-        principal = self.principal
-        if principal is not None and not principal.allows(verb, kind):
-            what = verb if kind is None else f"{verb} on kind {kind}"
-            name = None if kind is None else self.node.kinds[kind].name if kind in self.node.kinds else str(kind)
-            unchanged = "" if verb in READ else "; nothing was stored"
-            raise NoPerm(f"user {principal.name!r} may not {what}: {missing(verb, name)}{unchanged}")
-
     # -- endings ------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Read nothing more; end once everything answered so far has left."""
-        if self._closing:
+        if self.closing:
             return
-        self._closing = True
+        self.closing = True
         self._pause("closing")
         self.node.when_durable(self._shut)
+
+    def hang_up(self) -> None:
+        """No answer is the true answer."""
+        self.closing = True
+        if self.transport is not None:
+            self.transport.abort()
 
     def _give_up(self, error: OperationError) -> None:
         unquoted = _QUOTED.sub("...", str(error))  # what it said may be a piece of a record
@@ -462,7 +389,7 @@ class Connection(asyncio.Protocol):
     def has_seat(self, kind: int) -> bool:
         """Would the handler at the other end take one more session of this kind?"""
         owner, transport = self.owner, self.transport
-        if owner.superseded or self._closing or transport is None or "output" in self._paused_for:
+        if owner.superseded or self.closing or transport is None or "output" in self._paused_for:
             return False
         if kind not in self.kinds or owner.out >= self.credit:
             return False
@@ -482,7 +409,7 @@ class Connection(asyncio.Protocol):
 
     def repeat(self, handover: Handover) -> bool:
         transport = self.transport
-        if transport is None or self._closing:
+        if transport is None or self.closing:
             return False
         hold = handover.hold
         if handover.trace:

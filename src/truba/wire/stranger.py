@@ -15,6 +15,7 @@ from truba.errors import BadRequest, NoAuth, OperationError, Unavailable
 from truba.ports.auth import Authenticator, CertificateAuthenticator, Principal
 from truba.protocols.resp import FramingLost, Limits, StrictParser
 from truba.tls import peer_names
+from truba.wire.late import answer_later
 
 if TYPE_CHECKING:
     from truba.wire.connection import Connection, Verb
@@ -96,7 +97,7 @@ def authenticate(connection: Connection, user: bytes, password: bytes, answer: b
         raise NoAuth("user and password must be UTF-8 text") from None
     if not isinstance(verdict, Awaitable):
         return _admit(connection, verdict, answer)
-    connection.answer_later(_judged(connection, verdict, answer))
+    answer_later(connection, _judged(connection, verdict, answer))
     return None
 
 

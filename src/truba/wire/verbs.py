@@ -12,11 +12,12 @@ from functools import partial
 
 from truba import __version__
 from truba.errors import BadRequest, NoAuth, UnknownKind
-from truba.node.node import Listed
 from truba.node.owners import Hold
+from truba.node.presence import Listed
 from truba.protocols import grammar, replies
 from truba.types import Index
 from truba.wire.connection import Connection, Verb
+from truba.wire.late import answer_later, confirmed, in_steps
 from truba.wire.stranger import authenticate
 from truba.wire.views import describe, info_text
 
@@ -113,11 +114,11 @@ def owner(connection: Connection, args: list[bytes]) -> bytes | None:
     """Whoever asks settles by the answer what became of its last operations, so it must be the latest state's."""
     token, grace_ms = grammar.parse_owner(args)
     connection.permit("OWNER", None)
-    return connection.confirmed(partial(_name_owner, connection, token, grace_ms))
+    return confirmed(connection, partial(_name_owner, connection, token, grace_ms))
 
 
 def _name_owner(connection: Connection, token: bytes, grace_ms: int) -> bytes | None:
-    return connection.in_steps(_held(connection.node.take_over(connection.owner, token, grace_ms)))
+    return in_steps(connection, _held(connection.node.presence.take_over(connection.owner, token, grace_ms)))
 
 
 def _held(slices: Iterator[list[Listed]]) -> Generator[None, None, bytes]:
@@ -239,7 +240,7 @@ def _audited(connection: Connection, act: str, on: str, do: Callable[[], bytes])
         return answer
 
     who = ANYBODY if connection.principal is None else connection.principal.name
-    connection.answer_later(audit.audited(durably, who=who, peer=connection.peer, act=act, on=on))
+    answer_later(connection, audit.audited(durably, who=who, peer=connection.peer, act=act, on=on))
     return None
 
 

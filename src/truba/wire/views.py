@@ -66,5 +66,5 @@ def _node_lines(node: Node) -> list[str]:
         f"backup:{'none' if backups is None else backups.progress.state}",
         "# Sessions",
         f"deliveries:{node.dispatcher.deliveries}",
-        f"owner_losses:{node.owner_losses}",
+        f"owner_losses:{node.presence.losses}",
     ]

@@ -41,7 +41,7 @@ class Line:
         self.node = node
         self.who = who
         self.history = world.history
-        self.owner: Owner = seat.context.copy().run(node.attach, receiver)
+        self.owner: Owner = seat.context.copy().run(node.presence.attach, receiver)
         self.ended_here = False  # at the end of who has dialled
         self.ended_there = False
         self.named: bytes | None = None  # the token by which it may write, once it was told that it may; b"": by none
@@ -68,7 +68,7 @@ class Line:
         in_vain: list[bool] = []  # the node had been replaced when it was asked
 
         def decide(node: Node, owner: Owner) -> list[tuple[Index, int, int, int]]:
-            return node.name_owner(owner, token, round(grace_s * 1000))
+            return node.presence.name_owner(owner, token, round(grace_s * 1000))
 
         def durable(listing: list[tuple[Index, int, int, int]]) -> None:
             self.world.story.tell(self.who, f"is told by {self.seat.name} that it holds {_listed(listing)}")
@@ -115,7 +115,7 @@ class Line:
             return
         self.ended_there = True
         self.seat.lines.pop(self, None)
-        self.node.detach(self.owner)
+        self.node.presence.detach(self.owner)
         self.on_end()
         if not self.lost:
             self._loop.call_later(self.world.latency_s(), self._end_here, context=self._context)

@@ -1,0 +1,242 @@
+"""Presence: which owners are there. They come, say who they are, break off, and come back or do not.
+
+    attach -> present --connection ended--> away --named again--> present, on the new connection
+                 |                           `--grace over--> lost: all that it held is given back
+                 `--no sign of life for a session--> that one session is given back
+
+An owner may hold a million sessions: what happens to all of them happens in slices, between which others are served.
+What owners and holds are is in `owners`; what becomes of a session that is given back, the node and the machine decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from truba.errors import BadRequest, NoPerm
+from truba.machine.events import Parked
+from truba.node.owners import Away, Hold, Leases, Owner, Receiver, token_digest
+from truba.ports.store import Head
+from truba.types import Cause, Index
+
+if TYPE_CHECKING:
+    from truba.node.node import Node
+
+LOST_AT_ONCE = 512
+"""Sessions given back in one turn of the loop: a few milliseconds."""
+
+MOVED_AT_ONCE = 512
+"""Sessions taken over, or told, in one turn of the loop: a few milliseconds."""
+
+LOST_AT_START = 4096
+"""Sessions given back before a start is over; the rest follows in slices while clients are served."""
+
+
+Listed = tuple[Index, int, int, int]
+"""What an owner that comes back is told of a session: id, kind, tag, operations since New or the last hand-over."""
+
+
+class Presence:
+    """Owned by the node, which renews the `leases` itself, with each operation."""
+
+    def __init__(self, node: Node) -> None:
+        self.leases = Leases()
+        self.losses = 0  # sessions whose owner was lost
+        self._node = node
+        self._machine = node.machine
+        self._stage = node.sequencer.stage
+        self._steady_ms = node.clock.steady_ms
+        self._loop = asyncio.get_running_loop()
+        self._present: dict[bytes, Owner] = {}  # those with a name, by its digest
+        self._away = Away()
+
+    # -- coming and going ------------------------------------------------------------------------------------
+
+    def attach(self, receiver: Receiver | None = None) -> Owner:
+        """A new owner, without a name: a connection, a client in this process, a handler."""
+        return Owner(receiver)
+
+    def detach(self, owner: Owner) -> None:
+        """The owner's connection has ended. Its sessions wait for its grace, or are unfinished at once."""
+        if owner.digest and self._present.get(owner.digest) is owner:
+            del self._present[owner.digest]
+        owner.receiver = None
+        if self._node.sequencer.over:
+            return  # nothing can be logged any more; the next start finds these sessions without an owner
+        if owner.superseded:
+            return  # what it still holds is on its way to a newer connection
+        if (owner.holds or owner.taking) and owner.digest and owner.grace_ms:
+            now_ms = self._steady_ms()
+            self._away.leave(owner, now_ms)
+            self._node.alarm.at(now_ms + owner.grace_ms)
+        else:
+            self._lose(owner, owner.away_cause)
+
+    # -- names, and coming back ------------------------------------------------------------------------------
+
+    def name_owner(self, owner: Owner, token: bytes, grace_ms: int) -> list[Listed]:
+        """Say who is behind a connection, and take over at once all that this owner holds (see `take_over`)."""
+        return [*chain.from_iterable(self.take_over(owner, token, grace_ms))]
+
+    def take_over(self, owner: Owner, token: bytes, grace_ms: int) -> Iterator[list[Listed]]:
+        """Say who is behind a connection; takes over what that owner holds, and tells it.
+
+        In slices, between which others may be served: an owner may hold a million sessions. The connection before has
+        lost them all when this returns; the new one has them all when the slices are used up, and must ask for
+        nothing, and be told nothing, before. Fenced, instead of a slice, when a yet newer connection came meanwhile.
+        """
+        self._name(owner, token, grace_ms)
+        return self._take_over(owner)
+
+    def _name(self, owner: Owner, token: bytes, grace_ms: int) -> None:
+        node = self._node
+        grace_max_ms = round(node.limits.grace_max_s * 1000)
+        if grace_ms > grace_max_ms:
+            # Never cut silently: the client reckons with the grace that it asked for.
+            raise BadRequest(f"GRACE is at most {node.limits.grace_max_s:g} s here (grace_max); nothing was changed")
+        digest = token_digest(token)
+        if owner.digest and owner.digest != digest:
+            raise BadRequest("this connection has named another owner already; nothing was changed")
+        if owner.holds and not owner.digest:
+            raise BadRequest("OWNER comes before the first NEW of a connection; nothing was changed")
+        before = self._present.get(digest) or self._away.get(digest) or owner
+        if before is not owner and before.user and before.user != owner.user:
+            raise NoPerm("that owner belongs to another user; nothing was changed")
+        if node.log.space != "plenty":
+            heads, sources = self._machine.owned, (before, *before.taking)
+            if any(heads[hold.number].grace_ms != grace_ms for source in sources for hold in source.holds.values()):
+                node.refuse_growth()  # it would log another grace of each
+        owner.grace_ms = grace_ms
+        if before is not owner:
+            self._away.forget(digest)
+            before.superseded = True
+            owner.taking = [source for source in (before, *before.taking) if source is not owner]
+            before.taking = []
+        owner.digest = digest
+        owner.superseded = False
+        self._present[digest] = owner
+
+    def _take_over(self, owner: Owner) -> Iterator[list[Listed]]:
+        heads = self._machine.owned
+        for source in (owner, *owner.taking):
+            for part in source.slices(MOVED_AT_ONCE):
+                listed = list[Listed]()
+                for hold in part:
+                    if source is not owner:
+                        self._move(hold, owner)
+                    if (own := owner.holds.get(hold.id_text)) is not None:
+                        self._change_grace(own)
+                        listed.append((own.id, own.kind, own.tag, heads[own.number].operations))
+                yield listed
+                owner.refuse_superseded()
+        owner.taking = []
+
+    def _move(self, hold: Hold, owner: Owner) -> None:
+        if hold.ended:
+            return
+        if hold.epoch and not hold.pushed:
+            # Its push is still to come, and would go to the old connection.
+            self._node.give_back(hold, Cause.UNREACHABLE)
+            return
+        before = hold.owner
+        self.leases.end(hold)
+        before.let_go(hold, "taken")
+        if before.receiver is not None:
+            before.receiver.released(hold)
+        moved = Hold(hold.id, hold.kind, hold.epoch, owner, hold.tag)
+        if hold.lane is not None:
+            hold.lane.moved(hold, moved)
+            moved.lane, moved.since_ms, hold.lane = hold.lane, hold.since_ms, None
+        moved.pushed = True
+        owner.take_up(moved)
+        self.leases.begin(moved, self._node.limit_ms(moved), self._steady_ms())
+
+    def _change_grace(self, hold: Hold) -> None:
+        """It is kept by its owner's grace of now: by the log too, so that a restart, or another leader, keeps it."""
+        event = self._machine.change_grace(hold.number, hold.epoch, hold.owner.grace_ms)
+        if event is not None:
+            self._stage(event)
+            self.leases.end(hold)
+            self.leases.begin(hold, self._node.limit_ms(hold), self._steady_ms())
+
+    # -- losses ----------------------------------------------------------------------------------------------
+
+    def expire(self, steady_ms: int) -> None:
+        """Give back what was held for too long without a sign of life, and lose who stayed away for too long.
+
+        What is left over after so many rings the alarm again at once (`next_ms`), after everybody else had a turn.
+        """
+        for hold in islice(self.leases.expired(steady_ms), LOST_AT_ONCE):
+            if not (hold.owner.superseded or hold.owner in self._away):  # else its grace decides, or a new lease begins
+                self._node.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
+        for owner in islice(self._away.expired(steady_ms), LOST_AT_ONCE):
+            self._lose(owner, owner.away_cause)
+
+    def next_ms(self) -> int | None:
+        """When the next lease or grace ends, by the steady clock."""
+        ends = (self.leases.next_ms(), self._away.next_ms())
+        return min((end_ms for end_ms in ends if end_ms is not None), default=None)
+
+    def _lose(self, owner: Owner, cause: Cause) -> None:
+        """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many."""
+        sources, owner.taking = (owner, *owner.taking), []  # with what was still on the way to it
+        self._lose_slice(chain.from_iterable(source.slices(LOST_AT_ONCE) for source in sources), cause)
+
+    def _lose_slice(self, slices: Iterator[list[Hold]], cause: Cause) -> None:
+        if self._node.sequencer.over:
+            return
+        for hold in (part := next(slices, [])):
+            if not hold.ended:
+                self.losses += 1
+                self._node.give_back(hold, cause)
+        if part:
+            self._loop.call_soon(self._lose_slice, slices, cause)
+
+    # -- after a start ---------------------------------------------------------------------------------------
+
+    async def find_owners(self) -> None:
+        """Sessions that were owned when the last writer ended: their owners may come back within their grace."""
+        owners: dict[bytes, Owner] = {}
+        steady_ms = self._steady_ms()
+        lost: list[Head] = []
+        for head in list(self._machine.owned.values()):
+            if head.owner and head.grace_ms:
+                owner = owners.get(head.owner)
+                if owner is None:
+                    owner = owners[head.owner] = Owner()
+                    owner.digest = head.owner
+                    owner.away_cause = Cause.RESTART
+                owner.grace_ms = max(owner.grace_ms, head.grace_ms)
+                hold = Hold(head.id, head.kind, head.epoch, owner, head.tag)
+                hold.pushed = True
+                if hold.epoch:
+                    self._node.dispatcher.count(hold)
+                owner.take_up(hold)
+            else:
+                lost.append(head)
+        rest = iter(lost)
+        self._give_up_for_lost(islice(rest, LOST_AT_START))
+        for owner in owners.values():
+            self._away.leave(owner, steady_ms)
+        await self._node.sequencer.flush()
+        self._loop.call_soon(self._go_on_giving_back, rest)
+
+    def _give_up_for_lost(self, heads: Iterable[Head]) -> None:
+        clock = self._node.clock
+        now_ms = clock.now_ms()
+        for head in heads:
+            self.losses += 1
+            event = self._machine.give_back(head.number, head.epoch, Cause.RESTART, now_ms, clock.chance())
+            self._stage(event)
+            if type(event) is Parked:
+                self._node.tell_parked(head.number, event)
+
+    def _go_on_giving_back(self, rest: Iterator[Head]) -> None:
+        """Nobody holds them, so nothing becomes of them meanwhile. A stop leaves the rest to the next start."""
+        part = list(islice(rest, LOST_AT_ONCE))
+        if part and self._node.accepting:
+            self._give_up_for_lost(part)
+            self._node.dispatcher.wake()
+            self._loop.call_soon(self._go_on_giving_back, rest)
