@@ -35,9 +35,10 @@ ANYBODY = "anybody"
 
 
 def _hold(connection: Connection, id_text: bytes, verb: str) -> Hold:
-    hold = connection.holds.get(id_text)
-    if hold is None or hold.strict or connection.owner.superseded:
-        hold = connection.node.find(connection.owner, id_text)
+    owner = connection.owner
+    hold = owner.holds.get(id_text)
+    if hold is None or hold.strict or owner.superseded:
+        hold = connection.node.find(owner, id_text)
     if connection.principal is not None:
         connection.permit(verb, hold.kind)
     return hold
