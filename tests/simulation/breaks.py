@@ -189,7 +189,7 @@ BREAKS = {
         ),
         _break(
             "a session whose handler hung up is forgotten",
-            ("truba.node.node:Node._lose_slice", "self.give_back(hold, cause)", "hold.owner.let_go(hold, 'taken')"),
+            ("truba.node.node:Node._lose_slices", "self.give_back(hold, cause)", "hold.owner.let_go(hold, 'taken')"),
         ),
         _break(
             "old due times are not looked at again after a checkpoint",

@@ -8,10 +8,12 @@ thread. Nothing here encodes, writes or knows how a request looked. What operato
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import gc
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Protocol
 
@@ -42,6 +44,13 @@ LOST_AT_ONCE = 512
 
 MOVED_AT_ONCE = 512
 """Sessions taken over, or told, in one turn of the loop: a few milliseconds."""
+
+MOVED_UNSEEN = 10
+"""Slices between two looks of Python's collector at what is young, 2 ms each. What it counts is made less freed, and a
+hold taken over is made for one that is freed: in the end it would look at a million at once, for a second."""
+
+BEHIND_MS = 10
+"""How long what was left to end by itself, a lease or a grace, waits for a checkpoint that is behind, at a time."""
 
 LOST_AT_START = 4096
 """Sessions given back before a start is over; the rest follows in slices while clients are served."""
@@ -116,6 +125,8 @@ class Node:
         self.refusals: Counter[str] = Counter()  # by code, of whatever frontend counts them
         self.limits_hit: Counter[str] = Counter()  # by the limit's name in the configuration
         self._space = "plenty"  # as told last
+        self._losing: deque[tuple[Iterator[list[Hold]], Cause]] = deque()  # what lost owners still hold, in slices
+        self._lost_now = 0  # of it, in this turn of the loop
         self._leases = Leases()
         self._away = Away()
         self._present: dict[bytes, Owner] = {}
@@ -244,7 +255,7 @@ class Node:
         if part and self.accepting:
             self._give_up_for_lost(part)
             self.dispatcher.wake()
-            self._loop.call_soon(self._go_on_giving_back, rest)
+            self.checkpointer.when_room(partial(self._go_on_giving_back, rest))
 
     # -- owners ----------------------------------------------------------------------------------------------
 
@@ -312,7 +323,9 @@ class Node:
     def _take_over(self, owner: Owner) -> Iterator[list[Listed]]:
         heads = self.machine.owned
         for source in (owner, *owner.taking):
-            for part in source.slices(MOVED_AT_ONCE):
+            for at, part in enumerate(source.slices(MOVED_AT_ONCE), 1):
+                if at % MOVED_UNSEEN == 0:
+                    gc.collect(1)
                 listed = list[Listed]()
                 for hold in part:
                     if source is not owner:
@@ -358,19 +371,31 @@ class Node:
         return round(self.kinds[hold.kind].handler_timeout_s * 1000)
 
     def _lose(self, owner: Owner, cause: Cause) -> None:
-        """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many."""
+        """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many, and many
+        connections may break in one turn."""
         sources, owner.taking = (owner, *owner.taking), []  # with what was still on the way to it
-        self._lose_slice(chain.from_iterable(source.slices(LOST_AT_ONCE) for source in sources), cause)
+        self._losing.append((chain.from_iterable(source.slices(LOST_AT_ONCE) for source in sources), cause))
+        self._lose_slices()
 
-    def _lose_slice(self, slices: Iterator[list[Hold]], cause: Cause) -> None:
+    def _lose_slices(self) -> None:
         if self.sequencer.over:
             return
-        for hold in (part := next(slices, [])):
-            if not hold.ended:
-                self.owner_losses += 1
-                self.give_back(hold, cause)
-        if part:
-            self._loop.call_soon(self._lose_slice, slices, cause)
+        before = self._lost_now
+        while self._losing and self._lost_now < LOST_AT_ONCE:
+            slices, cause = self._losing[0]
+            for hold in (part := next(slices, [])):
+                if not hold.ended:
+                    self.owner_losses += 1
+                    self.give_back(hold, cause)
+            self._lost_now += len(part)
+            if not part:
+                self._losing.popleft()
+        if before == 0 < self._lost_now:
+            self.checkpointer.when_room(self._lose_more)
+
+    def _lose_more(self) -> None:
+        self._lost_now = 0
+        self._lose_slices()
 
     # -- operations ------------------------------------------------------------------------------------------
 
@@ -564,9 +589,10 @@ class Node:
         """Set the alarm to the next thing that time will bring."""
         steady_ms = self._steady_ms()
         next_ms = steady_ms + TICK_MS
+        soonest_ms = steady_ms + BEHIND_MS if self.checkpointer.behind else 0
         for candidate in (self._leases.next_ms(), self._away.next_ms()):
             if candidate is not None:
-                next_ms = min(next_ms, candidate)
+                next_ms = min(next_ms, max(candidate, soonest_ms))
         wait_ms = self.dispatcher.wait_ms(self.clock.now_ms(), steady_ms)
         if wait_ms is not None:
             next_ms = min(next_ms, steady_ms + wait_ms)
@@ -584,10 +610,11 @@ class Node:
             return
         steady_ms = self._steady_ms()
         # What is left over after so many rings the alarm again at once (`rearm`), after everybody else had a turn.
-        for hold in islice(self._leases.expired(steady_ms), LOST_AT_ONCE):
+        at_once = 0 if self.checkpointer.behind else LOST_AT_ONCE
+        for hold in islice(self._leases.expired(steady_ms), at_once):
             if not (hold.owner.superseded or hold.owner in self._away):  # else its grace decides, or a new lease begins
                 self.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
-        for owner in islice(self._away.expired(steady_ms), LOST_AT_ONCE):
+        for owner in islice(self._away.expired(steady_ms), at_once):
             self._lose(owner, owner.away_cause)
         space = self.log.space
         if space != self._space:

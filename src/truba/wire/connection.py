@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_at_end", "_backlog", "_backlog_waits", "_burst_bytes", "_closed", "_closing", "_known", "_parser",
         "_paused_for", "_pending_bytes", "_sequencer", "_short_of_room", "_stall", "_stranger", "_turn_bytes_max",
-        "_unsent", "_verbs", "_verbs_of_known", "_wake", "credit", "dialled", "error", "holds", "kinds", "name",
+        "_unsent", "_verbs", "_verbs_of_known", "_wake", "credit", "dialled", "error", "kinds", "name",
         "node", "owner", "peer", "principal", "proto", "quitting", "reject", "settings", "tasks", "transport",
     )  # fmt: skip
 
@@ -87,7 +87,6 @@ class Connection(asyncio.Protocol):
         self.settings = settings
         self.dialled = dialled
         self.owner: Owner = node.attach(self)
-        self.holds = self.owner.holds
         self.kinds: frozenset[int] = frozenset()  # served by the handler at the other end
         self.credit = 0
         self.proto = 3 if dialled else 2
@@ -348,13 +347,16 @@ class Connection(asyncio.Protocol):
         self.go_on(reply)
 
     def in_steps(self, steps: Generator[None, None, bytes]) -> bytes | None:
-        """What `steps` returns in the end; None: it comes later, after one step in each turn of the loop."""
+        """What `steps` returns in the end; None: it comes later, after one step in each turn of the loop.
+
+        Steps may change very many sessions, so they let a checkpoint go first that is behind.
+        """
         try:
             next(steps)
         except StopIteration as end:
             return cast(bytes, end.value)
         self._pause("late answer")
-        asyncio.get_running_loop().call_soon(self._step, steps)
+        self.node.checkpointer.when_room(partial(self._step, steps))
         return None
 
     def _step(self, steps: Generator[None, None, bytes]) -> None:
