@@ -97,7 +97,7 @@ async def test_nothing_is_taken_over_for_a_connection_that_is_gone(gone: str) ->
             async with Talk(here.address) as client:
                 client.send(b"OWNER", TOKEN)
                 await until(lambda: len(log.asked) == 1)
-                (connection,) = [one for one in here.resp.connections if not one.owner.holds]
+                (connection,) = [one for one in here.resp.connections if not one.holds]
                 if gone == "closing":
                     connection.close()
                 else:

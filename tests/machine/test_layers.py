@@ -6,7 +6,6 @@ from tests.node.world import nobody
 from truba.kinds import Kind
 from truba.machine.events import Repeated
 from truba.machine.machine import Machine
-from truba.machine.spread import LARGE, Spread
 from truba.ports.store import Head, Summary, staged_all
 from truba.store.memory import MemoryStore
 from truba.types import Position
@@ -94,23 +93,3 @@ def test_a_layer_that_was_written_is_let_go_bit_by_bit_and_leaves_the_state_alon
     assert not any((frozen.heads, frozen.tails, frozen.was, *(heap.keys for heap in frozen.due.values())))
     assert list(machine.scan()) == before
     assert [*machine.owned] == numbers
-
-
-def test_very_many_owned_sessions_are_in_parts_from_some_number_on() -> None:
-    machine = Machine(MemoryStore(), {7: Kind(7, "transfer", nobody)})
-    machine.begin(1)
-    for _ in range(LARGE - 1):
-        machine.apply(machine.create(7, 0, [b"a"]))
-    assert isinstance(machine.owned, dict)
-    last = machine.apply(machine.create(7, 0, [b"a"]))
-    assert isinstance(machine.owned, Spread)
-    for number in (1, last):
-        machine.apply(machine.append(number, 0, [b"b"]))
-        machine.apply(machine.store(number, 0, 1000))
-    repeated = machine.repeat(last, 1000)
-    assert repeated is not None
-    machine.apply(repeated)
-    assert len(machine.owned) == LARGE - 1
-    assert machine.owned[last] is machine.get(last)
-    machine.apply(machine.delete(last, 1))
-    assert last not in machine.owned

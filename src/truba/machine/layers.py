@@ -18,7 +18,6 @@ from collections.abc import Iterator
 
 from truba.errors import DataDamaged
 from truba.machine.due import DueHeap
-from truba.machine.spread import LARGE, Table, near_number, wider
 from truba.ports.store import Head, Put, Remove, Store
 from truba.types import Phase
 
@@ -76,7 +75,7 @@ class Layers:
         self.base = base
         self.young = Layer()
         self.frozen: Layer | None = None
-        self.owned: Table[int, Head] = wider({head.number: head for head in base.owned()}, near_number)
+        self.owned: dict[int, Head] = {head.number: head for head in base.owned()}
         self._read: Head | None = None  # from the store, the last one
 
     @property
@@ -120,17 +119,9 @@ class Layers:
         return head
 
     def add(self, head: Head, records: list[bytes]) -> None:
-        number, young, owned = head.number, self.young, self.owned
-        young.heads[number] = head
-        young.tails[number] = records
-        owned[number] = head
-        if type(owned) is dict and len(owned) >= LARGE:
-            self.owned = wider(owned, near_number)
-
-    def own(self, head: Head) -> None:
-        """Somebody holds it now."""
+        self.young.heads[head.number] = head
+        self.young.tails[head.number] = records
         self.owned[head.number] = head
-        self.owned = wider(self.owned, near_number)
 
     def drop(self, number: int) -> Head:
         """Forget a session; what it was."""
@@ -211,7 +202,7 @@ class Layers:
         if at < stored_through:
             for head in self.base.scan(at):
                 at = head.number
-                now = young[at] if at in young else frozen[at] if at in frozen else self.owned.get(at) or head
+                now = young[at] if at in young else frozen[at] if at in frozen else self.owned.get(at, head)
                 if now is not None:
                     found.append(now)
                 steps += 1

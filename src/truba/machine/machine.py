@@ -37,7 +37,6 @@ from truba.machine.events import (
 )
 from truba.machine.history import handed, holds
 from truba.machine.layers import OWNED, Layer, Layers
-from truba.machine.spread import Table
 from truba.ports.store import DueKey, Head, Store
 from truba.types import Cause, Phase
 
@@ -58,6 +57,7 @@ class Machine:
         self.term = store.summary.applied.term
         self.seq = store.summary.applied.seq
         self.layers = Layers(store)
+        self.owned = self.layers.owned  # active and repeating sessions by number: those that can be written to
         self.counts: Counter[tuple[int, Phase]] = Counter(store.summary.counts)
         self.paused = store.summary.paused  # kinds; replaced, never changed, so that a checkpoint may keep it
         self._queues: dict[int, DueQueue] = {}
@@ -100,27 +100,27 @@ class Machine:
         return Created(kind_number, at_ms, owner, grace_ms, tag, records, trace)
 
     def append(self, number: int, epoch: int, records: list[bytes]) -> Appended:
-        head = self.layers.owned.get(number)
+        head = self.owned.get(number)
         if head is None or head.epoch != epoch:
             self._refuse(number)
         self._check_size(self.kinds[head.kind], records, head.bytes, head.next - head.first)
         return Appended(number, records)
 
     def replace(self, number: int, epoch: int, record: bytes) -> Replaced:
-        head = self.layers.owned.get(number)
+        head = self.owned.get(number)
         if head is None or head.epoch != epoch:
             self._refuse(number)
         self._check_size(self.kinds[head.kind], [record], 0, 0)
         return Replaced(number, record)
 
     def delete(self, number: int, epoch: int) -> Deleted:
-        head = self.layers.owned.get(number)
+        head = self.owned.get(number)
         if head is None or head.epoch != epoch:
             self._refuse(number)
         return Deleted(number)
 
     def store(self, number: int, epoch: int, due_ms: int, now_ms: int = 0) -> Stored:
-        head = self.layers.owned.get(number)
+        head = self.owned.get(number)
         if head is None or head.epoch != epoch:
             self._refuse(number)
         return Stored(number, due_ms, Cause.STORED, "", now_ms)
@@ -129,7 +129,7 @@ class Machine:
         self, number: int, epoch: int, cause: Cause, now_ms: int, chance: float, detail: str = ""
     ) -> Stored | Parked | Deleted:
         """End a hold without the owner's own decision on when: the kind's policy decides."""
-        head = self.layers.owned.get(number)
+        head = self.owned.get(number)
         if head is None or head.epoch != epoch:
             self._refuse(number)
         kind = self.kinds[head.kind]
@@ -148,14 +148,14 @@ class Machine:
 
     def put_off(self, number: int, epoch: int, due_ms: int, now_ms: int, detail: str = "") -> Stored:
         """The handler says "not now": due again at `due_ms`, and no attempt is used up. Age parks it, if anything."""
-        head = self.layers.owned.get(number)
+        head = self.owned.get(number)
         if head is None or head.epoch != epoch:
             self._refuse(number)
         return Stored(number, due_ms, Cause.UNREACHABLE, _line(detail), now_ms)
 
     def change_grace(self, number: int, epoch: int, grace_ms: int) -> GraceChanged | None:
         """How long the owner may stay away from now on; None when it is so already."""
-        head = self.layers.owned.get(number)
+        head = self.owned.get(number)
         if head is None or head.epoch != epoch:
             self._refuse(number)
         return None if head.grace_ms == grace_ms else GraceChanged(number, grace_ms)
@@ -284,7 +284,7 @@ class Machine:
         head.owner = event.owner
         head.grace_ms = event.grace_ms
         head.tag = -1
-        self.layers.own(head)
+        self.owned[event.number] = head
 
     def _parked(self, event: Parked, seq: int) -> None:
         self._close_history(event.number)
@@ -317,7 +317,7 @@ class Machine:
 
     def _leave(self, number: int, cause: Cause, detail: str) -> Head:
         head = self.layers.thaw(number)
-        self.layers.owned.pop(number, None)
+        self.owned.pop(number, None)
         if cause is Cause.UNREACHABLE and head.phase is _REPEATING:
             head.attempts -= 1  # it was delivered, and reached nobody
         head.cause = cause
@@ -365,11 +365,6 @@ class Machine:
         for number, kind in self.kinds.items():
             if number not in kept and (count := sum(self.population(number).values())):
                 raise Busy(f"kind {kind.name} has {count} sessions: it cannot go before they have; nothing was changed")
-
-    @property
-    def owned(self) -> Table[int, Head]:
-        """Active and repeating sessions by number: those that can be written to."""
-        return self.layers.owned
 
     def get(self, number: int) -> Head | None:
         """A session as it is now, not to be changed; None when there is none."""

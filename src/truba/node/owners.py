@@ -15,7 +15,6 @@ from typing import Literal, NoReturn, Protocol
 import msgspec
 
 from truba.errors import BadRequest, Closed, Fenced, NoSession
-from truba.machine.spread import LARGE, Spread, Table, near_number, near_text, pieces, wider
 from truba.types import Cause, Index
 
 ENDED_KEPT = 128
@@ -143,10 +142,10 @@ class Owner:
         self.digest = b""  # of its token; empty: it cannot come back
         self.grace_ms = 0
         self.user = ""
-        self.holds: Table[bytes, Hold] = {}  # by id as printed
+        self.holds: dict[bytes, Hold] = {}  # by id as printed
         self.out = 0  # of these, how many were handed over
         self.unpushed_bytes = 0  # of records granted to it whose push is still to come
-        self.tags: Table[int, Hold] = {}
+        self.tags: dict[int, Hold] = {}
         self.ended: dict[bytes, Literal["closed", "taken"]] = {}  # the last ones, oldest first
         self.suspect: set[bytes] = set()  # taken from this owner by lateness: its old task may still write
         self.away_cause = Cause.LOST
@@ -189,19 +188,17 @@ class Owner:
         raise NoSession(f"this connection holds no session {index}; nothing was stored")
 
     def slices(self, size: int) -> Iterator[list[Hold]]:
-        """All holds, at most `size` at a time; some may have ended since. What begins meanwhile may be among them.
+        """All holds as they are when the first is asked for, `size` at a time; some may have ended since.
 
-        A table's part is copied as a whole, when its turn comes: whoever begins with a dictionary again and again
-        passes each time over all that is gone from its front; and a list of a million takes a tenth of a second to
-        make, and as long again each time that Python's collector looks through what is young.
+        Copied as a whole: whoever begins with a dictionary again and again passes each time over all that is gone from
+        its front. What was given out is let go of: a million at once would take a tenth of a second.
         """
-        for held in pieces(self.holds):
-            left = [*held.values()]
-            left.reverse()
-            while left:
-                part = left[: -size - 1 : -1]
-                del left[-size:]
-                yield part
+        left = list(self.holds.values())
+        left.reverse()
+        while left:
+            part = left[: -size - 1 : -1]
+            del left[-size:]
+            yield part
 
     def refuse_superseded(self) -> None:
         """Fenced when a newer connection has named the same owner."""
@@ -212,12 +209,9 @@ class Owner:
         """Begin a hold."""
         hold.owner = self
         id_text = hold.id_text
-        holds = self.holds
-        holds[id_text] = hold
+        self.holds[id_text] = hold
         if hold.tag >= 0:
             self.tags[hold.tag] = hold
-        if type(holds) is dict and len(holds) >= LARGE:
-            self.holds, self.tags = wider(holds, near_text), Spread(self.tags, near_number)
         if hold.epoch:
             self.out += 1
         if self.suspect:

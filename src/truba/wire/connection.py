@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_at_end", "_backlog", "_backlog_waits", "_burst_bytes", "_closed", "_closing", "_known", "_parser",
         "_paused_for", "_pending_bytes", "_sequencer", "_short_of_room", "_stall", "_stranger", "_turn_bytes_max",
-        "_unsent", "_verbs", "_verbs_of_known", "_wake", "credit", "dialled", "error", "kinds", "name",
+        "_unsent", "_verbs", "_verbs_of_known", "_wake", "credit", "dialled", "error", "holds", "kinds", "name",
         "node", "owner", "peer", "principal", "proto", "quitting", "reject", "settings", "tasks", "transport",
     )  # fmt: skip
 
@@ -87,6 +87,7 @@ class Connection(asyncio.Protocol):
         self.settings = settings
         self.dialled = dialled
         self.owner: Owner = node.attach(self)
+        self.holds = self.owner.holds
         self.kinds: frozenset[int] = frozenset()  # served by the handler at the other end
         self.credit = 0
         self.proto = 3 if dialled else 2

@@ -35,10 +35,9 @@ ANYBODY = "anybody"
 
 
 def _hold(connection: Connection, id_text: bytes, verb: str) -> Hold:
-    owner = connection.owner
-    hold = owner.holds.get(id_text)
-    if hold is None or hold.strict or owner.superseded:
-        hold = connection.node.find(owner, id_text)
+    hold = connection.holds.get(id_text)
+    if hold is None or hold.strict or connection.owner.superseded:
+        hold = connection.node.find(connection.owner, id_text)
     if connection.principal is not None:
         connection.permit(verb, hold.kind)
     return hold
