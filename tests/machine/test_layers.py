@@ -75,3 +75,21 @@ def test_a_session_that_is_gone_from_the_store_is_gone() -> None:
     machine.apply(machine.remove(number))
     checkpoint(machine, store)
     assert machine.get(number) is None
+
+
+def test_a_layer_that_was_written_is_let_go_bit_by_bit_and_leaves_the_state_alone() -> None:
+    machine, store, numbers = with_stored(10)
+    for number in numbers:
+        machine.apply(Repeated(number, b"", 0, 1000, ""))
+    frozen = machine.freeze()
+    position = Position(machine.term, machine.seq, bytes(16))
+    store.commit(staged_all(store, frozen.changes()), Summary(position, dict(machine.counts), machine.paused))
+    machine.settle(frozen)
+    before = list(machine.scan())
+    sizes = [len(frozen.heads)]
+    while frozen.let_go(4):
+        sizes.append(len(frozen.heads))
+    assert sizes == [10, 6, 2]
+    assert not any((frozen.heads, frozen.tails, frozen.was, *(heap.keys for heap in frozen.due.values())))
+    assert list(machine.scan()) == before
+    assert [*machine.owned] == numbers

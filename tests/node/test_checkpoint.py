@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Executor, Future
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from tests.node.world import World, nobody
 from truba.errors import Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.machine.layers import Layer
+from truba.node.checkpoint import SLICE_MAX
 from truba.node.node import Limits, Node
+from truba.node.presence import LOST_AT_ONCE
 from truba.ports.store import Staged, Summary
 from truba.store.memory import MemoryStore
 from truba.testing.jump import JumpClock
@@ -170,6 +173,79 @@ async def test_one_that_fails_stops_the_node_and_loses_nothing(slow: tuple[World
     await restarted.stop()
 
 
+async def test_what_an_owner_lost_waits_for_one_that_is_slow(slow: tuple[World, SlowStore]) -> None:
+    """Else the next one holds all that came meanwhile, and the interpreter's lock for as long as that takes."""
+    world, store = slow
+    world.limits = Limits(checkpoint_sessions=600)
+    node = await world.start()
+    sizes = sizes_of(node)
+    owner = node.presence.attach()
+    store.go_on.set()
+    for at in range(12 * LOST_AT_ONCE):
+        node.new(owner, 7, [b"%d" % at])
+        if at % 100 == 0:
+            await node.sequencer.flush()
+    await node.checkpoint()
+    store.go_on.clear()
+    sizes.clear()
+    node.presence.detach(owner)
+    for _ in range(200):  # turns, in which all of it would be given back ten times over
+        await asyncio.sleep(0)
+    assert node.checkpointer.running
+    assert 600 <= node.machine.layers.young_count < 600 + LOST_AT_ONCE
+    lost = node.presence.losses
+    assert lost < 2 * 600 + 2 * LOST_AT_ONCE
+    await served(node)
+    assert node.presence.losses == lost
+    store.go_on.set()
+    while owner.holds:  # noqa: ASYNC110 - a turn, not a time
+        await asyncio.sleep(0)
+    assert node.presence.losses == 12 * LOST_AT_ONCE
+    await node.sequencer.flush()
+    await node.checkpointer.wait()
+    assert len(sizes) > 3
+    assert max(sizes) < 600 + 2 * LOST_AT_ONCE
+
+
+async def served(node: Node) -> None:
+    hold = node.new(node.presence.attach(), 7, [b"meanwhile"])
+    await node.sequencer.flush()
+    node.delete(hold)
+    await node.sequencer.flush()
+
+
+def sizes_of(node: Node) -> list[int]:
+    """Of each layer that is written from now on."""
+    sizes: list[int] = []
+    freeze = node.machine.freeze
+
+    def counted() -> Layer:
+        frozen = freeze()
+        sizes.append(len(frozen.heads))
+        return frozen
+
+    node.machine.freeze = counted  # type: ignore[method-assign]
+    return sizes
+
+
+async def test_what_was_written_is_freed_bit_by_bit() -> None:
+    world = World(KIND)
+    node = await world.start()
+    owner = node.presence.attach()
+    for at in range(3 * SLICE_MAX):
+        node.new(owner, 7, [b"%d" % at])
+    frozen = node.machine.layers.young
+    await node.checkpoint()
+    left = [len(frozen.heads)]
+    while left[-1]:
+        await asyncio.sleep(0)
+        left.append(len(frozen.heads))
+        assert len(left) < 100
+    assert all(before - after <= SLICE_MAX for before, after in pairwise(left)), left
+    assert len(node.machine.owned) == 3 * SLICE_MAX
+    await node.stop()
+
+
 async def test_the_store_never_knows_more_than_the_log() -> None:
     """A checkpoint begins at the end of a batch that is still being written: it waits, and is of exactly that place."""
     world = World(KIND, limits=Limits(checkpoint_bytes=2_000))
@@ -263,15 +339,7 @@ async def test_one_that_is_staged_while_very_many_sessions_come_is_ahead_of_them
     world = World(KIND, limits=Limits(checkpoint_sessions=2_000))
     node = await world.start()
     owner = node.presence.attach()
-    sizes: list[int] = []
-    freeze = node.machine.freeze
-
-    def counted() -> Layer:
-        frozen = freeze()
-        sizes.append(len(frozen.heads))
-        return frozen
-
-    node.machine.freeze = counted  # type: ignore[method-assign]
+    sizes = sizes_of(node)
     monkeypatch.setattr(node.checkpointer, "_thread", _AtOnce())  # how long one takes is not what this is about
     turns = 0
     while len(sizes) < 6:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from itertools import chain
 
@@ -12,7 +13,7 @@ from tests.node.world import World
 from truba.errors import Fenced
 from truba.node.node import Node
 from truba.node.owners import Hold, Owner
-from truba.node.presence import MOVED_AT_ONCE, Listed
+from truba.node.presence import MOVED_AT_ONCE, MOVED_UNSEEN, Listed
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
 
@@ -185,5 +186,28 @@ def test_the_end_of_a_connection_looks_at_none_of_its_sessions(jump: Jump, clock
         node.presence.detach(old)
         old.holds = plain
         assert told(node.presence.take_over(node.presence.attach(), TOKEN, GRACE_MS)) == [hold.number for hold in holds]
+
+    jump(main())
+
+
+def test_the_collector_never_finds_very_many_holds_that_it_has_not_looked_at(jump: Jump, clock: JumpClock) -> None:
+    """It counts what is made less what is freed: nothing, while holds are moved."""
+
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        old = node.presence.attach()
+        node.presence.name_owner(old, TOKEN, GRACE_MS)
+        for _ in range(3 * MOVED_UNSEEN * MOVED_AT_ONCE):
+            node.new(old, 7, [b"a"])
+        await world.durable()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in node.presence.take_over(node.presence.attach(), TOKEN, GRACE_MS):
+                unseen = sum(isinstance(each, Hold) for age in (0, 1) for each in gc.get_objects(age))
+                assert unseen <= MOVED_UNSEEN * MOVED_AT_ONCE
+        finally:
+            gc.enable()
 
     jump(main())

@@ -10,6 +10,7 @@ import pytest
 from tests.node.test_life import TOKEN, kind
 from tests.node.world import World
 from truba.errors import BadRequest, DataDamaged, DataUnwritable, Fenced
+from truba.node.checkpoint import Checkpointer
 from truba.node.presence import LOST_AT_ONCE, LOST_AT_START
 from truba.node.session import LocalSession
 from truba.ports.store import Head
@@ -314,6 +315,59 @@ def test_very_many_owners_that_do_not_come_back_let_others_have_their_turns(jump
         left = await _left_by_turns(clock, 10, lambda: len(node.machine.owned))
         assert left == [count, count - LOST_AT_ONCE, 1, 0]
         assert node.machine.counts == {(7, Phase.STORED): count}
+
+    jump(main())
+
+
+def test_what_ends_by_itself_waits_for_a_checkpoint_that_is_behind(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        world = World(kind(idle_timeout_s=10), clock=clock)
+        node = await world.start()
+        idle, gone = node.presence.attach(), node.presence.attach()
+        node.presence.name_owner(gone, b"a token of sixteen bytes", 5_000)
+        node.new(idle, 7, [b"a"])
+        node.new(gone, 7, [b"a"])
+        node.presence.detach(gone)
+        ticks = 0
+        expire = node._expire  # noqa: SLF001 - how often time is looked at
+
+        def counted() -> None:
+            nonlocal ticks
+            ticks += 1
+            expire()
+
+        monkeypatch.setattr(node, "_expire", counted)
+        monkeypatch.setattr(Checkpointer, "behind", True)
+        await world.pass_time(11)
+        assert node.machine.counts == {(7, Phase.ACTIVE): 2}
+        assert ticks < 2_000, "the loop does nothing else"
+        monkeypatch.setattr(Checkpointer, "behind", False)
+        await world.pass_time(0.02)
+        assert node.machine.counts == {(7, Phase.STORED): 2}
+
+    jump(main())
+
+
+def test_many_owners_that_are_lost_in_one_turn_take_theirs(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        few, *many = (node.presence.attach() for _ in range(5))
+        for owner in many:
+            for _ in range(LOST_AT_ONCE):
+                node.new(owner, 7, [b"a"])
+        node.new(few, 7, [b"a"])
+        await world.durable()
+        left = list[int]()
+        for owner in (few, *many):
+            node.presence.detach(owner)
+        while not left or left[-1]:
+            left.append(len(node.machine.owned))
+            await asyncio.sleep(0)
+        assert left == [3 * LOST_AT_ONCE, 2 * LOST_AT_ONCE, LOST_AT_ONCE, 0]
+        assert node.presence.losses == 4 * LOST_AT_ONCE + 1
 
     jump(main())
 

@@ -193,7 +193,7 @@ BREAKS = {
         _break(
             "a session whose handler hung up is forgotten",
             (
-                "truba.node.presence:Presence._lose_slice",
+                "truba.node.presence:Presence._lose_slices",
                 "self._node.give_back(hold, cause)",
                 "hold.owner.let_go(hold, 'taken')",
             ),

@@ -140,3 +140,28 @@ def test_a_take_over_of_very_many_sessions_holds_nobody_up_and_is_told_whole(jum
         assert new_out.written.count(b"\r\n:1\r\n") == 1, "the one that was written to"
 
     jump(main())
+
+
+def test_a_take_over_that_changes_very_many_graces_waits_for_a_checkpoint_that_is_behind(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        world = World(Kind(7, "transfer", nobody), clock=clock)
+        node = await world.start()
+        (old, _), (new, new_out) = connect(world), connect(world)
+        old.data_received(encode(b"OWNER", TOKEN, b"GRACE", b"10"))
+        for _ in range(3 * MOVED_AT_ONCE):
+            node.new(old.owner, 7, [b"a"])
+        await world.durable()
+        steps: list[Callable[[], object]] = []
+        monkeypatch.setattr(node.checkpointer, "when_room", steps.append)
+        new.data_received(encode(b"OWNER", TOKEN, b"GRACE", b"20"))
+        await world.pass_time(1)
+        assert not new_out.written
+        assert len(old.owner.holds) == MOVED_AT_ONCE
+        for step in steps:
+            step()
+        await world.durable()
+        assert new_out.written.startswith(b"*%d\r\n" % (3 * MOVED_AT_ONCE))
+
+    jump(main())

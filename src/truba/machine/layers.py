@@ -49,6 +49,18 @@ class Layer:
             elif was is not None:
                 yield Remove(was)
 
+    def let_go(self, count: int) -> bool:
+        """Forget up to so many sessions of a layer that is in the store; False: there are none left.
+
+        A layer that is simply dropped frees all of them in one go, a microsecond each and more.
+        """
+        for part in (self.heads, self.tails, self.was):
+            for _ in range(min(count, len(part))):
+                part.popitem()
+        for heap in self.due.values():
+            del heap.keys[-count:]
+        return any((self.heads, self.tails, self.was, *(heap.keys for heap in self.due.values())))
+
 
 def with_tail(head: Head, tail: list[bytes]) -> tuple[int, ...]:
     """The chunks of a session once its tail is a chunk of its own. Asking twice changes nothing."""

@@ -4,10 +4,10 @@
                -> freeze at the end of a batch -> that batch is durable
                -> stage in slices on the loop -> commit on a thread -> settle, trim the log
 
-Nobody waits for it: staging yields to the loop every few hundred sessions, and the commit runs beside it. Two
-things keep its pauses short, however many sessions change: it begins before there are too many of them, and it is
-staged faster than others come. What is frozen is written only once the log holds it durably, so the store never knows
-more than the log.
+Nobody waits for it: staging yields to the loop every few hundred sessions, and the commit runs beside it. Three
+things keep its pauses short, however many sessions change: it begins before there are too many of them, it is staged
+faster than others come, and whoever changes very many sessions for the pipe itself, an owner lost say, waits for it
+(`when_room`). What is frozen is written only once the log holds it durably, so the store never knows more than the log.
 """
 
 from __future__ import annotations
@@ -123,6 +123,22 @@ class Checkpointer:
         if self._task is not None:
             await asyncio.wait([self._task])
 
+    @property
+    def behind(self) -> bool:
+        """So much has changed beside a checkpoint that the next might begin.
+
+        Whoever changes many sessions in slices, and makes nobody wait, waits then: it would run away from a commit,
+        which takes as long as the disk does, and the next one would hold the interpreter's lock for all of it.
+        """
+        return self._task is not None and self._machine.layers.young_count >= self._sessions
+
+    def when_room(self, go_on: Callable[[], object]) -> None:
+        """Call it in a turn of its own: the next one, or while this is `behind`, once the checkpoint has ended."""
+        if self._task is not None and self.behind:
+            self._task.add_done_callback(lambda _: go_on())
+        else:
+            asyncio.get_running_loop().call_soon(go_on)
+
     async def close(self) -> None:
         await self.wait()
         self._thread.shutdown()
@@ -167,9 +183,16 @@ class Checkpointer:
             self._log.trim(position.seq)
         self.took_ms.add(round((loop.time() - began_s) * 1000))
         self.done += 1
+        loop.call_soon(_let_go, frozen)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failure = error
             self.on_failure(error)
+
+
+def _let_go(frozen: Layer) -> None:
+    """In slices as well, for a large layer takes long to free."""
+    if frozen.let_go(SLICE_MAX):
+        asyncio.get_running_loop().call_soon(_let_go, frozen)

@@ -388,7 +388,7 @@ class Node:
         """Set the alarm to the next thing that time will bring."""
         steady_ms = self._steady_ms()
         next_ms = steady_ms + TICK_MS
-        if (end_ms := self.presence.next_ms()) is not None:
+        if (end_ms := self.presence.next_ms(steady_ms)) is not None:
             next_ms = min(next_ms, end_ms)
         wait_ms = self.dispatcher.wait_ms(self.clock.now_ms(), steady_ms)
         if wait_ms is not None:

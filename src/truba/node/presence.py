@@ -11,7 +11,10 @@ What owners and holds are is in `owners`; what becomes of a session that is give
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -29,6 +32,13 @@ LOST_AT_ONCE = 512
 
 MOVED_AT_ONCE = 512
 """Sessions taken over, or told, in one turn of the loop: a few milliseconds."""
+
+MOVED_UNSEEN = 10
+"""Slices between two looks of Python's collector at what is young, 2 ms each. What it counts is made less freed, and a
+hold taken over is made for one that is freed: in the end it would look at a million at once, for a second."""
+
+BEHIND_MS = 10
+"""How long what was left to end by itself, a lease or a grace, waits for a checkpoint that is behind, at a time."""
 
 LOST_AT_START = 4096
 """Sessions given back before a start is over; the rest follows in slices while clients are served."""
@@ -51,6 +61,8 @@ class Presence:
         self._loop = asyncio.get_running_loop()
         self._present: dict[bytes, Owner] = {}  # those with a name, by its digest
         self._away = Away()
+        self._losing: deque[tuple[Iterator[list[Hold]], Cause]] = deque()  # what lost owners still hold, in slices
+        self._lost_now = 0  # of it, in this turn of the loop
 
     # -- coming and going ------------------------------------------------------------------------------------
 
@@ -121,7 +133,9 @@ class Presence:
     def _take_over(self, owner: Owner) -> Iterator[list[Listed]]:
         heads = self._machine.owned
         for source in (owner, *owner.taking):
-            for part in source.slices(MOVED_AT_ONCE):
+            for at, part in enumerate(source.slices(MOVED_AT_ONCE), 1):
+                if at % MOVED_UNSEEN == 0:
+                    gc.collect(1)
                 listed = list[Listed]()
                 for hold in part:
                     if source is not owner:
@@ -168,31 +182,47 @@ class Presence:
 
         What is left over after so many rings the alarm again at once (`next_ms`), after everybody else had a turn.
         """
-        for hold in islice(self.leases.expired(steady_ms), LOST_AT_ONCE):
+        at_once = 0 if self._node.checkpointer.behind else LOST_AT_ONCE
+        for hold in islice(self.leases.expired(steady_ms), at_once):
             if not (hold.owner.superseded or hold.owner in self._away):  # else its grace decides, or a new lease begins
                 self._node.give_back(hold, Cause.IDLE if hold.epoch == 0 else Cause.LATE)
-        for owner in islice(self._away.expired(steady_ms), LOST_AT_ONCE):
+        for owner in islice(self._away.expired(steady_ms), at_once):
             self._lose(owner, owner.away_cause)
 
-    def next_ms(self) -> int | None:
-        """When the next lease or grace ends, by the steady clock."""
+    def next_ms(self, steady_ms: int) -> int | None:
+        """When `expire` is to be called, by the steady clock: when the next lease or grace ends, and there is room."""
         ends = (self.leases.next_ms(), self._away.next_ms())
-        return min((end_ms for end_ms in ends if end_ms is not None), default=None)
+        next_ms = min((end_ms for end_ms in ends if end_ms is not None), default=None)
+        if next_ms is None or not self._node.checkpointer.behind:
+            return next_ms
+        return max(next_ms, steady_ms + BEHIND_MS)
 
     def _lose(self, owner: Owner, cause: Cause) -> None:
-        """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many."""
+        """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many, and many
+        connections may break in one turn."""
         sources, owner.taking = (owner, *owner.taking), []  # with what was still on the way to it
-        self._lose_slice(chain.from_iterable(source.slices(LOST_AT_ONCE) for source in sources), cause)
+        self._losing.append((chain.from_iterable(source.slices(LOST_AT_ONCE) for source in sources), cause))
+        self._lose_slices()
 
-    def _lose_slice(self, slices: Iterator[list[Hold]], cause: Cause) -> None:
+    def _lose_slices(self) -> None:
         if self._node.sequencer.over:
             return
-        for hold in (part := next(slices, [])):
-            if not hold.ended:
-                self.losses += 1
-                self._node.give_back(hold, cause)
-        if part:
-            self._loop.call_soon(self._lose_slice, slices, cause)
+        before = self._lost_now
+        while self._losing and self._lost_now < LOST_AT_ONCE:
+            slices, cause = self._losing[0]
+            for hold in (part := next(slices, [])):
+                if not hold.ended:
+                    self.losses += 1
+                    self._node.give_back(hold, cause)
+            self._lost_now += len(part)
+            if not part:
+                self._losing.popleft()
+        if before == 0 < self._lost_now:
+            self._node.checkpointer.when_room(self._lose_more)
+
+    def _lose_more(self) -> None:
+        self._lost_now = 0
+        self._lose_slices()
 
     # -- after a start ---------------------------------------------------------------------------------------
 
@@ -239,4 +269,4 @@ class Presence:
         if part and self._node.accepting:
             self._give_up_for_lost(part)
             self._node.dispatcher.wake()
-            self._loop.call_soon(self._go_on_giving_back, rest)
+            self._node.checkpointer.when_room(partial(self._go_on_giving_back, rest))

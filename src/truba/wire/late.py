@@ -40,13 +40,16 @@ async def _awaited(connection: Connection, work: Coroutine[Any, Any, bytes]) -> 
 
 
 def in_steps(connection: Connection, steps: Generator[None, None, bytes]) -> bytes | None:
-    """What `steps` returns in the end; None: it comes later."""
+    """What `steps` returns in the end; None: it comes later.
+
+    They may change very many sessions, so they let a checkpoint go first that is behind.
+    """
     try:
         next(steps)
     except StopIteration as end:
         return cast(bytes, end.value)
     connection.hold_back()
-    asyncio.get_running_loop().call_soon(_step, connection, steps)
+    connection.node.checkpointer.when_room(partial(_step, connection, steps))
     return None
 
 
