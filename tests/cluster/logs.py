@@ -51,11 +51,14 @@ async def catch_up(stream: Stream, cluster: Chain, own: Log) -> Cursor:
 
 
 async def found(stream: Stream, cluster: Chain) -> None:
-    """The first message of a new stream."""
-    if (await stream.bounds()).last == 0:
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        stream.publish(encode(cluster, without_events(EntryKind.BASE, ORIGIN, "a")), 0, outcome.set_result)
-        assert await outcome == Stored(1)
+    """The first message of a new stream, however long it takes until the stream is led."""
+    async with asyncio.timeout(30):
+        while (await stream.bounds()).last == 0:
+            outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            stream.publish(encode(cluster, without_events(EntryKind.BASE, ORIGIN, "a")), 0, outcome.set_result)
+            if await outcome == Stored(1):
+                return
+            await asyncio.sleep(0.05)
 
 
 async def lead(

@@ -127,10 +127,26 @@ class Nodes:
             )
 
     async def start(self) -> None:
-        """All of them, until one leads."""
+        """All of them, until one leads and the others know it."""
         for name in self.names:
             self.launch(name)
-        await self.leader()
+        leader = await self.leader()
+        for name in self.names:
+            await self._follows(name, leader)
+
+    async def _follows(self, name: str, leader: str) -> None:
+        """Wait until that one is up, and knows somebody who leads."""
+        status = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STARTED_S):
+                while True:
+                    status = await self.status(name)
+                    if status is not None and (status.leader or status.role == "leader"):
+                        return
+                    await asyncio.sleep(POLL_S)
+        raise NodesFailed(
+            f"{name} does not know after {STARTED_S:g} s that {leader} leads: {status}\n{self.last_words()}"
+        )
 
     def alive(self, name: str) -> bool:
         process = self._processes.get(name)
