@@ -366,8 +366,36 @@ def test_many_owners_that_are_lost_in_one_turn_take_theirs(jump: Jump, clock: Ju
         while not left or left[-1]:
             left.append(len(node.machine.owned))
             await asyncio.sleep(0)
-        assert left == [3 * LOST_AT_ONCE, 2 * LOST_AT_ONCE, LOST_AT_ONCE, 0]
+            assert len(left) < 100
+        assert list(dict.fromkeys(left)) == [3 * LOST_AT_ONCE, 2 * LOST_AT_ONCE, LOST_AT_ONCE, 0]
         assert node.presence.losses == 4 * LOST_AT_ONCE + 1
+
+    jump(main())
+
+
+def test_what_a_lost_owner_held_goes_no_faster_than_the_disk(jump: Jump, clock: JumpClock) -> None:
+    """Else one batch has nearly all, and so has the checkpoint that begins behind it."""
+
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner = node.presence.attach()
+        for _ in range(3 * LOST_AT_ONCE):
+            node.new(owner, 7, [b"a"])
+        await world.durable()
+        world.log.held = True
+        node.presence.detach(owner)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(node.machine.owned) == 2 * LOST_AT_ONCE
+        world.log.release(1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(node.machine.owned) == LOST_AT_ONCE
+        world.log.release(1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not node.machine.owned
 
     jump(main())
 

@@ -159,9 +159,9 @@ def test_a_take_over_that_changes_very_many_graces_waits_for_a_checkpoint_that_i
         await world.pass_time(1)
         assert not new_out.written
         assert len(old.owner.holds) == MOVED_AT_ONCE
-        for step in steps:
-            step()
-        await world.durable()
+        while steps:
+            steps.pop()()
+            await world.durable()
         assert new_out.written.startswith(b"*%d\r\n" % (3 * MOVED_AT_ONCE))
 
     jump(main())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -366,6 +366,13 @@ class Node:
             waiter(not self.sequencer.failed)
         else:
             batch.waiters.append(waiter)
+
+    def when_room(self, go_on: Callable[[], object]) -> None:
+        """Call it in a turn of its own, once everything staged so far is durable and no checkpoint is behind.
+
+        For whoever changes very many sessions in slices, and keeps nobody waiting: it would run away from the disk.
+        """
+        self.when_durable(lambda _durable: self.checkpointer.when_room(go_on))
 
     # -- time ------------------------------------------------------------------------------------------------
 

@@ -218,7 +218,7 @@ class Presence:
             if not part:
                 self._losing.popleft()
         if before == 0 < self._lost_now:
-            self._node.checkpointer.when_room(self._lose_more)
+            self._node.when_room(self._lose_more)
 
     def _lose_more(self) -> None:
         self._lost_now = 0
@@ -269,4 +269,4 @@ class Presence:
         if part and self._node.accepting:
             self._give_up_for_lost(part)
             self._node.dispatcher.wake()
-            self._node.checkpointer.when_room(partial(self._go_on_giving_back, rest))
+            self._node.when_room(partial(self._go_on_giving_back, rest))

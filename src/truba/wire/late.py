@@ -49,7 +49,7 @@ def in_steps(connection: Connection, steps: Generator[None, None, bytes]) -> byt
     except StopIteration as end:
         return cast(bytes, end.value)
     connection.hold_back()
-    connection.node.checkpointer.when_room(partial(_step, connection, steps))
+    connection.node.when_room(partial(_step, connection, steps))
     return None
 
 
