@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from truba.kinds import Kind
-from truba.machine.events import Created, Deleted, Event, Opened, Parked, Repeated, Stored
+from truba.machine.events import Created, Deleted, Event, GraceChanged, Opened, Parked, Repeated, Stored
 from truba.types import Cause
 
 HARMLESS = (Cause.STORED, Cause.RESTART, Cause.IDLE, Cause.RESUMED)
@@ -23,6 +23,7 @@ class Gate:
 
     kind: Kind
     out: set[int] = field(default_factory=set)
+    lasting: set[int] = field(default_factory=set)  # of these, those whose handler may come back after a restart
     in_a_row: list[int] = field(default_factory=list)  # that ended badly
     held: bool = False
     openings: int = 0
@@ -37,13 +38,17 @@ class Gate:
         """The next event: one about a session of this kind, or Opened."""
         match event:
             case Opened():
+                self.out &= self.lasting  # the others are with nobody, and given back bit by bit
                 self.held, self.openings, self.probe, self.in_a_row = False, 0, None, []
                 self.room = self.kind.concurrency
-            case Repeated(number):
+            case Repeated(number, owner, grace_ms):
                 assert self.may_hand_over, f"session {number} is handed over, and the breaker should hold it: {self}"
                 self.out.add(number)
+                self._lasts(number, bool(owner and grace_ms))
                 if self.held:
                     self.probe = number
+            case GraceChanged(number, grace_ms) if number in self.out:
+                self._lasts(number, bool(grace_ms))
             case Deleted(number) if number in self.out:
                 self._well(number, now_ms)
             case Stored(number, _, cause) | Parked(number, cause) if number in self.out:
@@ -55,6 +60,12 @@ class Gate:
                     self.probe = None if number == self.probe else self.probe
                 else:
                     self._badly(number, now_ms)
+
+    def _lasts(self, number: int, whether: bool) -> None:
+        if whether:
+            self.lasting.add(number)
+        else:
+            self.lasting.discard(number)
 
     @property
     def may_hand_over(self) -> bool:
@@ -103,7 +114,7 @@ class Gates:
                     gate.saw(event, now_ms)
             case Created(kind):
                 self._kinds[self._seq] = kind
-            case Repeated(number) | Deleted(number) | Stored(number) | Parked(number):
+            case Repeated(number) | Deleted(number) | Stored(number) | Parked(number) | GraceChanged(number):
                 self.of[self._kinds[number]].saw(event, now_ms)
             case _:
                 pass
