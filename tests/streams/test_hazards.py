@@ -268,3 +268,22 @@ async def answered(ask: Callable[[], Coroutine[Any, Any, Any]]) -> object:
 
 async def _ignore(error: Exception) -> None:
     """nats-py would print it."""
+
+
+async def test_nats_py_tells_nobody_of_a_close_that_breaks_and_the_next_question_finds_out(
+    server: NatsServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is reset while it writes the last bytes: it is closed by then, and calls nobody any more."""
+    stream = await fresh(server)
+    client, generation = stream.link.client, stream.link.generation
+    for callback in ("_disconnected_cb", "_closed_cb"):
+        monkeypatch.setattr(client, callback, None)
+    await client.close()
+    with pytest.raises(StreamDown):
+        await stream.bounds()
+    async with asyncio.timeout(30):
+        while stream.link.generation == generation:  # noqa: ASYNC110 nothing else tells
+            await asyncio.sleep(0.01)
+    assert (await stream.bounds()).last == 0
+    assert stream.link.client is not client
+    await stream.close()

@@ -96,6 +96,8 @@ class Link:
             async with asyncio.timeout(self.settings.request_timeout_s):
                 answer = await self.client.request(subject, data, timeout=None)  # type: ignore[arg-type]
         except (NatsError, OSError) as error:  # no answer, nobody there to answer, no connection
+            if self._client is not None:
+                self._replace(self._client)
             raise StreamDown(f"{subject}: {_words(error)}", cut_off=not self.up) from error
         reply: dict[str, Any] = msgspec.json.decode(answer.data)
         match reply.get("error"):
@@ -151,9 +153,7 @@ class Link:
             self.on_up()
 
         async def given_up() -> None:
-            if client is self._client and not self._closing and (self._renewal is None or self._renewal.done()):
-                self.on_down("NATS closed the connection")
-                self._renewal = asyncio.get_running_loop().create_task(self._renew())
+            self._replace(client)
 
         who = login(client, settings, settings.user, settings.password, settings.credentials_file)
         try:
@@ -195,6 +195,18 @@ class Link:
         if isinstance(last, PlainText):
             return ConfigError(f"NATS at {where}: {last}; have the servers ask for it, or ask for none here")
         return StreamDown(f"NATS at {where}: {_words(last)}")
+
+    def _replace(self, client: Client) -> None:
+        """Make a new one, if that is ours and closed for good.
+
+        It tells so itself, unless its connection breaks while it closes: nats-py then leaves before it has told
+        anybody, and whoever asks next finds out.
+        """
+        if client is not self._client or not client.is_closed or self._closing:
+            return
+        if self._renewal is None or self._renewal.done():
+            self.on_down("NATS closed the connection")
+            self._renewal = asyncio.get_running_loop().create_task(self._renew())
 
     async def _renew(self) -> None:
         """Make a new client, however long that takes; why there is none yet is told when it is another reason."""
