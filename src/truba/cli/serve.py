@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 
@@ -46,12 +47,18 @@ def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bo
     sys.path.insert(0, str(config_path.absolute().parent))  # `local:` handlers and hooks may live beside the file
     logs.configure(loaded.node.log_level, loaded.node.log_format)
 
+    import asyncio
+
     import uvloop
 
     from truba import service
 
     try:
-        code = uvloop.run(service.serve(loaded, read, signals))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(service.serve(loaded, read, signals))
+            if code:  # all is told; to close the loop takes descriptors and threads, the want of which may be why
+                sys.stderr.flush()
+                os._exit(code)
     except OSError as error:
         raise _cannot_listen(error) from error
     signals.ignore()
