@@ -180,7 +180,7 @@ async def _run(
         error = node.failed.result()
         log.error(
             "the pipe has stopped",
-            error=str(error),
+            error=str(error) or repr(error),
             outcome="unknown for what was not acknowledged; everything acknowledged is stored",
             next=f"{remedy(error)}, then start again: the log is recovered at the start",
         )

@@ -60,6 +60,7 @@ def test_everything_happens_in_some_storm() -> None:
         for what in (
             "session parked", "cause=late", "cause=unreachable", "cause=lost", "restart",
             "is told by . that it holds .*operations", "answered by .: remove", "answered by .: resume", "deposed",
+            "answered by .: pause", "answered by .: continue",
             "another node leads", "was taken from this connection", "has ended: OSError", "has ended: LogPoisoned",
             "has ended: LogRegression", "nearly full", "purged by somebody", "cannot be read", "made anew",
         ):  # fmt: skip

@@ -200,14 +200,43 @@ def checkpoints_too_far() -> None:
 
     run = Checkpointer._run  # noqa: SLF001
 
-    async def late(self: Checkpointer, frozen: Any, batch: Any, tail: Any, durable: Any, counts: Any) -> None:
+    async def late(self: Checkpointer, frozen: Any, *rest: Any) -> None:
         for number in list(frozen.heads)[-3:]:
             if frozen.heads[number] is not None and number not in frozen.was:
                 del frozen.heads[number]
                 frozen.tails.pop(number, None)
-        await run(self, frozen, batch, tail, durable, counts)
+        await run(self, frozen, *rest)
 
     replace(Checkpointer, "_run", late)
+
+
+@breaks
+def continues_by_itself() -> None:
+    """A kind that an operator has paused goes on after a restart."""
+
+    def recovered(*args: Any) -> Machine:
+        machine = recovery.recover(*args)
+        machine.paused = frozenset()
+        return machine
+
+    vars(node)["recover"] = recovered
+
+
+@breaks
+def hands_over_what_is_paused() -> None:
+    """Nothing of a paused kind is handed over."""
+    from truba.node.dispatcher import KindLane
+
+    wait_ms = KindLane.wait_ms
+
+    def anyway(self: KindLane, *rest: Any) -> Any:
+        paused, self._dispatcher.machine.paused = self._dispatcher.machine.paused, frozenset()
+        try:
+            return wait_ms(self, *rest)
+        finally:
+            self._dispatcher.machine.paused = paused
+
+    replace(KindLane, "wait_ms", anyway)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
 import pytest
 
 from truba.errors import Fenced, UnknownOutcome
+from truba.torture import history
 from truba.torture.checker import Call
 from truba.torture.history import Asked, Delivered, Found, Held, Line, Listed, Told, make_record, read_records
 from truba.torture.journal import Journal, read_journal
 from truba.torture.sessions import Gathered, gather
+from truba.torture.steering import misled
 
 
 @pytest.mark.parametrize("size", [0, 1, 31, 32, 33, 20_000])
@@ -184,3 +187,51 @@ def test_what_no_order_explains() -> None:
     assert "a record that nobody wrote: ?x, 3 bytes" in odd(
         Delivered(2.0, "1-5", 1, "lost", "c0.1", ("a", "?x, 3 bytes"))
     )
+
+
+# -- kinds that are paused -----------------------------------------------------------------------------------------
+
+
+def steered(paused: bool, *lines: Line, taken: Sequence[Line] = (), after: Sequence[Line] = ()) -> str:
+    journals = {
+        "o0-0": lines,
+        "a0-1": [Listed(10.0, 10.5, (), (7,) if paused else ())],
+        "o0-1": after,
+        "f7-1": taken,
+    }
+    assert gather(journals).odd == [] or taken  # of no session
+    return " | ".join(what for _, what in misled(journals, (7, 8)))
+
+
+def word(
+    n: int, verb: history.Steering, at_s: float, outcome: history.Outcome | None = "ok", kind: int = 7
+) -> list[Line]:
+    asked = Asked(n, at_s, verb, kind=kind)
+    return [asked] if outcome is None else [asked, Told(n, at_s + 0.5, outcome)]
+
+
+def test_the_last_word_about_a_kind_holds() -> None:
+    pause, go_on = word(1, "pause", 1.0), word(2, "continue", 2.0)
+    assert steered(False) == steered(True, *pause) == steered(False, *pause, *go_on) == ""
+    assert "7" not in steered(False, *word(1, "pause", 1.0, kind=8))
+    another = "the last acknowledged word was another"
+    assert another in steered(True)
+    assert another in steered(False, *pause)
+    assert another in steered(True, *pause, *go_on)
+    assert another in steered(True, *word(1, "pause", 1.0, "refused"))
+    for outcome in ("unknown", None):  # it came to something or not, at any time since
+        for paused in (True, False):
+            assert steered(paused, *word(1, "pause", 1.0, outcome)) == ""
+            assert steered(paused, *pause, *word(2, "continue", 2.0, outcome)) == ""
+            assert steered(paused, *word(1, "pause", 1.0, outcome), *go_on) == ""
+    both = [Asked(1, 1.0, "pause", kind=7), Told(1, 3.0, "ok"), *go_on]  # at the same time
+    assert steered(True, *both) == steered(False, *both) == ""
+
+
+def test_nothing_of_a_paused_kind_is_handed_over() -> None:
+    pause, go_on = word(1, "pause", 1.0), word(1, "continue", 12.0)
+    given: list[Line] = [Delivered(11.0, "1-5", 1, "lost", "c0.1", ("a",))]
+    assert "1-5 was handed over while the kind was paused" in steered(True, *pause, taken=given, after=go_on)
+    assert "while the kind was paused" in steered(True, *pause, taken=given)
+    assert steered(True, *pause, taken=given, after=word(1, "continue", 10.9)) == ""
+    assert steered(False, taken=given) == ""

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 Verb = Literal["open", "append", "replace", "delete", "store", "fail", "touch", "read", "resume", "release", "remove"]
+Steering = Literal["pause", "continue"]
 Outcome = Literal["ok", "refused", "unknown"]
 Phase = Literal["active", "stored", "repeating", "parked", "gone"]
 
@@ -42,13 +43,13 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True, tag="asked"):
 
     n: int  # counts the calls of this process
     at_s: float
-    verb: Verb
+    verb: Verb | Steering
     label: str = ""  # of the session; empty: not known, or (resume) of all that this owner holds
     id: str = ""
     epoch: int = 0
     records: tuple[str, ...] = ()  # names of those given
     delay_s: float = 0.0  # of a store
-    kind: int = -1  # of an open
+    kind: int = -1  # of an open, and of what an operator says of a kind
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True, tag="told"):
@@ -75,11 +76,12 @@ class Delivered(msgspec.Struct, frozen=True, omit_defaults=True, tag="delivered"
 
 
 class Listed(msgspec.Struct, frozen=True, omit_defaults=True, tag="listed"):
-    """All sessions that the pipe knew, while nobody opened any. Each of them was read, too."""
+    """All sessions that the pipe knew, each of which was read, and what was paused; nobody was at work meanwhile."""
 
     begin_s: float
     at_s: float
     ids: tuple[str, ...] = ()
+    paused: tuple[int, ...] = ()
 
 
 Line = Asked | Told | Delivered | Listed

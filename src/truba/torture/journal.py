@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from truba.errors import OperationError
-from truba.torture.history import Asked, Delivered, Line, Outcome, Told, Verb
+from truba.torture.history import Asked, Delivered, Line, Outcome, Steering, Told, Verb
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Journal:
         if os.write(self._file, text) != len(text):
             raise OSError("a journal could not be written: the disk is full")
 
-    def asked(self, verb: Verb, **fields: Any) -> int:
+    def asked(self, verb: Verb | Steering, **fields: Any) -> int:
         self._asked += 1
         self.write(Asked(self._asked, time.monotonic(), verb, **fields))
         return self._asked
@@ -52,7 +52,11 @@ class Journal:
         self.write(Delivered(time.monotonic(), **fields))
 
     async def call(
-        self, verb: Verb, call: Awaitable[T], told: Callable[[T], dict[str, Any]] | None = None, **fields: Any
+        self,
+        verb: Verb | Steering,
+        call: Awaitable[T],
+        told: Callable[[T], dict[str, Any]] | None = None,
+        **fields: Any,
     ) -> T:
         """Write down that it begins, make it, write down what came of it (`told`: fields); its error is raised."""
         n = self.asked(verb, **fields)

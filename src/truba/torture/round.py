@@ -32,6 +32,7 @@ from truba.torture.journal import Journal, read_journal
 from truba.torture.kept import EndedByItself, Kept
 from truba.torture.plan import ATTEMPTS_MAX, RECOVERY_DELAY_S, Plan
 from truba.torture.sessions import Session, gather
+from truba.torture.steering import HELD_BACK_S, misled, say, steer
 from truba.types import Phase
 
 PIPE = (sys.executable, "-m", "truba")
@@ -136,13 +137,19 @@ class _Playing:
         self._keep(*everybody)
         await _within(START_S_MAX, pipe.ready.wait(), "the pipe is not ready")
         until_s = time.monotonic() + seconds
+        steering = self._tasks.create_task(self._steered(random.Random(dice.random())), name="operator")
         await harm(everybody, dice, lambda: time.monotonic() > until_s, self.round.harm)
+        steering.cancel()
         dice.shuffle(everybody)
         for one in everybody:
             self.round.harm.kills[one.part] += one.kill()
         for one in everybody:
             await one.end()
         self.round.worked_s = time.monotonic() - begun_s
+
+    async def _steered(self, dice: random.Random) -> None:
+        with Journal(self._plan.journals / "o0-0.jsonl") as journal:
+            await steer(journal, self._plan.url, tuple(self._plan.ports), dice, START_S_MAX)
 
     async def _looked_at(self, pipe: Kept) -> None:
         self._tell("what does it know?")
@@ -157,8 +164,10 @@ class _Playing:
             await remote.open(patience_s=START_S_MAX)
             async with remote:
                 begin_s = time.monotonic()
-                ids = tuple([str(info.id) async for info in Admin(remote).ls()])
-                journal.write(Listed(begin_s, time.monotonic(), ids))
+                admin = Admin(remote)
+                ids = tuple([str(info.id) async for info in admin.ls()])
+                paused = tuple(number for number, kind in (await admin.kinds()).items() if kind.paused)
+                journal.write(Listed(begin_s, time.monotonic(), ids, paused))
                 for session_id in ids:
                     await client.read(journal, remote, session_id)
 
@@ -167,11 +176,20 @@ class _Playing:
         handlers = self._plan.handlers(finishing=True)
         self._keep(*handlers)
         with Journal(self._plan.journals / "o0-1.jsonl") as journal:
+            await _within(START_S_MAX, self._continued(journal), "a paused kind cannot be continued")
             await _within(DRAIN_S_MAX, self._none_left(journal), "sessions are unfinished, though all live and answer")
         await _within(START_S_MAX, self._look("a0-2"), "the sessions could not be listed")
         await _within(START_S_MAX, pipe.stop(), "the pipe does not stop")
         for one in handlers:
             await one.end()
+
+    async def _continued(self, journal: Journal) -> None:
+        """Every paused kind, after handlers for it had the time to be given what must not be."""
+        async with Admin.over(self._plan.url, timeout_s=START_S_MAX) as admin:
+            if paused := [number for number, kind in (await admin.kinds()).items() if kind.paused]:
+                await asyncio.sleep(HELD_BACK_S)
+            for number in paused:
+                await say(journal, number, admin.continue_kind(number), on=False)
 
     async def _none_left(self, journal: Journal) -> None:
         """Nobody is told when the pipe is empty, so it is asked again and again; what is parked is released."""
@@ -188,6 +206,7 @@ class _Playing:
         gathered = gather(journals)
         one = self.round
         one.findings += [Finding(f"{name}: {what}") for name, what in gathered.odd]
+        one.findings += [Finding(f"{name}: {what}") for name, what in misled(journals, self._plan.ports)]
         for session in gathered.sessions:
             kind = session.kind
             rules = Rules(RECOVERY_DELAY_S.get(kind, 0.0), ATTEMPTS_MAX.get(kind, 0), slack_s)

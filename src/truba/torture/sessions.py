@@ -12,7 +12,7 @@ from math import inf
 from typing import NamedTuple
 
 from truba.torture.checker import Call
-from truba.torture.history import SPOILED, Asked, Delivered, Found, Held, Line, Listed, Told
+from truba.torture.history import SPOILED, Asked, Delivered, Found, Held, Line, Listed, Told, Verb
 
 ENDS = ("delete", "store", "fail")
 
@@ -74,10 +74,13 @@ class _Gatherer:
             label for label, one in opened.items() if label not in self._ids and not one.asked.records
         }  # whether these ever existed, nothing can tell
         for who, asked, told in self._exchanges:
-            if asked.verb == "resume":
-                self._resume(who, asked, told)
-            else:
-                self._call(who, asked, told)
+            match asked.verb:
+                case "resume":
+                    self._resume(who, asked, told)
+                case "pause" | "continue":
+                    pass  # of no session: truba.torture.steering
+                case verb:
+                    self._call(who, verb, asked, told)
         kinds = {label: one.asked.kind for label, one in opened.items()}
         epochs: set[tuple[str, int]] = set()
         for who, line in self._deliveries:
@@ -131,16 +134,16 @@ class _Gatherer:
     def _label(self, session_id: str, label: str) -> str:
         return label or self._labels.get(session_id, "")
 
-    def _call(self, who: str, asked: Asked, told: Told | None) -> None:
+    def _call(self, who: str, verb: Verb, asked: Asked, told: Told | None) -> None:
         label = self._label(asked.id, asked.label)
         if not label:  # a read of a session without records whose opener died; or a write to one
             return
         found = told.found if told is not None and told.found is not None else Found("gone")
-        is_read = asked.verb == "read"
+        is_read = verb == "read"
         self._calls[label].append(
             Call(
                 who=who,
-                verb=asked.verb,
+                verb=verb,
                 begin_s=asked.at_s,
                 end_s=inf if told is None or told.outcome == "unknown" else told.at_s,
                 outcome="unknown" if told is None else told.outcome,

@@ -9,6 +9,7 @@ Every record is unlike every other, so what a session holds tells which.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from tests.cluster.storms.witness import Witness
@@ -92,9 +93,20 @@ class Job:
         self.open, self.removals = [], []
 
 
+@dataclass(eq=False, slots=True)
+class Steering:
+    """An operator has asked that a kind be paused (`on`) or continued."""
+
+    kind: int
+    on: bool
+    sent_s: float
+    answered_s: float = inf
+
+
 class History:
     def __init__(self, witness: Witness) -> None:
         self.jobs: dict[Index, Job] = {}
+        self.steerings: list[Steering] = []
         self._witness = witness
         self.acknowledged = 0
         self.unknown = 0  # open operations that turned out to have happened
@@ -270,6 +282,16 @@ class History:
                 job.born = True
         for id_ in found:
             self.complain(f"{id_} is there, and nobody ever opened it")
+        for kind in {steering.kind for steering in self.steerings}:
+            if not self._may_be_last(kind, on := kind in machine.paused):
+                self.complain(f"kind {kind} is {'paused' if on else 'not paused'}, and the last word was another")
+
+    def _may_be_last(self, kind: int, on: bool) -> bool:
+        """That word, or the beginning, where nothing is paused, was not followed by an acknowledged other one."""
+        mine = [steering for steering in self.steerings if steering.kind == kind]
+        said_s = [steering.answered_s for steering in mine if steering.on is on] + ([] if on else [-inf])
+        against_s = [other.sent_s for other in mine if other.on is not on and other.answered_s < inf]
+        return any(all(sent_s <= at_s for sent_s in against_s) for at_s in said_s)
 
     def _may_be_gone(self, job: Job) -> bool:
         """Nothing to recover from, or deleted by somebody who was not told so."""

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Literal
 
-from tests.cluster.storms.history import Job, Op
+from tests.cluster.storms.history import Job, Op, Steering
 from tests.cluster.storms.lines import Broken, Line
 from truba.client.resume import in_time
 from truba.errors import OperationError
@@ -284,7 +284,7 @@ class Service(Person):
 
 
 class Operator(Person):
-    """Looks at what is unfinished, and now and then resumes or removes some of it."""
+    """Looks at what is unfinished, and now and then resumes or removes some of it; pauses kinds, and continues them."""
 
     async def intervene(self, *, remove: bool) -> None:
         seat = self.world.find_door(self.dice)
@@ -304,6 +304,34 @@ class Operator(Person):
             self.world.story.tell(self.name, f"is refused by {line.seat.name}: {refusal}")
         finally:
             line.hang_up()
+
+    def steer(self, kind: int, *, on: bool) -> None:
+        """Pause a kind, or continue it."""
+        seat = self.world.find_door(self.dice)
+        if seat is not None and seat.node is not None:
+            self.begin(self._steer(seat, seat.node, kind, on), self.name)
+
+    async def _steer(self, seat: StormSeat, node: Node, kind: int, on: bool) -> None:
+        line = Line(self.world, seat, node, self.name)
+        steering = Steering(kind, on, self.world.loop.time())
+
+        def durable(_: None) -> None:
+            self.world.story.tell(self.name, f"is answered by {seat.name}: {'pause' if on else 'continue'} {kind}")
+            steering.answered_s = self.world.loop.time()
+
+        self.world.history.steerings.append(steering)
+        try:
+            await self.answered(line.ask(lambda node, owner: node.operators.pause(kind, on), durable))
+        except (Broken, OperationError):
+            pass
+        finally:
+            line.hang_up()
+
+    async def continue_all(self, seat: StormSeat, kinds: set[int]) -> None:
+        """Nothing of these kinds stays paused; who is not answered is asked again in another round."""
+        if (node := seat.node) is not None:
+            for kind in sorted(kinds):
+                await self._steer(seat, node, kind, on=False)
 
     def resume(self, line: Line, id_: Index) -> asyncio.Future[None]:
         return line.ask(

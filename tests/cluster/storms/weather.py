@@ -118,6 +118,7 @@ class Weather:
             (self.fail_checkpoint, 1),
             (self.change_mood, 6),
             (self.intervene, 3),
+            (self.steer, 4),
         ]
         chosen = [trouble for trouble in troubles if dice.random() < 0.5] or troubles[:1]
         self._acts = [act for act, _ in chosen]
@@ -287,3 +288,6 @@ class Weather:
 
     async def intervene(self, seat: StormSeat) -> None:
         await self._world.operator.intervene(remove=self._dice.random() < 0.3)
+
+    def steer(self, seat: StormSeat) -> None:
+        self._world.operator.steer(self._dice.choice(self._world.kinds).number, on=self._dice.random() < 0.6)

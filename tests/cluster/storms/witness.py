@@ -17,7 +17,7 @@ from truba.cluster.entry import Entry, EntryKind, decode
 from truba.codec.batch import decode_batch
 from truba.codec.chain import Chain
 from truba.machine.digest import state_digest
-from truba.machine.events import Created, Deleted, Repeated, Resumed, Stored
+from truba.machine.events import Created, Deleted, Paused, Repeated, Resumed, Stored
 from truba.ports.log import LogBatch
 from truba.ports.stream import Outcome
 from truba.ports.stream import Stored as StoredMessage
@@ -95,6 +95,8 @@ class Witness:
         self.valid: list[int] = []  # messages of the stream that some node has taken for valid
         self._positions: dict[int, Position] = {}
         self._digests: dict[int, tuple[str, str]] = {}  # seq -> digest, and who was the first to have it
+        self._kinds: dict[int, int] = {}  # of each session by its number
+        self._paused: set[int] = set()
         self.epochs: dict[int, int] = {}  # session number -> hand-overs logged
         self.ids: dict[int, Index] = {}
         self._due_ms: dict[int, int] = {}
@@ -134,10 +136,15 @@ class Witness:
             self.complain(f"{seat.name} has logged events from {batch.first_seq} on, {self.seq} was the last before")
         for seq, event in enumerate(decode_batch(batch.body), batch.first_seq):
             match event:
-                case Created():
+                case Created(kind=kind):
                     self.ids[seq] = Index(batch.term, seq)
+                    self._kinds[seq] = kind
                     self.epochs[seq] = 0
+                case Paused(kind=kind, on=on):
+                    (self._paused.add if on else self._paused.discard)(kind)
                 case Repeated(number=number):
+                    if (kind := self._kinds[number]) in self._paused:
+                        self.complain(f"{self.ids[number]} is handed over, and its kind {kind} is paused")
                     self.epochs[number] += 1
                     self.granted_ms[number, self.epochs[number]] = self._due_ms[number]
                 case Stored(number=number, due_ms=due_ms):

@@ -248,6 +248,8 @@ class StormWorld(Cluster):
                 )
                 self.witness.complain(f"not finished within {DRAINED_S:g} s: {left}; {'; '.join(self.stands())}")
                 return
+            if seat is not None and machine is not None and (paused := kinds & machine.paused):
+                await self.operator.continue_all(seat, paused)
             if seat is not None and machine is not None and any(machine.counts[kind, Phase.PARKED] for kind in kinds):
                 await self.operator.resume_all(seat, kinds)
             await asyncio.sleep(0.5)
