@@ -11,8 +11,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PIP_TOOLS := pip-tools==7.6.2
 
-# Many tests wait for other processes most of the time; many at once would make them wait for each other.
-JOBS := 2
+# Many tests wait for other processes most of the time: one file more than there are processors to run them on.
+JOBS := 3
 TIME := 10m
 
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ TIME := 10m
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: $(STAMP) ## run all tests, JOBS=2 files at a time
+test: $(STAMP) ## run all tests, JOBS=3 files at a time
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 torture: $(STAMP) ## everything that tries to break truba, for TIME=10m; ARGS="--list" shows what
