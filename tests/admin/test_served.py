@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +18,6 @@ import httpx
 import pytest
 import trustme
 
-from tests.beside import beside
 from tests.service.process import Server, Servers, environment, kind, servers
 from tests.service.wire import Refused, Wire
 from truba.rejections import LINES_MAX
@@ -178,20 +177,7 @@ def test_a_data_directory_that_is_wrong_is_judged_before_anything_is_written(pip
     assert f"process {running.pid}" in said
 
 
-@pytest.fixture(scope="module", autouse=True)
-def nobody_out(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[], None]]:
-    """The last ones have ten seconds."""
-    name = "test_those_who_ask_for_nothing_keep_nobody_out"
-    yield from beside(request, name, tmp_path_factory.mktemp("silent"), those_who_ask_for_nothing)
-
-
-def test_those_who_ask_for_nothing_keep_nobody_out(nobody_out: Callable[[], None]) -> None:
-    nobody_out()
-
-
-def those_who_ask_for_nothing(pipes: Servers) -> None:
+def test_those_who_ask_for_nothing_keep_nobody_out(pipes: Servers) -> None:
     server = pipes.start(ADMIN + kind())
     host, port = server.ready["admin"].rsplit(":", 1)
     silent = [socket.create_connection((host, int(port))) for _ in range(300)]

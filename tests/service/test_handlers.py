@@ -9,14 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from tests.beside import beside
 from tests.service.process import NOBODY, Child, Server, Servers, cli, environment, kind
 from tests.service.wire import Listener, Refused, Wire, fields, request, until
 
@@ -111,34 +109,11 @@ def test_an_outage_uses_no_attempts_up(pipes: Servers, notes: Path) -> None:
     assert lines(notes) == [[left, "1", "lost", "a"]]
 
 
-SAYS = [b"", b"\xff\xfe\x00 garbage \r\n" * 100, b"*1\r\n$4000000000\r\n", b"+OK\r\n", None]
-"""Of services that are no handlers: one closes at once, some babble, one (None) accepts and is silent."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def silent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], None]]:
-    """The pipe gives a silent one ten seconds."""
-
-    def body(pipes: Servers) -> None:
-        with Listener() as listener:
-            left_and_dialled_again(pipes, listener, None)
-
-    name = "test_a_service_that_is_no_handler_is_left_and_dialled_again[None]"
-    yield from beside(request, name, tmp_path_factory.mktemp("silent"), body)
-
-
-@pytest.mark.parametrize("says", SAYS)
+@pytest.mark.parametrize("says", [b"", b"\xff\xfe\x00 garbage \r\n" * 100, b"*1\r\n$4000000000\r\n", b"+OK\r\n", None])
 def test_a_service_that_is_no_handler_is_left_and_dialled_again(
-    pipes: Servers, listener: Listener, silent: Callable[[], None], says: bytes | None
+    pipes: Servers, listener: Listener, says: bytes | None
 ) -> None:
-    if says is None:
-        silent()
-    else:
-        left_and_dialled_again(pipes, listener, says)
-
-
-def left_and_dialled_again(pipes: Servers, listener: Listener, says: bytes | None) -> None:
-    """Meanwhile the pipe serves its clients."""
+    """One that closes at once, babbles, or (None) accepts and is silent; meanwhile the pipe serves its clients."""
     server = pipes.start(kind(handler=listener.url))
     first = listener.accept()
     if says is not None:
@@ -148,7 +123,7 @@ def left_and_dialled_again(pipes: Servers, listener: Listener, says: bytes | Non
             first.close()
     left = leave(server, "a")
     if says is None:
-        first.sock.settimeout(15)
+        first.sock.settimeout(15)  # the pipe gives a silent one ten seconds
         assert first.ended()
     elif says:
         assert first.ended()
