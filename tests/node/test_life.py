@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 
 import pytest
 
 from tests.node.world import World, nobody
-from truba.errors import BadRequest, Busy, Closed, ConfigError, Fenced, NoSession, Unavailable
+from truba.errors import BadRequest, Busy, Closed, ConfigError, Fenced, NoSession, Unavailable, UnknownOutcome
 from truba.kinds import Backoff, Kind
+from truba.log.memory import MemoryLog
 from truba.node.session import LocalSession
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
@@ -610,5 +612,35 @@ def test_a_hand_over_that_is_put_off_costs_no_attempt_and_comes_no_earlier(jump:
         assert [event for event, _ in world.told] == ["hand-over failed"] * 3
         assert all(30_000 <= delay_ms <= 32_000 for delay_ms in delays_ms)
         assert len(set(delays_ms)) == 3
+
+    jump(main())
+
+
+def test_what_fails_in_the_turn_in_which_a_start_is_durable_ends_the_start(jump: Jump, clock: JumpClock) -> None:
+    """The first checkpoint of a start, say: nobody is let in, and nothing more is given back."""
+
+    class Held(World):
+        def make_log(self) -> MemoryLog:
+            return MemoryLog(self.shelf, held=True)
+
+    async def main() -> None:
+        world = Held(kind(), clock=clock)
+        first = asyncio.create_task(world.start())
+        await world.pass_time(0.1)
+        world.log.release()
+        node = await first
+        hold = node.new(node.presence.attach(), 7, [b"a"])
+        await world.pass_time(0.1)
+        world.log.release()
+        starting = asyncio.create_task(world.crash())
+        await world.pass_time(0.1)
+        world.log.release()  # its term is opened
+        await world.pass_time(0.1)
+        world.log.release()  # whose owner cannot come back is given back
+        world.node.give_up(OSError("the store cannot be written"))
+        with pytest.raises(UnknownOutcome, match="the log has failed"):
+            await starting
+        assert not world.node.accepting
+        assert world.node.look_up(hold.id).phase is Phase.STORED
 
     jump(main())

@@ -112,12 +112,14 @@ class Node:
     # -- life ------------------------------------------------------------------------------------------------
 
     async def start(self, *, open_term: bool = True) -> None:
-        """Open a new term (unless it is open), give back what nobody can come back for, begin to hand over."""
+        """Open a new term (unless it is open), give back what nobody can come back for, begin to hand over.
+        UnknownOutcome: the log, or a checkpoint, has failed."""
         if open_term:
             self.machine.begin(self.machine.term + 1)
             self._stage(Opened(self.clock.now_ms(), self.name))
             await self.sequencer.flush()
         await self.presence.find_owners()
+        await self.sequencer.flush()  # it may have failed in this very turn, with all of that durable
         self.accepting = True
         self.dispatcher.start()
         self._tick()
