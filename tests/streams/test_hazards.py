@@ -16,7 +16,9 @@ from tests.streams.fresh import LINKS, appended, connected, contents, entries, f
 from truba.cluster.entry import encode, of_batch
 from truba.errors import Deposed
 from truba.ports.stream import Message, Rejected, Stored, StreamDown, Unsure
+from truba.streams.jetstream import JetStream
 from truba.streams.publisher import EXPECTED
+from truba.streams.settings import JetStreamSettings
 from truba.testing.log import batch, commit
 from truba.testing.nats import PASSWORDS, NatsServers
 from truba.testing.stream import fill, published, take
@@ -287,3 +289,25 @@ async def test_nats_py_tells_nobody_of_a_close_that_breaks_and_the_next_question
     assert (await stream.bounds()).last == 0
     assert stream.link.client is not client
     await stream.close()
+
+
+async def test_nats_py_stumbles_over_who_is_no_nats_server_and_is_asked_again() -> None:
+    """What it raises then is none of its errors, nor one of the system."""
+    calls: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append("expires" if not calls else "no server" if len(calls) == 1 else "is one")
+        writer.write(b"INFO []\r\n" if calls[-1] == "no server" else b'INFO {"max_payload": 1000000}\r\n')
+        while line := await reader.readline():
+            if b"PING" in line:
+                writer.write(b"PONG\r\n")
+                if calls[-1] == "expires":
+                    writer.write(b"-ERR 'User Authentication Expired'\r\n")
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    stream = await JetStream.connect(JetStreamSettings((f"nats://127.0.0.1:{port}",)))
+    await until(lambda: len(calls) == 3 and stream.link.up)
+    await stream.close()
+    listening.close()

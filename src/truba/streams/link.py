@@ -215,10 +215,10 @@ class Link:
         while self._client is None:
             try:
                 self._client = await self._dial()
-            except (StreamDown, ConfigError) as error:
-                if str(error) != told:
-                    log.warning("NATS: %s", error)
-                told = str(error)
+            except Exception as error:  # also what nats-py makes of somebody who is no NATS server: nobody else tries
+                if _words(error) != told:
+                    log.warning("NATS: %s", _words(error))
+                told = _words(error)
                 await asyncio.sleep(RECONNECT_S)
         self.generation += 1
         self.on_up()
