@@ -172,6 +172,7 @@ class Presence:
         event = self._machine.change_grace(hold.number, hold.epoch, hold.owner.grace_ms)
         if event is not None:
             self._stage(event)
+        if event is not None or hold.lease is None:  # it may have ended while a newer connection was there
             self.leases.end(hold)
             self.leases.begin(hold, self._node.limit_ms(hold), self._steady_ms())
 
