@@ -303,8 +303,14 @@ class Leases:
 
     def next_ms(self) -> int | None:
         """When the next hold is over its limit, if nothing is heard of it."""
-        firsts = ((lease.first, limit_ms) for limit_ms, lease in self._leases.items())
-        return min((first.touched_ms + limit_ms for first, limit_ms in firsts if first is not None), default=None)
+        next_ms: int | None = None
+        for limit_ms, lease in list(self._leases.items()):
+            first = lease.first
+            if first is None:
+                del self._leases[limit_ms]  # a limit may be a grace, and each client chooses its own
+            elif next_ms is None or first.touched_ms + limit_ms < next_ms:
+                next_ms = first.touched_ms + limit_ms
+        return next_ms
 
 
 class Away:
