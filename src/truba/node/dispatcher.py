@@ -107,14 +107,16 @@ class KindLane:
 
     def left(self, hold: Hold, cause: Cause | None, detail: str) -> None:
         """A hold of this lane has ended: there is room for another."""
+        here = self.holds[hold] is self.route  # else it was another handler's, and says nothing of this one
         del self.holds[hold]
         self.meter.outcomes[self._dispatcher.outcome(hold.number)] += 1
         clock = self._node.clock
         steady_ms = clock.steady_ms()
         self.meter.held_ms.add(steady_ms - hold.since_ms)
-        stage = self._breaker.ended(hold.number, cause, detail[:DETAIL_CHARS_MAX], steady_ms, clock.chance)
-        if stage is not None:
-            self._tell(stage)
+        if here:
+            stage = self._breaker.ended(hold.number, cause, detail[:DETAIL_CHARS_MAX], steady_ms, clock.chance)
+            if stage is not None:
+                self._tell(stage)
         self._dispatcher.left()
 
     def moved(self, hold: Hold, to: Hold) -> None:
