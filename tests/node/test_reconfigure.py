@@ -12,6 +12,7 @@ from tests.node.test_life import TOKEN, kind
 from tests.node.world import PlayedRoute, World
 from truba.errors import Busy, UnknownKind
 from truba.kinds import Backoff, Breaker
+from truba.node.node import Node
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
 
@@ -172,5 +173,35 @@ def test_stopping_while_an_old_route_is_still_in_use_ends_it_too(jump: Jump, clo
         await asyncio.sleep(0)
         await node.stop()
         assert (old.stopped, new.stopped) == (True, True)
+
+    jump(main())
+
+
+def test_what_is_configured_while_a_node_stops_is_not_begun(jump: Jump, clock: JumpClock) -> None:
+    """Nobody would end it: in a cluster the process lives on, and follows."""
+
+    class Slow(PlayedRoute):
+        async def stop(self) -> None:
+            await asyncio.sleep(2)
+            await super().stop()
+
+    class Heard(PlayedRoute):
+        begun = False
+
+        def start(self, node: Node, wake: Callable[[], None]) -> None:
+            super().start(node, wake)
+            self.begun = True
+
+    async def main() -> None:
+        world = World(kind(7), clock=clock)
+        node = await world.start()
+        slow, late = Slow(), Heard()
+        node.reconfigure(list(node.kinds.values()), {7: slow})
+        stopping = asyncio.create_task(node.stop())
+        await world.pass_time(1)
+        node.reconfigure(list(node.kinds.values()), {7: late})
+        await stopping
+        assert slow.stopped
+        assert not late.begun
 
     jump(main())

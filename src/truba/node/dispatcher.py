@@ -233,6 +233,7 @@ class Dispatcher:
     async def stop(self) -> None:
         self.pause()
         if self._started:  # else the node was deposed, or failed, before it had any
+            self._started = False  # nor has it any that it is configured with from here on
             for task in self._leaving.values():
                 task.cancel()
             await asyncio.gather(*(route.stop() for route in (*self._routes, *self._leaving)))
