@@ -291,6 +291,24 @@ async def test_nats_py_tells_nobody_of_a_close_that_breaks_and_the_next_question
     await stream.close()
 
 
+async def test_nats_py_tells_nobody_of_a_close_that_breaks_and_a_tail_finds_out(
+    server: NatsServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower asks nothing else for as long as it waits for messages."""
+    stream, other = await fresh(server), await connected(server)
+    tail = stream.tail(0)
+    await fill(other, b"one")
+    assert [message.data for message in await take(tail, 1)] == [b"one"]
+    client = stream.link.client
+    for callback in ("_disconnected_cb", "_closed_cb"):
+        monkeypatch.setattr(client, callback, None)
+    await client.close()
+    await fill(other, b"two")
+    assert [message.data for message in await asyncio.wait_for(take(tail, 1), 20)] == [b"two"]
+    await stream.close()
+    await other.close()
+
+
 async def test_nats_py_stumbles_over_who_is_no_nats_server_and_is_asked_again() -> None:
     """What it raises then is none of its errors, nor one of the system."""
     calls: list[str] = []

@@ -69,9 +69,12 @@ class Link:
 
     @property
     def client(self) -> Client:
-        if self._client is None:
+        """StreamDown: there is none just now."""
+        client = self._client
+        if client is None or client.is_closed:
+            self._replace(client)
             raise StreamDown("not connected to NATS", cut_off=True)
-        return self._client
+        return client
 
     @property
     def up(self) -> bool:
@@ -96,8 +99,6 @@ class Link:
             async with asyncio.timeout(self.settings.request_timeout_s):
                 answer = await self.client.request(subject, data, timeout=None)  # type: ignore[arg-type]
         except (NatsError, OSError) as error:  # no answer, nobody there to answer, no connection
-            if self._client is not None:
-                self._replace(self._client)
             raise StreamDown(f"{subject}: {_words(error)}", cut_off=not self.up) from error
         reply: dict[str, Any] = msgspec.json.decode(answer.data)
         match reply.get("error"):
@@ -196,13 +197,13 @@ class Link:
             return ConfigError(f"NATS at {where}: {last}; have the servers ask for it, or ask for none here")
         return StreamDown(f"NATS at {where}: {_words(last)}")
 
-    def _replace(self, client: Client) -> None:
+    def _replace(self, client: Client | None) -> None:
         """Make a new one, if that is ours and closed for good.
 
         It tells so itself, unless its connection breaks while it closes: nats-py then leaves before it has told
-        anybody, and whoever asks next finds out.
+        anybody, and whoever wants to use it next, for whatever, finds out.
         """
-        if client is not self._client or not client.is_closed or self._closing:
+        if client is None or client is not self._client or not client.is_closed or self._closing:
             return
         if self._renewal is None or self._renewal.done():
             self.on_down("NATS closed the connection")
