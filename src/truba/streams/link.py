@@ -71,7 +71,7 @@ class Link:
     def client(self) -> Client:
         """StreamDown: there is none just now."""
         client = self._client
-        if client is None or client.is_closed:
+        if client is None or _is_dead(client):
             self._replace(client)
             raise StreamDown("not connected to NATS", cut_off=True)
         return client
@@ -198,20 +198,23 @@ class Link:
         return StreamDown(f"NATS at {where}: {_words(last)}")
 
     def _replace(self, client: Client | None) -> None:
-        """Make a new one, if that is ours and closed for good.
+        """Make a new one, if that is ours and of no use any more.
 
         It tells so itself, unless its connection breaks while it closes: nats-py then leaves before it has told
         anybody, and whoever wants to use it next, for whatever, finds out.
         """
-        if client is None or client is not self._client or not client.is_closed or self._closing:
+        if client is None or client is not self._client or not _is_dead(client) or self._closing:
             return
         if self._renewal is None or self._renewal.done():
             self.on_down("NATS closed the connection")
-            self._renewal = asyncio.get_running_loop().create_task(self._renew())
+            self._renewal = asyncio.get_running_loop().create_task(self._renew(client))
 
-    async def _renew(self) -> None:
+    async def _renew(self, before: Client) -> None:
         """Make a new client, however long that takes; why there is none yet is told when it is another reason."""
         self._client = None
+        with contextlib.suppress(Exception):  # what is left of it, if anything, is of no use to anybody
+            async with asyncio.timeout(self.settings.request_timeout_s):
+                await before.close()
         told = ""
         while self._client is None:
             try:
@@ -230,6 +233,13 @@ class Link:
         if _is_refusal(error):
             self._denied = _words(error)
         log.debug("NATS: %s", _words(error))
+
+
+def _is_dead(client: Client) -> bool:
+    """Closed for good; or it reconnects no more, since that has met an error that is none of its own."""
+    task = client._reconnection_task  # noqa: SLF001 - told nowhere else
+    failed = task is not None and task.done() and not task.cancelled() and task.exception() is not None
+    return client.is_closed or failed
 
 
 async def _nothing(client: Client) -> None:
