@@ -304,6 +304,29 @@ def test_a_step_down_that_ends_the_node_is_answered(
     jump(main())
 
 
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_last_checkpoint_that_fails_is_no_clean_stop(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch, leads: bool
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"x")
+        await cluster.agree()
+        seat = next(seat for seat in cluster.seats.values() if (seat is leader) is leads)
+        monkeypatch.setattr(seat.disk.store, "commit", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            await seat.stop()
+        await cluster.close()
+
+    jump(main())
+
+
 def test_the_stream_is_down_for_a_while_and_nobody_is_deposed_for_it(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         cluster = Cluster(clock, KIND)

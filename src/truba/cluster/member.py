@@ -216,13 +216,16 @@ class Member:
             await self._close_checkpointer()
 
     async def _last_checkpoint(self) -> None:
-        """It makes the next start quick."""
+        """It makes the next start quick. Raises what went wrong with it, or with one that was under way."""
         machine, checkpointer = self.machine, self._checkpointer
-        if machine is None or checkpointer is None or self._checkpoint_failed is not None:
+        if machine is None or checkpointer is None:
             return
         await checkpointer.wait()
-        if machine.seq == self.storage.log.tail.seq and self.storage.log.space == "plenty":
+        exact = machine.seq == self.storage.log.tail.seq
+        if exact and checkpointer.failure is None and self.storage.log.space == "plenty":
             await checkpointer.now()
+        if checkpointer.failure is not None:
+            raise checkpointer.failure
 
     def take_kinds(self, kinds: Sequence[Kind]) -> None:
         """Other kinds, from now on; who makes the next node knows of them."""
