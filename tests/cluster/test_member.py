@@ -327,6 +327,40 @@ def test_a_last_checkpoint_that_fails_is_no_clean_stop(
     jump(main())
 
 
+def test_a_checkpoint_that_fails_while_a_leader_resigns_ends_the_node(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There will be no other one: its log would grow for ever."""
+    resign = ReplicatedLog.resign
+
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"x")
+        checkpointer = leader.doors.node.checkpointer
+        monkeypatch.setattr(leader.disk.store, "commit", fails)
+
+        async def late(log: ReplicatedLog, successor: str = "") -> None:
+            await checkpointer.now()
+            await resign(log, successor)
+
+        monkeypatch.setattr(ReplicatedLog, "resign", late)
+        await leader.member.step_down()
+        monkeypatch.setattr(ReplicatedLog, "resign", resign)
+        assert leader.task is not None
+        with pytest.raises(OSError, match="Input/output"):
+            await asyncio.wait_for(leader.task, 60)
+        assert "a checkpoint failed" in [event for event, _ in leader.told]
+        await cluster.close()
+
+    jump(main())
+
+
 def test_the_stream_is_down_for_a_while_and_nobody_is_deposed_for_it(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         cluster = Cluster(clock, KIND)

@@ -247,6 +247,8 @@ class Member:
         assert self.machine is not None
         assert self._checkpointer is not None
         self._checkpointer.on_failure = self._checkpoint_broke
+        if (failure := self._checkpointer.failure) is not None:  # told to a node that had ended
+            self._checkpoint_broke(failure)
         self._become("follower")
         follower = self.follower = Follower(
             self.stream,
