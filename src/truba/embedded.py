@@ -31,6 +31,7 @@ class EmbeddedPipe(CodedPipe[LocalSession]):
         self._parts = parts
         self._data = data
         self._maker: Maker | None = None
+        self._closing = False
         self.node = parts.node
         self._owner = self.node.presence.attach()
 
@@ -86,7 +87,7 @@ class EmbeddedPipe(CodedPipe[LocalSession]):
         Unavailable: the log has failed, or the pipe was closed. TrubaError: why it could not be made. If the call is
         cancelled or the pipe closed meanwhile, an unfinished backup stays: remove it.
         """
-        if self.node.sequencer.over:
+        if self._closing or self.node.sequencer.over:
             raise Unavailable("the pipe is closed, or its log has failed; nothing was begun")
         if self._maker is None:
             # Imported when it is asked for: without it a pipe in a program starts almost twice as fast.
@@ -98,6 +99,7 @@ class EmbeddedPipe(CodedPipe[LocalSession]):
 
     async def close(self) -> None:
         """Everything acknowledged is durable; running handlers are cancelled. LogPoisoned when the log had failed."""
+        self._closing = True
         try:
             if self._maker is not None:
                 await self._maker.close()

@@ -416,7 +416,7 @@ def _wait(coroutine: Coroutine[Any, Any, T], home: Home) -> T:
                 return future.result(LOOK_S)
             except TimeoutError:
                 if future.done():
-                    raise  # the coroutine's own
+                    return future.result()  # it has ended just now; or the error was the coroutine's own
                 if home.loop.is_closed():
                     coroutine.close()
                     raise UnknownOutcome("the pipe was closed meanwhile; outcome unknown") from None

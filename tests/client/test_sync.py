@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,29 @@ def test_an_interrupt_ends_a_call_that_waits_for_a_pipe_that_is_away(pipe_proces
     _, err = process.communicate(timeout=20)
     assert process.returncode == -signal.SIGINT
     assert "KeyboardInterrupt" in err
+
+
+def test_a_call_that_ends_as_its_waiter_looks_around_has_ended_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(Future[object]):
+        """Is done a moment after whoever waited has had enough."""
+
+        def result(self, timeout: float | None = None) -> object:
+            if timeout is None or self.done():
+                return super().result(timeout)
+            super().result(10)
+            raise TimeoutError
+
+    async def late() -> None:
+        raise TimeoutError("the coroutine's own")
+
+    with truba.sync.open(tmp_path, kinds=[truba.Kind(7, "transfer", handler=print)]) as pipe:
+        monkeypatch.setattr(concurrent.futures, "Future", Late)
+        session = pipe.new(7, b"a")
+        session.append(b"b")
+        with pytest.raises(TimeoutError, match="own"):
+            truba.sync._wait(late(), session.home)  # noqa: SLF001
 
 
 def test_the_child_of_a_fork_is_told_to_open_its_own(pipe_process: MakePipe) -> None:

@@ -10,8 +10,10 @@ import pytest
 from tests.cluster.loop import StormLoop
 from tests.cluster.world import Cluster
 from truba.cluster.audit import Audit
-from truba.errors import LogRegression, Unavailable, UnknownOutcome
+from truba.cluster.log import ReplicatedLog
+from truba.errors import Deposed, LogRegression, Unavailable, UnknownOutcome
 from truba.kinds import Kind
+from truba.node.checkpoint import Checkpointer
 from truba.node.node import Node
 from truba.streams.memory import Way
 from truba.testing.jump import JumpClock
@@ -244,6 +246,116 @@ def test_a_planned_step_down_takes_less_than_a_second(jump: Jump, clock: JumpClo
             assert new.name == successor
             assert loop.time() - started_s < 1
             await cluster.agree()
+        await cluster.close()
+
+    jump(main())
+
+
+@pytest.mark.parametrize("ends", ["it stops", "it is deposed"])
+def test_a_step_down_asked_of_a_node_that_is_about_to_lead_no_more_is_refused(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Nobody would answer it any more, and the process would wait for the end of its line in the audit log."""
+    wait = Checkpointer.wait
+
+    async def long(checkpointer: Checkpointer) -> None:
+        await asyncio.sleep(5)
+        await wait(checkpointer)
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        node = leader.doors.node
+        assert node is not None
+        monkeypatch.setattr(Checkpointer, "wait", long)
+        if ends == "it stops":
+            leader.member.stop()
+        else:
+            node.give_up(Deposed("another node leads"))
+        await asyncio.sleep(2)
+        assert leader.doors.node is None
+        with pytest.raises(Unavailable, match="does not lead"):
+            await asyncio.wait_for(leader.member.step_down("b"), 60)
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_step_down_that_ends_the_node_is_answered(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def resign(log: ReplicatedLog, successor: str = "") -> None:
+        raise LogRegression("the stream went back just now")
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        monkeypatch.setattr(ReplicatedLog, "resign", resign)
+        with pytest.raises(UnknownOutcome):
+            await asyncio.wait_for(leader.member.step_down("b"), 60)
+        monkeypatch.undo()
+        assert leader.task is not None
+        with pytest.raises(LogRegression):
+            await leader.task
+        await cluster.close()
+
+    jump(main())
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_last_checkpoint_that_fails_is_no_clean_stop(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch, leads: bool
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"x")
+        await cluster.agree()
+        seat = next(seat for seat in cluster.seats.values() if (seat is leader) is leads)
+        monkeypatch.setattr(seat.disk.store, "commit", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            await seat.stop()
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_checkpoint_that_fails_while_a_leader_resigns_ends_the_node(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There will be no other one: its log would grow for ever."""
+    resign = ReplicatedLog.resign
+
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await write(leader.doors.node, b"x")
+        checkpointer = leader.doors.node.checkpointer
+        monkeypatch.setattr(leader.disk.store, "commit", fails)
+
+        async def late(log: ReplicatedLog, successor: str = "") -> None:
+            await checkpointer.now()
+            await resign(log, successor)
+
+        monkeypatch.setattr(ReplicatedLog, "resign", late)
+        await leader.member.step_down()
+        monkeypatch.setattr(ReplicatedLog, "resign", resign)
+        assert leader.task is not None
+        with pytest.raises(OSError, match="Input/output"):
+            await asyncio.wait_for(leader.task, 60)
+        assert "a checkpoint failed" in [event for event, _ in leader.told]
         await cluster.close()
 
     jump(main())

@@ -314,6 +314,35 @@ async def test_a_backup_that_is_cancelled_leaves_the_pipe_alone(tmp_path: Path) 
         await pipe.backup(tmp_path / "late")
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+async def test_no_backup_begins_while_a_pipe_closes(tmp_path: Path, earlier: bool) -> None:
+    """It would go on without the pipe's lock, and nobody would end it."""
+    closing = asyncio.Event()
+
+    async def slow(repeat: truba.RepeatData) -> None:
+        closing.clear()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            closing.set()
+            await asyncio.sleep(0.05)
+
+    closing.set()
+    pipe = await truba.open(tmp_path / "data", kinds=[truba.Kind(7, "transfer", slow)])
+    if earlier:
+        await pipe.backup(tmp_path / "earlier")
+    await (await pipe.new(7, b"a")).store(0)
+    while closing.is_set():  # noqa: ASYNC110 until it is handed over
+        await asyncio.sleep(0.001)
+    ending = asyncio.create_task(pipe.close())
+    await closing.wait()
+    with pytest.raises(truba.Unavailable, match="nothing was begun"):
+        await pipe.backup(tmp_path / "late")
+    assert not ending.done()
+    await ending
+    assert not (tmp_path / "late").exists()
+
+
 async def test_what_a_killed_backup_held_is_let_go_of(tmp_path: Path) -> None:
     """Links to tables that the store has dropped since would keep their place on the disk."""
     async with truba.open(tmp_path / "data", kinds=[kind()]):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import truba
 from tests.client.inprocess import until
+from truba.node import presence
 from truba.types import Phase
 
 
@@ -62,6 +66,31 @@ async def test_who_is_cancelled_by_somebody_else_has_failed(tmp_path: Path) -> N
         await (await pipe.new(7, b"a")).store(0)
         await until(lambda: not pipe.node.machine.counts)
     assert attempts == [1, 2]
+
+
+async def test_who_is_cancelled_as_the_pipe_closes_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor has it finished, whatever it makes of that: however many there are, all of them are lost."""
+    monkeypatch.setattr(presence, "LOST_AT_ONCE", 2)
+    begun = 0
+
+    async def handle(repeat: truba.RepeatData) -> None:
+        nonlocal begun
+        begun += 1
+        with contextlib.suppress(asyncio.CancelledError) if begun % 2 else contextlib.nullcontext():
+            await asyncio.sleep(60)
+
+    async with handled(tmp_path, handle) as (pipe, told):
+        for _ in range(8):
+            await (await pipe.new(7, b"a")).store(0)
+        await until(lambda: begun == 8)
+    assert told() == []
+    kind = truba.Kind(7, "transfer", handle, recovery_delay_s=60)
+    async with truba.open(tmp_path, kinds=[kind]) as pipe:
+        causes = [head.cause for head in pipe.node.machine.scan()]
+        assert len(causes) == 8
+        assert set(causes) <= {truba.Cause.LOST, truba.Cause.RESTART}
 
 
 async def test_who_is_late_is_stopped(tmp_path: Path) -> None:

@@ -98,3 +98,24 @@ def test_a_connection_has_one_name_for_its_life(jump: Jump, clock: JumpClock) ->
             node.presence.name_owner(nameless, TOKEN[::-1], 10_000)
 
     jump(main())
+
+
+def test_a_grace_that_nobody_has_any_more_leaves_nothing_behind(jump: Jump, clock: JumpClock) -> None:
+    """Each client may have chosen another one, and all are looked through for the next lease that ends."""
+
+    async def main() -> None:
+        world = World(kind(idle_timeout_s=1), clock=clock)
+        node = await world.start()
+        for grace_ms in range(2_000, 2_100):
+            owner = node.presence.attach()
+            node.presence.name_owner(owner, b"%016d" % grace_ms, grace_ms)
+            hold = node.new(owner, 7, [b"a"])
+            if grace_ms % 2:
+                node.delete(hold)
+        limits = node.presence.leases._leases  # noqa: SLF001
+        await world.pass_time(1.5)
+        assert len(limits) == 50
+        await world.pass_time(10)
+        assert [*limits] == [60_000]  # of the handler that has got the others
+
+    jump(main())

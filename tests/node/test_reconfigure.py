@@ -11,6 +11,8 @@ import pytest
 from tests.node.test_life import TOKEN, kind
 from tests.node.world import PlayedRoute, World
 from truba.errors import Busy, UnknownKind
+from truba.kinds import Backoff, Breaker
+from truba.node.node import Node
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
 
@@ -74,6 +76,29 @@ def test_what_is_out_stays_with_the_old_handler_and_what_follows_goes_to_the_new
         await world.pass_time(0.1)
         assert old.stopped
         assert not old.taken_away
+
+    jump(main())
+
+
+def test_what_the_old_handler_makes_of_it_is_not_the_new_ones_trouble(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        policy = Breaker(3, open_for_s=1_000, cap_s=1_000)
+        world = World(kind(7, handler_timeout_s=60, breaker=policy, backoff=Backoff(0, 1, 0)), clock=clock)
+        node = await world.start()
+        client = node.presence.attach()
+        old, new = world.route(7), PlayedRoute()
+        for _ in range(4):
+            node.store(node.new(client, 7, [b"a"]), 0)
+        await world.pass_time(0.1)
+        assert len(old.given) == 4
+        node.reconfigure(list(node.kinds.values()), {7: new})
+        await world.pass_time(61)  # the old one is late with all of them
+        assert len(old.taken_away) == len(new.given) == 4
+        assert not [event for event, _ in world.told if event.startswith("handler in trouble")]
+        for handover in new.given[:3]:
+            node.fail(handover.hold)
+        await world.durable()
+        assert [event for event, _ in world.told if event.startswith("handler in trouble")]
 
     jump(main())
 
@@ -148,5 +173,35 @@ def test_stopping_while_an_old_route_is_still_in_use_ends_it_too(jump: Jump, clo
         await asyncio.sleep(0)
         await node.stop()
         assert (old.stopped, new.stopped) == (True, True)
+
+    jump(main())
+
+
+def test_what_is_configured_while_a_node_stops_is_not_begun(jump: Jump, clock: JumpClock) -> None:
+    """Nobody would end it: in a cluster the process lives on, and follows."""
+
+    class Slow(PlayedRoute):
+        async def stop(self) -> None:
+            await asyncio.sleep(2)
+            await super().stop()
+
+    class Heard(PlayedRoute):
+        begun = False
+
+        def start(self, node: Node, wake: Callable[[], None]) -> None:
+            super().start(node, wake)
+            self.begun = True
+
+    async def main() -> None:
+        world = World(kind(7), clock=clock)
+        node = await world.start()
+        slow, late = Slow(), Heard()
+        node.reconfigure(list(node.kinds.values()), {7: slow})
+        stopping = asyncio.create_task(node.stop())
+        await world.pass_time(1)
+        node.reconfigure(list(node.kinds.values()), {7: late})
+        await stopping
+        assert slow.stopped
+        assert not late.begun
 
     jump(main())

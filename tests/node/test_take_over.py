@@ -109,6 +109,43 @@ def test_a_third_connection_takes_all_from_both(jump: Jump, clock: JumpClock) ->
     jump(main())
 
 
+def test_what_an_earlier_connection_opens_after_the_newer_one_was_lost_is_its_own(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        old, holds = named(node)
+        new, _, _ = begun(node)
+        new.grace_ms = 0
+        node.presence.detach(new)
+        node.presence.name_owner(old, TOKEN, GRACE_MS)
+        opened = node.new(old, 7, [b"a"])
+        await world.pass_time(1)
+        assert [*old.holds.values()] == [opened]
+        assert node.presence.losses == len(holds)
+        node.delete(opened)
+        await world.durable()
+
+    jump(main())
+
+
+def test_what_was_idle_while_a_newer_connection_was_there_still_has_an_end(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(kind(idle_timeout_s=20), clock=clock)
+        node = await world.start()
+        old, holds = named(node)
+        begun(node)
+        await world.pass_time(30)
+        left = len(holds) - MOVED_AT_ONCE
+        assert len(old.holds) == left  # whoever has them in the end may still want them
+        node.presence.name_owner(old, TOKEN, GRACE_MS)
+        await world.pass_time(19)
+        assert len(old.holds) == left
+        await world.pass_time(2)
+        assert not old.holds
+
+    jump(main())
+
+
 def test_another_comes_while_the_sessions_are_told(jump: Jump, clock: JumpClock) -> None:
     async def main() -> None:
         world = World(kind(), clock=clock)

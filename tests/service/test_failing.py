@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,24 @@ async def test_a_log_that_fails_while_the_node_starts_is_a_log_that_failed(
     monkeypatch.setattr(OsDisk, "fdatasync", staticmethod(fdatasync))
     assert await serve_and_stop(loaded) == service.EXIT_LOG_FAILED
     assert syncs
+
+
+STOPS_ITSELF = """
+import sys
+from truba import service
+from truba.cli.main import main
+
+async def serve(*_):
+    print("what a handler has said")
+    return service.EXIT_LOG_FAILED
+
+service.serve = serve
+main(["serve", "--config", sys.argv[1]])
+"""
+
+
+def test_what_handlers_have_said_is_not_lost_with_a_process_that_stops_itself(loaded: Config, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STOPS_ITSELF, str(tmp_path / "truba.toml")]
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    ended = subprocess.run(command, env=buffered, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (service.EXIT_LOG_FAILED, b"what a handler has said\n")

@@ -16,7 +16,9 @@ from tests.streams.fresh import LINKS, appended, connected, contents, entries, f
 from truba.cluster.entry import encode, of_batch
 from truba.errors import Deposed
 from truba.ports.stream import Message, Rejected, Stored, StreamDown, Unsure
+from truba.streams.jetstream import JetStream
 from truba.streams.publisher import EXPECTED
+from truba.streams.settings import JetStreamSettings
 from truba.testing.log import batch, commit
 from truba.testing.nats import PASSWORDS, NatsServers
 from truba.testing.stream import fill, published, take
@@ -287,3 +289,52 @@ async def test_nats_py_tells_nobody_of_a_close_that_breaks_and_the_next_question
     assert (await stream.bounds()).last == 0
     assert stream.link.client is not client
     await stream.close()
+
+
+async def test_nats_py_tells_nobody_of_a_close_that_breaks_and_a_tail_finds_out(
+    server: NatsServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower asks nothing else for as long as it waits for messages."""
+    stream, other = await fresh(server), await connected(server)
+    tail = stream.tail(0)
+    await fill(other, b"one")
+    assert [message.data for message in await take(tail, 1)] == [b"one"]
+    client = stream.link.client
+    for callback in ("_disconnected_cb", "_closed_cb"):
+        monkeypatch.setattr(client, callback, None)
+    await client.close()
+    await fill(other, b"two")
+    assert [message.data for message in await asyncio.wait_for(take(tail, 1), 20)] == [b"two"]
+    await stream.close()
+    await other.close()
+
+
+@pytest.mark.parametrize("ends", ["for good", "for now"])
+async def test_nats_py_stumbles_over_who_is_no_nats_server_and_is_asked_again(ends: str) -> None:
+    """What it raises then is none of its errors, nor one of the system."""
+    calls: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append(writer)
+        no_server = len(calls) == 2
+        writer.write(b"INFO []\r\n" if no_server else b'INFO {"max_payload": 1000000}\r\n')
+        while line := await reader.readline():
+            if b"PING" in line:
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    stream = await JetStream.connect(JetStreamSettings((f"nats://127.0.0.1:{port}",), request_timeout_s=0.1))
+    calls[0].write(b"-ERR 'User Authentication Expired'\r\n" if ends == "for good" else b"-ERR 'Stale Connection'\r\n")
+    async with asyncio.timeout(30):
+        while len(calls) < 3 or not stream.link.up:
+            with suppress(StreamDown):
+                await stream.bounds()
+            await asyncio.sleep(0.01)
+    await stream.close()
+    listening.close()
+    for writer in calls:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()

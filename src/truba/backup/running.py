@@ -63,14 +63,15 @@ class Maker:
         """Begin one in that directory, new or empty. TrubaError, awaited: why it could not be made. If it is cancelled,
         the directory stays unfinished.
 
-        DataForeign: that is no place for one. Busy: another one is under way. Unavailable: the log has failed.
+        DataForeign: that is no place for one. Busy: another one is under way. Unavailable: the log has failed, or this
+        was closed.
         """
         target = target.absolute()
         refuse_place(target, self._data)
         if self._task is not None:
             raise Busy(f"a backup to {self._target} is under way; nothing was begun")
-        if self._log.failure is not None:
-            raise Unavailable("the log has failed: the pipe is about to stop; nothing was begun")
+        if self._closed or self._log.failure is not None:
+            raise Unavailable("the pipe is about to stop, or its log has failed; nothing was begun")
         self._target = target
         self._task = asyncio.get_running_loop().create_task(self._run(target, watch), name="backup")
         self._task.add_done_callback(self._forget)  # the first of its callbacks: the others may begin another one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -57,7 +58,9 @@ def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bo
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(service.serve(loaded, read, signals))
             if code:  # all is told; to close the loop takes descriptors and threads, the want of which may be why
-                sys.stderr.flush()
+                for said in (sys.stdout, sys.stderr):  # by handlers in this process, too
+                    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                        said.flush()
                 os._exit(code)
     except OSError as error:
         raise _cannot_listen(error) from error

@@ -25,7 +25,7 @@ from truba.cluster.rule import Cursor
 from truba.cluster.trimmer import Trimmer
 from truba.codec.batch import encode_batch
 from truba.codec.chain import Chain
-from truba.errors import Deposed, TrubaError, Unavailable
+from truba.errors import Deposed, TrubaError, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.machine.events import Opened
 from truba.machine.machine import Machine
@@ -216,13 +216,16 @@ class Member:
             await self._close_checkpointer()
 
     async def _last_checkpoint(self) -> None:
-        """It makes the next start quick."""
+        """It makes the next start quick. Raises what went wrong with it, or with one that was under way."""
         machine, checkpointer = self.machine, self._checkpointer
-        if machine is None or checkpointer is None or self._checkpoint_failed is not None:
+        if machine is None or checkpointer is None:
             return
         await checkpointer.wait()
-        if machine.seq == self.storage.log.tail.seq and self.storage.log.space == "plenty":
+        exact = machine.seq == self.storage.log.tail.seq
+        if exact and checkpointer.failure is None and self.storage.log.space == "plenty":
             await checkpointer.now()
+        if checkpointer.failure is not None:
+            raise checkpointer.failure
 
     def take_kinds(self, kinds: Sequence[Kind]) -> None:
         """Other kinds, from now on; who makes the next node knows of them."""
@@ -244,6 +247,8 @@ class Member:
         assert self.machine is not None
         assert self._checkpointer is not None
         self._checkpointer.on_failure = self._checkpoint_broke
+        if (failure := self._checkpointer.failure) is not None:  # told to a node that had ended
+            self._checkpoint_broke(failure)
         self._become("follower")
         follower = self.follower = Follower(
             self.stream,
@@ -315,6 +320,7 @@ class Member:
                 machine.replay(batch.term, list(opened))
                 await self._lead(log, machine)
         finally:
+            self._leads_no_more(UnknownOutcome(f"{self.name} ended while it was to step down; outcome unknown"))
             log.close()
             await log.rest()
             self._cursor = log.copied
@@ -371,18 +377,28 @@ class Member:
                 await log.resign(successor)
             except Deposed as other:
                 self._tell("resigned unheard", why=str(other))
-            if self._resigned is not None and not self._resigned.done():
-                self._resigned.set_result(None)
+            self._leads_no_more(None)
             self._tell("resigned", term=node.machine.term, seq=node.machine.seq, successor=successor)
             return
         error = node.failed.result()
-        if self._resigned is not None and not self._resigned.done():
-            self._resigned.set_exception(Unavailable(f"{self.name} was deposed meanwhile: {error}"))
+        self._leads_no_more(Unavailable(f"{self.name} was deposed meanwhile: {error}"))
         if not isinstance(error, Deposed):
             raise error
         self._tell("deposed", why=str(error), outcome="unknown for what was not acknowledged")
         await self._close_checkpointer()
         self.machine = None
+
+    def _leads_no_more(self, error: TrubaError | None) -> None:
+        """Whoever asked this node to step down hears how that went, and who asks from here on that it does not lead:
+        neither may wait for ever, for their line in the audit log is waited for when the process ends."""
+        self._resigning = None
+        resigned, self._resigned = self._resigned, None
+        if resigned is None or resigned.done():
+            return
+        if error is None:
+            resigned.set_result(None)
+        else:
+            resigned.set_exception(error)
 
     def _purged(self, first: int, trimmed: int) -> None:
         self._troubles["purge"] = (

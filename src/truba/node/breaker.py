@@ -95,7 +95,7 @@ class CircuitBreaker:
             return None
         self._failures += 1
         self._cause, self._detail = cause, detail
-        if self._stage is Stage.CLOSED:
+        if self._stage is Stage.CLOSED and self._policy.failures:
             self._failed.add(number)
         if not probe and (self._stage is not Stage.CLOSED or not 0 < self._policy.failures <= len(self._failed)):
             return None  # the rest of those that were out when it opened say nothing new

@@ -107,14 +107,16 @@ class KindLane:
 
     def left(self, hold: Hold, cause: Cause | None, detail: str) -> None:
         """A hold of this lane has ended: there is room for another."""
+        here = self.holds[hold] is self.route  # else it was another handler's, and says nothing of this one
         del self.holds[hold]
         self.meter.outcomes[self._dispatcher.outcome(hold.number)] += 1
         clock = self._node.clock
         steady_ms = clock.steady_ms()
         self.meter.held_ms.add(steady_ms - hold.since_ms)
-        stage = self._breaker.ended(hold.number, cause, detail[:DETAIL_CHARS_MAX], steady_ms, clock.chance)
-        if stage is not None:
-            self._tell(stage)
+        if here:
+            stage = self._breaker.ended(hold.number, cause, detail[:DETAIL_CHARS_MAX], steady_ms, clock.chance)
+            if stage is not None:
+                self._tell(stage)
         self._dispatcher.left()
 
     def moved(self, hold: Hold, to: Hold) -> None:
@@ -231,6 +233,7 @@ class Dispatcher:
     async def stop(self) -> None:
         self.pause()
         if self._started:  # else the node was deposed, or failed, before it had any
+            self._started = False  # nor has it any that it is configured with from here on
             for task in self._leaving.values():
                 task.cancel()
             await asyncio.gather(*(route.stop() for route in (*self._routes, *self._leaving)))

@@ -188,17 +188,14 @@ class Owner:
         raise NoSession(f"this connection holds no session {index}; nothing was stored")
 
     def slices(self, size: int) -> Iterator[list[Hold]]:
-        """All holds as they are when the first is asked for, `size` at a time; some may have ended since.
+        """All holds as they are now, `size` at a time; some may have ended when they are asked for.
 
         Copied as a whole: whoever begins with a dictionary again and again passes each time over all that is gone from
-        its front. What was given out is let go of: a million at once would take a tenth of a second.
+        its front.
         """
         left = list(self.holds.values())
         left.reverse()
-        while left:
-            part = left[: -size - 1 : -1]
-            del left[-size:]
-            yield part
+        return _from_end(left, size)
 
     def refuse_superseded(self) -> None:
         """Fenced when a newer connection has named the same owner."""
@@ -232,6 +229,14 @@ class Owner:
             del ended[next(iter(ended))]
         if how == "taken" and len(self.suspect) < SUSPECT_MAX:
             self.suspect.add(id_text)
+
+
+def _from_end(left: list[Hold], size: int) -> Iterator[list[Hold]]:
+    """What was given out is let go of: a million at once would take a tenth of a second."""
+    while left:
+        part = left[: -size - 1 : -1]
+        del left[-size:]
+        yield part
 
 
 class Lease(Link):
@@ -298,8 +303,14 @@ class Leases:
 
     def next_ms(self) -> int | None:
         """When the next hold is over its limit, if nothing is heard of it."""
-        firsts = ((lease.first, limit_ms) for limit_ms, lease in self._leases.items())
-        return min((first.touched_ms + limit_ms for first, limit_ms in firsts if first is not None), default=None)
+        next_ms: int | None = None
+        for limit_ms, lease in list(self._leases.items()):
+            first = lease.first
+            if first is None:
+                del self._leases[limit_ms]  # a limit may be a grace, and each client chooses its own
+            elif next_ms is None or first.touched_ms + limit_ms < next_ms:
+                next_ms = first.touched_ms + limit_ms
+        return next_ms
 
 
 class Away:

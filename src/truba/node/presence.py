@@ -172,6 +172,7 @@ class Presence:
         event = self._machine.change_grace(hold.number, hold.epoch, hold.owner.grace_ms)
         if event is not None:
             self._stage(event)
+        if event is not None or hold.lease is None:  # it may have ended while a newer connection was there
             self.leases.end(hold)
             self.leases.begin(hold, self._node.limit_ms(hold), self._steady_ms())
 
@@ -201,7 +202,9 @@ class Presence:
         """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many, and many
         connections may break in one turn."""
         sources, owner.taking = (owner, *owner.taking), []  # with what was still on the way to it
-        self._losing.append((chain.from_iterable(source.slices(LOST_AT_ONCE) for source in sources), cause))
+        # As they are now: an earlier connection that is still there may name the owner again, and open others.
+        held = [source.slices(LOST_AT_ONCE) for source in sources]
+        self._losing.append((chain.from_iterable(held), cause))
         self._lose_slices()
 
     def _lose_slices(self) -> None:

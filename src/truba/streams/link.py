@@ -69,9 +69,12 @@ class Link:
 
     @property
     def client(self) -> Client:
-        if self._client is None:
+        """StreamDown: there is none just now."""
+        client = self._client
+        if client is None or _is_dead(client):
+            self._replace(client)
             raise StreamDown("not connected to NATS", cut_off=True)
-        return self._client
+        return client
 
     @property
     def up(self) -> bool:
@@ -96,8 +99,6 @@ class Link:
             async with asyncio.timeout(self.settings.request_timeout_s):
                 answer = await self.client.request(subject, data, timeout=None)  # type: ignore[arg-type]
         except (NatsError, OSError) as error:  # no answer, nobody there to answer, no connection
-            if self._client is not None:
-                self._replace(self._client)
             raise StreamDown(f"{subject}: {_words(error)}", cut_off=not self.up) from error
         reply: dict[str, Any] = msgspec.json.decode(answer.data)
         match reply.get("error"):
@@ -196,29 +197,32 @@ class Link:
             return ConfigError(f"NATS at {where}: {last}; have the servers ask for it, or ask for none here")
         return StreamDown(f"NATS at {where}: {_words(last)}")
 
-    def _replace(self, client: Client) -> None:
-        """Make a new one, if that is ours and closed for good.
+    def _replace(self, client: Client | None) -> None:
+        """Make a new one, if that is ours and of no use any more.
 
         It tells so itself, unless its connection breaks while it closes: nats-py then leaves before it has told
-        anybody, and whoever asks next finds out.
+        anybody, and whoever wants to use it next, for whatever, finds out.
         """
-        if client is not self._client or not client.is_closed or self._closing:
+        if client is None or client is not self._client or not _is_dead(client) or self._closing:
             return
         if self._renewal is None or self._renewal.done():
             self.on_down("NATS closed the connection")
-            self._renewal = asyncio.get_running_loop().create_task(self._renew())
+            self._renewal = asyncio.get_running_loop().create_task(self._renew(client))
 
-    async def _renew(self) -> None:
+    async def _renew(self, before: Client) -> None:
         """Make a new client, however long that takes; why there is none yet is told when it is another reason."""
         self._client = None
+        with contextlib.suppress(Exception):  # what is left of it, if anything, is of no use to anybody
+            async with asyncio.timeout(self.settings.request_timeout_s):
+                await before.close()
         told = ""
         while self._client is None:
             try:
                 self._client = await self._dial()
-            except (StreamDown, ConfigError) as error:
-                if str(error) != told:
-                    log.warning("NATS: %s", error)
-                told = str(error)
+            except Exception as error:  # also what nats-py makes of somebody who is no NATS server: nobody else tries
+                if _words(error) != told:
+                    log.warning("NATS: %s", _words(error))
+                told = _words(error)
                 await asyncio.sleep(RECONNECT_S)
         self.generation += 1
         self.on_up()
@@ -229,6 +233,13 @@ class Link:
         if _is_refusal(error):
             self._denied = _words(error)
         log.debug("NATS: %s", _words(error))
+
+
+def _is_dead(client: Client) -> bool:
+    """Closed for good; or it reconnects no more, since that has met an error that is none of its own."""
+    task = client._reconnection_task  # noqa: SLF001 - told nowhere else
+    failed = task is not None and task.done() and not task.cancelled() and task.exception() is not None
+    return client.is_closed or failed
 
 
 async def _nothing(client: Client) -> None:

@@ -52,15 +52,15 @@ class LocalRoute:
         try:
             await self._handler(repeat)
         except (Exception, SystemExit, asyncio.CancelledError) as error:
-            if hold.ended and isinstance(error, asyncio.CancelledError):
+            if isinstance(error, asyncio.CancelledError) and self._tasks.taken(hold):
                 raise  # the session was taken away, and this task with it
             asyncio.get_running_loop().call_exception_handler(
                 {"message": f"the handler of session {hold.id} failed", "exception": error}
             )
-            if not hold.ended:
+            if not self._tasks.taken(hold):
                 await session.fail(f"{type(error).__name__}: {error}"[:REASON_CHARS_MAX])
         else:
-            if not hold.ended:
+            if not self._tasks.taken(hold):
                 await session.delete()
 
 

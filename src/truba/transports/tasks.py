@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 class HandoverTasks:
-    """The `Receiver` of one owner. A task that is cancelled finds its hold ended, unless it has cancelled itself."""
+    """The `Receiver` of one owner. A task that is cancelled has its session `taken` from it, unless it has cancelled
+    itself."""
 
     def __init__(
         self,
@@ -47,6 +48,11 @@ class HandoverTasks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def taken(self, hold: Hold) -> bool:
+        """Whether the task's word on its session counts no more. After a `stop` the hold itself may still be open: very
+        many are given back in slices."""
+        return bool(hold.ended) or hold.owner is not self.owner
 
     def repeat(self, handover: Handover) -> bool:
         assert self._node is not None  # hand-overs come after start
