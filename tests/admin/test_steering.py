@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -243,3 +244,22 @@ async def test_a_job_that_the_pipe_outlives_not_says_how_far_it_came(tmp_path: P
         ended = await job_ended(here, job["id"])
         assert ended.state == "failed"
         assert "unknown" in ended.detail
+
+
+async def test_a_job_that_meets_a_store_that_cannot_be_read_has_failed_and_keeps_no_other_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place(tmp_path) as here:
+        heard: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["exception"]))
+        await here.parked(3)
+        here.world.route(7).up = False
+        broken = OSError("the store cannot be read")
+        with monkeypatch.context() as patched:
+            patched.setattr(here.node.machine, "page", Mock(side_effect=broken))
+            job = await change(here, "POST", "/v1/kinds/7/resume", 202)
+            ended = await job_ended(here, job["id"])
+        assert (ended.state, ended.detail) == ("failed", "the store cannot be read")
+        assert heard == [broken]
+        again = await change(here, "POST", "/v1/kinds/7/resume", 202)
+        assert (await job_ended(here, again["id"])).resumed == 3

@@ -100,8 +100,12 @@ class Jobs:
             job.state = "done"
         except asyncio.CancelledError:
             job.state = "cancelled"
-        except TrubaError as error:
-            job.state, job.detail = "failed", str(error)
+        except Exception as error:  # whatever it is: one that runs for ever would keep the next one away
+            job.state, job.detail = "failed", str(error) or repr(error)
+            if not isinstance(error, TrubaError):  # a store that cannot be read, or a fault of ours
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": f"job {job.id} failed", "exception": error}
+                )
         result = f"{job.state}: {job.resumed} resumed, {job.refused} refused"
         await self._audit.ended(result, **who, act="resume all parked", on=f"kind {job.kind}")
 

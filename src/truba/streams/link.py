@@ -237,7 +237,7 @@ class Link:
 
 def _is_dead(client: Client) -> bool:
     """Closed for good; or it reconnects no more, since that has met an error that is none of its own."""
-    task = client._reconnection_task  # noqa: SLF001 - told nowhere else
+    task = getattr(client, "_reconnection_task", None)  # told nowhere else
     failed = task is not None and task.done() and not task.cancelled() and task.exception() is not None
     return client.is_closed or failed
 
