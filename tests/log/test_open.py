@@ -54,6 +54,31 @@ def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     open_log(tmp_path / "log").close()
 
 
+def dup_of_lock(directory: Path) -> int:
+    """As a process has it that was forked from this one, until it runs another program."""
+    (fd,) = (fd for fd in Path("/proc/self/fd").iterdir() if fd.resolve() == directory.resolve() / "LOCK")
+    return os.dup(int(fd.name))
+
+
+def test_a_process_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path) -> None:
+    log = open_log(tmp_path / "log")
+    with os.fdopen(dup_of_lock(tmp_path / "log")):
+        log.close()
+        open_log(tmp_path / "log").close()
+
+
+def test_a_forked_process_that_closes_its_copy_does_not_give_up_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(tmp_path / "log")
+    with os.fdopen(dup_of_lock(tmp_path / "log")):  # that of the process which has opened it
+        with monkeypatch.context() as forked:
+            forked.setattr(os, "getpid", lambda: 1)
+            log.close()
+        with pytest.raises(DataLocked):
+            open_log(tmp_path / "log")
+
+
 def test_foreign_content(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "notes.txt").write_text("mine")

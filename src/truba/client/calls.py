@@ -13,7 +13,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import hiredis
@@ -303,8 +303,10 @@ class Calls:
                 case "gone":
                     self._settle(call, None, Fenced("the session was taken away from you; nothing was stored"))
                 case "unknown":
-                    broke = "the connection broke before the answer; outcome unknown: look at the session, or ask again"
-                    self._settle(call, None, UnknownOutcome(broke))
+                    broke = "the connection broke before the answer"
+                    known = _known(call, held)
+                    look = "outcome unknown: look at the session, or ask again"
+                    self._settle(call, None, UnknownOutcome(f"{broke}{known}; {look}"))
         for hold in list(self.holds.values()):
             if hold.key in held:
                 hold.seen_s = asked_s
@@ -388,6 +390,16 @@ class Calls:
             self._settle(call, None, UnknownOutcome(f"{why}; it had been sent: outcome unknown"))
         while self._outbox:  # settling one may post the next of its session
             self._settle(self._outbox.popleft(), None, _again(why))
+
+
+def _known(call: Call, held: Mapping[int, Held]) -> str:
+    """What a new connection was told of the session, so that nobody knows what became of the call."""
+    if call.hold is None or call.act == "new":
+        return ""
+    one = held.get(call.hold.key)
+    if one is None:
+        return f", and the pipe says that {call.hold.id} is not yours any more"
+    return f", and the pipe has {one.applied} writes of {call.hold.id}, of which {call.hold.acknowledged} were answered"
 
 
 def _unsent() -> OperationError:

@@ -50,6 +50,7 @@ class Directory:
         self.disk = disk
         self._fd = disk.open(str(path), os.O_RDONLY | os.O_DIRECTORY)
         self._lock_fd = -1
+        self._locked_by = 0  # the process
 
     @classmethod
     def create(cls, path: Path, disk: Disk) -> Directory:
@@ -85,6 +86,11 @@ class Directory:
 
     def close(self) -> None:
         """Give up the lock and the directory."""
+        # A process that was forked meanwhile has the descriptor too, until it runs another program: without a word the
+        # lock would stay. From a forked process that word would take it from us.
+        if self._lock_fd >= 0 and self._locked_by == os.getpid():
+            with suppress(OSError):  # as below
+                self.disk.unlock(self._lock_fd)
         for fd in (self._lock_fd, self._fd):
             if fd >= 0:
                 with suppress(OSError):  # closing changes nothing on disk: everything was synced before
@@ -280,6 +286,7 @@ class Directory:
                 raise
             holder = bytes(read_all(self.disk, self._lock_fd, 32)).split(b"\n")[0].decode("ascii", "replace")
             raise DataLocked(f"{self.path} is in use by process {holder or 'unknown'}; stop it first") from error
+        self._locked_by = os.getpid()
         write_all(self.disk, self._lock_fd, [f"{os.getpid()}\n".encode().ljust(32)], 0)
 
     @classmethod

@@ -45,6 +45,9 @@ class Disk(Protocol):
     def lock(self, fd: int) -> None:
         """Take the file for this open descriptor alone; BlockingIOError when another has it."""
 
+    def unlock(self, fd: int) -> None:
+        """Give it up, whoever else has the descriptor."""
+
     def random(self, count: int) -> bytes:
         """Bytes that no other log has."""
 
@@ -87,6 +90,9 @@ class OsDisk:
     def lock(self, fd: int) -> None:
         # flock, not lockf: POSIX record locks vanish when any descriptor of the file is closed in this process.
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def unlock(self, fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
     def stamp(self) -> str:
         return time.strftime("%Y%m%dT%H%M%S", time.gmtime())

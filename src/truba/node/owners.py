@@ -308,6 +308,7 @@ class Leases:
             first = lease.first
             if first is None:
                 del self._leases[limit_ms]  # a limit may be a grace, and each client chooses its own
+                del lease.earlier, lease.later  # itself: only the collector would free it
             elif next_ms is None or first.touched_ms + limit_ms < next_ms:
                 next_ms = first.touched_ms + limit_ms
         return next_ms

@@ -187,6 +187,9 @@ class SimulatedDisk:
         if self._locks.setdefault(self._file(fd), fd) != fd:
             raise BlockingIOError(errno.EWOULDBLOCK, "locked")
 
+    def unlock(self, fd: int) -> None:
+        self._locks.pop(self._file(fd), None)
+
     def random(self, count: int) -> bytes:
         return self.dice.randbytes(count)
 
