@@ -17,6 +17,7 @@ from typing import cast
 import hiredis
 
 from tests.client.model import TinyPipe
+from truba.torture.plan import free_ports
 
 TRUBA = [sys.executable, "-m", "truba", "serve"]
 
@@ -132,7 +133,8 @@ class RealPipe:
 
     def __init__(self, directory: Path, config: str) -> None:
         self.directory = directory
-        self.listen = "127.0.0.1:0"
+        # None that the kernel gives to connections: one of them may have it while the pipe is down.
+        self.listen = f"127.0.0.1:{free_ports(1)[0]}"
         directory.mkdir(exist_ok=True)
         (directory / "truba.toml").write_text(config)
         self.process: subprocess.Popen[str] | None = None
