@@ -188,7 +188,8 @@ class SimulatedDisk:
             raise BlockingIOError(errno.EWOULDBLOCK, "locked")
 
     def unlock(self, fd: int) -> None:
-        self._locks.pop(self._file(fd), None)
+        if self._locks.get(self._file(fd)) == fd:
+            del self._locks[self._file(fd)]
 
     def random(self, count: int) -> bytes:
         return self.dice.randbytes(count)
@@ -272,6 +273,10 @@ class Mount:
     def close(self, fd: int) -> None:
         if not self.gone:
             self._disk.close(fd)
+
+    def unlock(self, fd: int) -> None:
+        if not self.gone:
+            self._disk.unlock(fd)
 
     def pwritev(self, fd: int, parts: Sequence[bytes | memoryview], offset: int) -> int:
         whole = b"".join(parts)
