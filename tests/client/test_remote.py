@@ -13,7 +13,10 @@ import pytest
 import truba
 from tests.client.conftest import KIND
 from tests.client.peers import RealPipe, Served, proxy
+from tests.client.scripted import Scripted, pleased
+from truba.client import link, remote
 from truba.client.admin import Admin
+from truba.client.answers import Answers
 from truba.client.remote import RemotePipe
 
 TOKEN = b"a token of sixteen bytes or more"
@@ -262,6 +265,49 @@ async def test_a_peer_that_says_nothing_is_left() -> None:
         with pytest.raises(truba.OperationError):
             await asyncio.wait_for(session.append(b"b"), 5)
         assert served.connections > 1
+
+
+async def test_a_pipe_that_is_telling_very_many_sessions_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A take-over begun anew would never end; and the list may be larger than any other answer."""
+    monkeypatch.setattr(remote, "DIAL_S_MAX", 0.25)
+    monkeypatch.setattr(link, "Answers", lambda: Answers(4096))
+    pieces = 12
+
+    def answer(request: list[bytes]) -> bytes | None:
+        if request[0] != b"OWNER":
+            return pleased(request)
+        sessions = [
+            b"*4\r\n$%d\r\n1-%d\r\n:7\r\n:%d\r\n:0\r\n" % (len(b"1-%d" % n), n, n) for n in range(1, pieces * 5)
+        ]
+        said = b"*%d\r\n%b$-1\r\n" % (len(sessions) + 1, b"".join(sessions))
+        each = len(said) // pieces
+        (peer,) = script.transports
+        for at in range(pieces + 1):
+            asyncio.get_running_loop().call_later(at * 0.05, peer.write, said[at * each : (at + 1) * each])
+        return None
+
+    async with Scripted(answer) as script, truba.connect(script.url, token=TOKEN) as pipe:
+        assert script.connections == 1
+        assert [*pipe.held] == [*range(1, pieces * 5)]
+
+
+async def test_who_loses_its_name_while_it_is_told_what_it_holds_hears_of_that() -> None:
+    def answer(request: list[bytes]) -> bytes | None:
+        return b"*3\r\n$-1\r\n-FENCED a newer one\r\n$-1\r\n" if request[0] == b"OWNER" else pleased(request)
+
+    async with Scripted(answer) as script:
+        with pytest.raises(truba.Fenced, match="a newer one"):
+            await truba.connect(script.url, token=TOKEN)
+
+
+async def test_a_pipe_that_stops_telling_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "DIAL_S_MAX", 0.05)
+
+    def answer(request: list[bytes]) -> bytes | None:
+        return b"*2\r\n*4\r\n" if request[0] == b"OWNER" and script.connections < 3 else pleased(request)
+
+    async with Scripted(answer) as script, truba.connect(script.url, token=TOKEN):
+        assert script.connections == 3
 
 
 @pytest.mark.parametrize("turns", range(6))
