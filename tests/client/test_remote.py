@@ -415,6 +415,25 @@ def test_addresses() -> None:
             truba.connect(url)
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, ".example.com"])
+def test_a_host_that_is_no_name_is_told_at_once(host: str) -> None:
+    with pytest.raises(truba.ConfigError, match="is no address of a pipe"):
+        truba.connect(f"trubas://{host}:7433")
+
+
+async def test_a_leader_whose_name_is_none_is_as_one_that_cannot_be_reached() -> None:
+    named = b"a..b:7433"
+
+    def answer(request: list[bytes]) -> bytes:
+        return b"$%d\r\n%b\r\n" % (len(named), named) if request[0] == b"LEADER" else pleased(request)
+
+    async with Scripted(answer) as script:
+        url = script.url.replace("truba://", "truba://u:p@")
+        async with truba.connect(url, token=TOKEN, insecure=True) as pipe:
+            script.cut()
+            await asyncio.wait_for(pipe.new(7, b"a"), 5)
+
+
 async def test_a_connection_to_itself_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """What dialling a port of the ephemeral range ends in, once in some thousand times, while nobody listens."""
     loop = asyncio.get_running_loop()

@@ -34,7 +34,10 @@ class Target:
         loop = asyncio.get_running_loop()
         if self.path:
             return (await loop.create_unix_connection(make, self.path))[1]
-        transport, protocol = await connect(make, self.host, self.port, self.tls)
+        try:
+            transport, protocol = await connect(make, self.host, self.port, self.tls)
+        except ValueError as error:
+            raise OSError(f"{self.host!r} is no name of a host: {error}") from error
         if is_own_echo(transport):
             transport.abort()
             raise ConnectionRefusedError(ECONNREFUSED, "nobody listens there")
@@ -52,6 +55,7 @@ def parse_target(url: str, tls: Tls | None = None, *, insecure: bool = False) ->
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise ConfigError(f"{without_user(url)!r} is no address of a pipe: {error}") from error
     user = unquote(parts.username) if parts.username else None
