@@ -421,17 +421,18 @@ def test_a_host_that_is_no_name_is_told_at_once(host: str) -> None:
         truba.connect(f"trubas://{host}:7433")
 
 
-async def test_a_leader_whose_name_is_none_is_as_one_that_cannot_be_reached() -> None:
+async def test_a_node_that_names_a_leader_by_no_name_ends_no_client(redial_at_once: None) -> None:
     named = b"a..b:7433"
 
     def answer(request: list[bytes]) -> bytes:
-        return b"$%d\r\n%b\r\n" % (len(named), named) if request[0] == b"LEADER" else pleased(request)
+        if request[0] == b"LEADER" and script.connections == 2:
+            return b"$%d\r\n%b\r\n" % (len(named), named)
+        return pleased(request)
 
-    async with Scripted(answer) as script:
-        url = script.url.replace("truba://", "truba://u:p@")
-        async with truba.connect(url, token=TOKEN, insecure=True) as pipe:
-            script.cut()
-            await asyncio.wait_for(pipe.new(7, b"a"), 5)
+    async with Scripted(answer) as script, truba.connect(script.url, token=TOKEN, insecure=True) as pipe:
+        script.cut()
+        await asyncio.wait_for(pipe.new(7, b"a"), 5)
+        assert script.connections == 3
 
 
 async def test_a_connection_to_itself_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
