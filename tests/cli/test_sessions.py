@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import pty
+import signal
 import socketserver
 import subprocess
 import threading
@@ -302,6 +305,26 @@ def test_what_went_wrong_with_each_is_the_exit_code(refusals: list[str], code: i
         ids = [f"1-{number}" for number, _ in enumerate(refusals, 1)]
         result = CliRunner().invoke(main, ["delete", "--yes", "--url", url, *ids])
     assert result.exit_code == code, result.output
+
+
+@pytest.mark.parametrize(("answer", "code"), [(None, 130), ("n\n", 1)])
+def test_an_interrupt_at_a_question_is_one(answer: str | None, code: int) -> None:
+    ours, theirs = pty.openpty()
+    command = [*TRUBA, "delete", "1-1", "--url", "truba://127.0.0.1:1"]
+    asked = subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE, env=environment())
+    try:
+        assert asked.stderr is not None
+        assert b"Delete" in asked.stderr.read(6)
+        if answer is None:
+            asked.send_signal(signal.SIGINT)
+        else:
+            os.write(ours, answer.encode())
+        assert asked.wait(20) == code
+    finally:
+        asked.kill()
+        asked.communicate()
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_passwords(serve: Serve, tmp_path: Path) -> None:
