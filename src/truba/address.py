@@ -42,9 +42,17 @@ def address(value: object) -> Address:
         if bracketed:
             host = host[1:-1]
         plain = host and "[" not in host and "]" not in host and (bracketed or ":" not in host)
-        if colon and plain and _PORT(port) and int(port) <= _PORT_MAX:
+        if colon and plain and can_be_looked_up(host) and _PORT(port) and int(port) <= _PORT_MAX:
             return Address(host, int(port))
     raise ValueError(f"{value!r} is not an address", wanted)
+
+
+def can_be_looked_up(host: str) -> bool:
+    """Of a name with a label that is empty, or over 63 characters, Python will not even ask: a UnicodeError."""
+    try:
+        return b"\0" not in host.encode("idna")
+    except UnicodeError:
+        return False
 
 
 def parse_listen(text: str) -> Address:
@@ -66,7 +74,7 @@ def parse_handler(url: str) -> Address | Path:
     except ValueError as error:
         raise ConfigError(f"{without_user(url)!r} is no address: {error}") from error
     plain = parts.path in ("", "/") and not parts.query and not parts.username
-    if parts.scheme not in ("truba", "trubas") or not host or not port or not plain:
+    if parts.scheme not in ("truba", "trubas") or not host or not can_be_looked_up(host) or not port or not plain:
         raise ConfigError(
             f"{without_user(url)!r} is no handler address: write truba://host:port, trubas://host:port or unix:/path"
         )

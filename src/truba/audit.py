@@ -49,6 +49,9 @@ class AuditFile:
             refused = isinstance(error, OperationError) and error.happened == "no"
             await self.ended(f"{'refused' if refused else 'unknown'}: {error}", **fields)
             raise
+        except Exception as error:  # a defect; without a line it would look like a crash
+            await self.ended(f"unknown: {error!r}", **fields)
+            raise
         await self.ended("done", **fields)
         return result
 

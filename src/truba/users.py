@@ -117,8 +117,8 @@ class Users:
             matches = await loop.run_in_executor(self._thread, stored.matches, secret)
         finally:
             self._waiting -= 1
-        if user is None or not matches or user.password_hash is not stored:
-            return None  # the last: it was changed meanwhile
+        if user is None or not matches or user.password_hash != stored:
+            return None  # the last: it was changed meanwhile, not only read again
         self._remembered[proof] = user
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.popitem(last=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -171,6 +172,20 @@ async def test_the_audit_log_may_be_renamed_at_any_time(tmp_path: Path) -> None:
     assert (tmp_path / "audit.jsonl.1").read_text().endswith('"act":"one","result":"asked"}\n')
     assert (tmp_path / "audit.jsonl").read_text().endswith('"act":"one","result":"done"}\n')
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_defect_is_written_down_as_one_whose_outcome_nobody_knows(tmp_path: Path) -> None:
+    """An act that was asked for and has no result would mean that the process crashed."""
+
+    async def do() -> None:
+        raise ValueError("a handler module of somebody's own")
+
+    log = AuditFile(tmp_path / "audit.jsonl", JumpClock())
+    with pytest.raises(ValueError, match="somebody's own"):
+        await log.audited(do, act="reload")
+    await log.close()
+    results = [json.loads(line)["result"] for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert results == ["asked", """unknown: ValueError("a handler module of somebody's own")"""]
 
 
 async def job_ended(here: Place, job_id: str) -> documents.Job:

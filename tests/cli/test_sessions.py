@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import pty
+import signal
+import socketserver
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 from click.testing import CliRunner, Result
@@ -27,6 +33,9 @@ number = 9
 handler = "local:tests.cli.doomed:handler"
 max_attempts = 1
 """
+
+
+OK = b"+OK\r\n"
 
 
 class Pipe:
@@ -264,6 +273,58 @@ def test_an_unknown_kind(pipe: Pipe) -> None:
 )
 def test_what_is_ambiguous_is_refused(args: list[str]) -> None:
     assert CliRunner().invoke(main, args).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("refusals", "code"),
+    [
+        (["NOPERM no"], 5),
+        (["UNAVAILABLE later"], 3),
+        (["NOSESSION none", "NOSESSION none"], 4),
+        (["NOSESSION none", "BUSY held"], 1),
+        (["BUSY held", "UNKNOWN nobody knows"], 6),
+        (["", "NOPERM no"], 5),
+    ],
+)
+def test_what_went_wrong_with_each_is_the_exit_code(refusals: list[str], code: int) -> None:
+    """A script that sees 1 would delete again what it must first look at."""
+
+    class Refusing(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            reader, left = hiredis.Reader(), iter(refusals)
+            while data := self.request.recv(4096):
+                reader.feed(data)
+                while (request := reader.gets()) is not False:
+                    refusal = next(left) if request[0] == b"REMOVE" else ""
+                    answers = {b"LEADER": b"$-1\r\n", b"OWNER": b"*0\r\n"}
+                    self.request.sendall(b"-%b\r\n" % refusal.encode() if refusal else answers.get(request[0], OK))
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.handle_request).start()
+        url = f"truba://127.0.0.1:{server.server_address[1]}"
+        ids = [f"1-{number}" for number, _ in enumerate(refusals, 1)]
+        result = CliRunner().invoke(main, ["delete", "--yes", "--url", url, *ids])
+    assert result.exit_code == code, result.output
+
+
+@pytest.mark.parametrize(("answer", "code"), [(None, 130), ("n\n", 1)])
+def test_an_interrupt_at_a_question_is_one(answer: str | None, code: int) -> None:
+    ours, theirs = pty.openpty()
+    command = [*TRUBA, "delete", "1-1", "--url", "truba://127.0.0.1:1"]
+    asked = subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE, env=environment())
+    try:
+        assert asked.stderr is not None
+        assert b"Delete" in asked.stderr.read(6)
+        if answer is None:
+            asked.send_signal(signal.SIGINT)
+        else:
+            os.write(ours, answer.encode())
+        assert asked.wait(20) == code
+    finally:
+        asked.kill()
+        asked.communicate()
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_passwords(serve: Serve, tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ import pytest
 import truba
 from tests.client.conftest import KIND
 from tests.client.peers import RealPipe, Served, proxy
+from tests.client.scripted import Scripted, pleased
+from truba.client import link, remote
 from truba.client.admin import Admin
+from truba.client.answers import Answers
 from truba.client.remote import RemotePipe
 
 TOKEN = b"a token of sixteen bytes or more"
@@ -264,6 +267,49 @@ async def test_a_peer_that_says_nothing_is_left() -> None:
         assert served.connections > 1
 
 
+async def test_a_pipe_that_is_telling_very_many_sessions_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A take-over begun anew would never end; and the list may be larger than any other answer."""
+    monkeypatch.setattr(remote, "DIAL_S_MAX", 0.25)
+    monkeypatch.setattr(link, "Answers", lambda: Answers(4096))
+    pieces = 12
+
+    def answer(request: list[bytes]) -> bytes | None:
+        if request[0] != b"OWNER":
+            return pleased(request)
+        sessions = [
+            b"*4\r\n$%d\r\n1-%d\r\n:7\r\n:%d\r\n:0\r\n" % (len(b"1-%d" % n), n, n) for n in range(1, pieces * 5)
+        ]
+        said = b"*%d\r\n%b$-1\r\n" % (len(sessions) + 1, b"".join(sessions))
+        each = len(said) // pieces
+        (peer,) = script.transports
+        for at in range(pieces + 1):
+            asyncio.get_running_loop().call_later(at * 0.05, peer.write, said[at * each : (at + 1) * each])
+        return None
+
+    async with Scripted(answer) as script, truba.connect(script.url, token=TOKEN) as pipe:
+        assert script.connections == 1
+        assert [*pipe.held] == [*range(1, pieces * 5)]
+
+
+async def test_who_loses_its_name_while_it_is_told_what_it_holds_hears_of_that() -> None:
+    def answer(request: list[bytes]) -> bytes | None:
+        return b"*3\r\n$-1\r\n-FENCED a newer one\r\n$-1\r\n" if request[0] == b"OWNER" else pleased(request)
+
+    async with Scripted(answer) as script:
+        with pytest.raises(truba.Fenced, match="a newer one"):
+            await truba.connect(script.url, token=TOKEN)
+
+
+async def test_a_pipe_that_stops_telling_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "DIAL_S_MAX", 0.05)
+
+    def answer(request: list[bytes]) -> bytes | None:
+        return b"*2\r\n*4\r\n" if request[0] == b"OWNER" and script.connections < 3 else pleased(request)
+
+    async with Scripted(answer) as script, truba.connect(script.url, token=TOKEN):
+        assert script.connections == 3
+
+
 @pytest.mark.parametrize("turns", range(6))
 async def test_cancellation_at_any_point_leaves_the_rest_in_order(turns: int) -> None:
     served = Served()
@@ -367,6 +413,26 @@ def test_addresses() -> None:
     for url in ("http://x", "truba://", "truba://x/path", "unix://host/path", "truba://x:99999", []):
         with pytest.raises(truba.ConfigError):
             truba.connect(url)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, ".example.com"])
+def test_a_host_that_is_no_name_is_told_at_once(host: str) -> None:
+    with pytest.raises(truba.ConfigError, match="is no address of a pipe"):
+        truba.connect(f"trubas://{host}:7433")
+
+
+async def test_a_node_that_names_a_leader_by_no_name_ends_no_client(redial_at_once: None) -> None:
+    named = b"a..b:7433"
+
+    def answer(request: list[bytes]) -> bytes:
+        if request[0] == b"LEADER" and script.connections == 2:
+            return b"$%d\r\n%b\r\n" % (len(named), named)
+        return pleased(request)
+
+    async with Scripted(answer) as script, truba.connect(script.url, token=TOKEN, insecure=True) as pipe:
+        script.cut()
+        await asyncio.wait_for(pipe.new(7, b"a"), 5)
+        assert script.connections == 3
 
 
 async def test_a_connection_to_itself_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,7 @@ def one(clients: str, peers: str = "h:2", name: str = "a") -> str:
         (one("*:1"), "5: cluster.nodes.a.clients: '*:1' is where to listen"),
         (one("h:0"), "5: cluster.nodes.a.clients: 'h:0' has no port that others could connect to"),
         (one("h"), "5: cluster.nodes.a.clients: 'h' is not an address"),
+        (one("a..b:1"), "5: cluster.nodes.a.clients: 'a..b:1' is not an address"),
         (one("h:1", "h:1"), "4: cluster.nodes: h:1 is both a.clients and a.peers; give each an address of its own"),
         (
             CLUSTER + NODES.replace("10.0.0.2:7434", "10.0.0.1:7434"),
@@ -121,6 +122,10 @@ def one(clients: str, peers: str = "h:2", name: str = "a") -> str:
         (
             CLUSTER + NODES.replace("a =", "c ="),
             """11: node.name: [cluster.nodes] has no 'a'; write name = "c" or name = "b" in [node]""",
+        ),
+        (
+            CLUSTER.replace("10.0.0.1:4222", "a..b:4222") + NODES,
+            "2: cluster.servers.0: 'nats://a..b:4222' is not the addr",
         ),
         (CLUSTER.replace("nats://", "http://") + NODES, "2: cluster.servers.0: 'http://10.0.0.1:4222' is not the addr"),
         (CLUSTER.replace("nats://", "") + NODES, "2: cluster.servers.0: '10.0.0.1:4222' is not the address of a NATS"),

@@ -177,6 +177,9 @@ def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch
         ),
         (KIND + 'handler_secret_file = "nope"', "4: kinds.transfer.handler_secret_file: "),
         (KIND + "[node]\nlisten = 7433", "5: node.listen: 7433 is not an address"),
+        (KIND + '[node]\nlisten = "a..b:7433"', "5: node.listen: 'a..b:7433' is not an address"),
+        ('[kinds.a]\nnumber = 7\nhandler = "truba://a..b:7434"', "3: kinds.a.handler: 'truba://a..b:7434'"),
+        ('[kinds.a]\nnumber = 7\nhandler = "https://a..b/x"', "3: kinds.a.handler: 'https://a..b/x'"),
         (
             KIND + '[node]\nlisten = ""',
             "5: node.listen: nothing to listen on; give listen an address, or give unix a path",

@@ -107,6 +107,16 @@ async def test_guesses_wait_for_one_thread_and_few_may(monkeypatch: pytest.Monke
     assert await who(users, "ann", "guess") is None
 
 
+async def test_a_reload_does_not_refuse_who_is_being_checked() -> None:
+    users = Users([User("ann", {}, password_hash=slow(b"hush"))])
+    pending = users.authenticate("ann", "hush", "")
+    assert isinstance(pending, Awaitable)
+    users.replace([User("ann", {}, password_hash=slow(b"hush"))])
+    found = await pending
+    assert found is not None
+    assert users.authenticate("ann", "hush", "") is found
+
+
 def test_a_certificate_is_of_one_user_or_of_none() -> None:
     users = Users([CARL, User("dora", {}, certificate="dora"), ANN])
     assert users.by_certificate(frozenset({"x", "carl.example"}), "") is CARL

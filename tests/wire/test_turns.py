@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 
+import hiredis
 import pytest
 
 from tests.node.test_life import TOKEN
@@ -114,13 +115,15 @@ def test_a_take_over_of_very_many_sessions_holds_nobody_up_and_is_told_whole(jum
         new.data_received(name)
         new.data_received(encode(b"APPEND", ids[-1], b"b"))
         old.data_received(encode(b"APPEND", ids[-1], b"c"))
-        turns = 0
-        while not new_out.written:
+        turns, came = 0, set[int]()
+        while new_out.written.count(b"*4\r\n") < len(ids):
             turns += 1
             other.data_received(encode(b"PING"))
             assert len(other_out.written) == turns * 7
             await asyncio.sleep(0)
+            came.add(len(new_out.written))
         assert turns >= 3, "four slices, two of them in the first turn"
+        assert len(came - {0}) >= 3, "whoever waits for so many sees them come"
         await world.durable()
         assert new_out.written.startswith(b"*%d\r\n" % len(ids))
         assert new_out.written.count(b"*4\r\n") == len(ids)
@@ -132,12 +135,83 @@ def test_a_take_over_of_very_many_sessions_holds_nobody_up_and_is_told_whole(jum
         new_out.written.clear()
         old.data_received(name)  # and back again
         new.data_received(name)
-        while not (old_out.written and new_out.written):  # noqa: ASYNC110 - a turn, not a time
+        while new_out.written.count(b"*4\r\n") < len(ids):  # noqa: ASYNC110 - a turn, not a time
             await asyncio.sleep(0)
-        assert bytes(old_out.written).startswith(b"-FENCED ")
+        assert b"\r\n-FENCED " in old_out.written
         assert new_out.written.startswith(b"*%d\r\n" % len(ids))
         assert new_out.written.count(b"*4\r\n") == len(ids)
         assert new_out.written.count(b"\r\n:1\r\n") == 1, "the one that was written to"
+
+    jump(main())
+
+
+def test_what_ends_while_it_is_told_is_null_in_the_list(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = World(Kind(7, "transfer", nobody), clock=clock)
+        node = await world.start()
+        (old, _), (new, new_out) = connect(world), connect(world)
+        old.data_received(encode(b"OWNER", TOKEN, b"GRACE", b"10"))
+        holds = [node.new(old.owner, 7, [b"a"]) for _ in range(3 * MOVED_AT_ONCE)]
+        await world.durable()
+        new.data_received(encode(b"OWNER", TOKEN, b"GRACE", b"10"))
+        node.delete(holds[-1])
+        while new_out.written.count(b"*4\r\n") < len(holds) - 1:  # noqa: ASYNC110 - a turn, not a time
+            await asyncio.sleep(0)
+        assert new_out.written.startswith(b"*%d\r\n" % len(holds))
+        assert new_out.written.endswith(b"\r\n$-1\r\n")
+
+    jump(main())
+
+
+def test_a_list_that_cannot_be_finished_tells_why(jump: Jump, clock: JumpClock) -> None:
+    """In the place of an entry: whoever has lost its name must hear of it, and not come back to take it again."""
+
+    async def main() -> None:
+        world = World(Kind(7, "transfer", nobody), clock=clock)
+        node = await world.start()
+        (old, _), (new, new_out), (newest, newest_out) = connect(world), connect(world), connect(world)
+        name = encode(b"OWNER", TOKEN, b"GRACE", b"10")
+        old.data_received(name)
+        for _ in range(4 * MOVED_AT_ONCE):
+            node.new(old.owner, 7, [b"a"])
+        await world.durable()
+        new.data_received(name)
+        while not new_out.written:  # noqa: ASYNC110 - a turn, not a time
+            await asyncio.sleep(0)
+        newest.data_received(name)
+        while newest_out.written.count(b"*4\r\n") < 4 * MOVED_AT_ONCE:  # noqa: ASYNC110 - a turn, not a time
+            await asyncio.sleep(0)
+        new_out.written += encode(b"next")
+        reader = hiredis.Reader()
+        reader.feed(bytes(new_out.written))
+        listed = reader.gets()
+        assert len(listed) == 4 * MOVED_AT_ONCE
+        (error,) = [entry for entry in listed if isinstance(entry, hiredis.ReplyError)]
+        assert str(error).startswith("FENCED ")
+        assert listed[-1] is None
+        assert reader.gets() == [b"next"]
+        assert newest_out.written.startswith(b"*%d\r\n" % (4 * MOVED_AT_ONCE))
+
+    jump(main())
+
+
+def test_a_handler_that_comes_back_is_told_in_one_piece(jump: Jump, clock: JumpClock) -> None:
+    """It is pushed sessions meanwhile, which cannot come within a list."""
+
+    async def main() -> None:
+        world = World(Kind(7, "transfer", nobody), clock=clock)
+        node = await world.start()
+        old, _ = connect(world)
+        old.data_received(encode(b"OWNER", TOKEN, b"GRACE", b"10"))
+        for _ in range(4 * MOVED_AT_ONCE):
+            node.new(old.owner, 7, [b"a"])
+        await world.durable()
+        dialled, out = Connection(node, VERBS, WireSettings(), lambda _: None, dialled=True), Played()
+        dialled.connection_made(out)
+        dialled.data_received(encode(b"OWNER", TOKEN, b"GRACE", b"10"))
+        while not out.written:  # noqa: ASYNC110 - a turn, not a time
+            await asyncio.sleep(0)
+        assert out.written.count(b"*4\r\n") == 4 * MOVED_AT_ONCE
 
     jump(main())
 

@@ -61,6 +61,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(130)
+        except click.Abort as abort:
+            if isinstance(abort.__context__, KeyboardInterrupt):  # at a question; else it was answered with no
+                ctx.exit(130)
+            raise
         except Exception as error:
             failure = as_failure(error)
             if failure is None:

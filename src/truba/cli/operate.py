@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from truba.cli.failure import MISSING, PROBLEM
+from truba.cli.failure import PROBLEM, UNKNOWN, as_failure
 from truba.cli.options import json_option, progress, say_json
 from truba.cli.remote import Ask, asks_a_pipe
 from truba.cli.sessions import IdType
-from truba.errors import NoSession, OperationError
+from truba.errors import OperationError
 from truba.types import Index, Phase
 
 if TYPE_CHECKING:
@@ -144,8 +144,13 @@ async def _each(
     if not as_json:
         click.echo(f"{done}: {count}" + (f"; refused: {len(refused)}" if refused else ""))
     if refused:
-        gone = all(isinstance(error, NoSession) for error in refused)
-        click.get_current_context().exit(MISSING if gone else PROBLEM)
+        click.get_current_context().exit(_exit_code(refused))
+
+
+def _exit_code(refused: Iterable[OperationError]) -> int:
+    """That of each, where they agree. One whose outcome is unknown must be looked at, whatever became of the others."""
+    codes = {failure.exit_code for error in refused if (failure := as_failure(error)) is not None}
+    return UNKNOWN if UNKNOWN in codes else codes.pop() if len(codes) == 1 else PROBLEM
 
 
 async def _parked(admin: Admin, kind: str | None) -> int:

@@ -15,7 +15,7 @@ from truba.protocols.gate import Gate, GateClosed
 
 MESSAGE_BYTES_MAX = 256 << 20
 """What one push or answer may take, with 64 bytes for each value in it: beyond it the peer is no pipe. The largest is
-a session with all its records, 64 MiB of at most 65,536 records by default."""
+a session with all its records, 64 MiB of at most 65,536 records by default, but for what an owner holds (`Link`)."""
 
 NOT_A_PIPE = (hiredis.ProtocolError, ValueError, TypeError, MemoryError)
 """What `read` may raise. TypeError: a map whose keys are lists."""
@@ -31,6 +31,15 @@ class Answers:
     def __init__(self, bytes_max: int = MESSAGE_BYTES_MAX) -> None:
         self._reader = hiredis.Reader()
         self._gate = Gate(bytes_max)
+
+    @property
+    def bytes_max(self) -> int:
+        """Of a message; of the next one, when it is set while one is under way."""
+        return self._gate.bytes_max
+
+    @bytes_max.setter
+    def bytes_max(self, bytes_max: int) -> None:
+        self._gate.bytes_max = bytes_max
 
     def read(self, data: bytes) -> Iterator[Any]:
         """The values that `data` completes. One of NOT_A_PIPE when it is none; then the connection is of no use."""

@@ -9,12 +9,15 @@ from typing import Any, cast
 
 import hiredis
 
-from truba.client.answers import NOT_A_PIPE, Answers
+from truba.client.answers import MESSAGE_BYTES_MAX, NOT_A_PIPE, Answers
 from truba.client.requests import encode, error_of
 from truba.tls import HandshakeFailed
 
 EARLY_MAX = 4
 """Answers that nobody has waited for yet. One question is asked at a time, and a pipe that is full says so unasked."""
+
+HELD_BYTES_MAX = 4 << 30
+"""Of the list of all that an owner holds, as `Answers` reckons: ten million sessions, at less than each takes here."""
 
 
 class Link(asyncio.Protocol):
@@ -28,6 +31,7 @@ class Link(asyncio.Protocol):
         self._early: deque[Any] = deque()  # answers that came before anybody waited for them
         self._greeting: asyncio.Future[Any] | None = None
         self._answered: Callable[[Any], bool] | None = None
+        self._heard: Callable[[], None] | None = None  # something of an answer has come
         self._gone: Callable[[], None] | None = None
         self.transport: asyncio.Transport
         self.lost = False
@@ -37,20 +41,21 @@ class Link(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def data_received(self, data: bytes) -> None:
-        answered = self._answered
+        answered = self._answered or self._came_early
         try:
             for reply in self._answers.read(data):
-                if answered is None:
-                    self._early.append(reply)
-                    self._wake()
-                    if len(self._early) > EARLY_MAX:
-                        self.transport.abort()
-                        return
-                elif not answered(reply):
+                if not answered(reply):
                     self.transport.abort()
                     return
         except NOT_A_PIPE:
             self.transport.abort()  # what is under way is settled after reconnecting
+        if self._heard is not None:
+            self._heard()
+
+    def _came_early(self, reply: Any) -> bool:
+        self._early.append(reply)
+        self._wake()
+        return len(self._early) <= EARLY_MAX
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
@@ -74,6 +79,14 @@ class Link(asyncio.Protocol):
         if isinstance(reply, hiredis.ReplyError):
             raise error_of(str(reply))
         return reply
+
+    async def handshake_long(self, *request: bytes, heard: Callable[[], None]) -> Any:
+        """The same, where the answer may be as long as all that we hold: `heard` is called whenever more of it came."""
+        self._answers.bytes_max, self._heard = HELD_BYTES_MAX, heard
+        try:
+            return await self.handshake(*request)
+        finally:
+            self._answers.bytes_max, self._heard = MESSAGE_BYTES_MAX, None
 
     def go_live(self, answered: Callable[[Any], bool], gone: Callable[[], None]) -> None:
         """The handshake is over."""

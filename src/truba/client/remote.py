@@ -19,10 +19,12 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
 
+import hiredis
+
 from truba.client import leader
 from truba.client.calls import Calls, Errand, Held, RemoteHold
 from truba.client.link import Link
-from truba.client.requests import encode, plain
+from truba.client.requests import encode, error_of, plain
 from truba.client.resume import Act
 from truba.client.session import WireSession
 from truba.client.target import Target, parse_target
@@ -38,7 +40,8 @@ SOON_S = 0.5
 """The longest pause after a node has answered that knows no leader: there will be one within seconds."""
 
 DIAL_S_MAX = 5.0
-"""A peer that has not finished the handshake by then is left for the next one."""
+"""A peer that has not finished the handshake by then is left for the next one, unless it is telling all that we hold:
+then each piece of that gives it as long again. A million sessions take seconds, and whoever left would begin anew."""
 
 SILENCE_S_MAX = 5.0
 """How long a node may say nothing when there are others: if its host is lost, nobody closes the connection. Within
@@ -212,7 +215,13 @@ class RemotePipe(CodedPipe[RemoteSession]):
         target = self._targets[0]
         held: list[Held] = []
         asked_s = 0.0
-        async with asyncio.timeout(min(DIAL_S_MAX, self._timeout_s)):
+        silence_s = min(DIAL_S_MAX, self._timeout_s)
+
+        def heard() -> None:
+            if not patience.expired():
+                patience.reschedule(self._loop.time() + silence_s)
+
+        async with asyncio.timeout(silence_s) as patience:
             link = await leader.connect(target)
             try:
                 user, password = self._credentials[0] or target.user, self._credentials[1] or target.password
@@ -220,7 +229,8 @@ class RemotePipe(CodedPipe[RemoteSession]):
                     await link.handshake(b"AUTH", (user or "default").encode(), password.encode())
                 asked_s = time.monotonic()
                 if self._token is not None:
-                    answer = await link.handshake(b"OWNER", self._token, b"GRACE", b"%.3f" % self._grace_s)
+                    grace = b"%.3f" % self._grace_s
+                    answer = await link.handshake_long(b"OWNER", self._token, b"GRACE", grace, heard=heard)
                     held = _held(answer)
             except BaseException:
                 link.transport.abort()
@@ -327,9 +337,12 @@ class _Rounds:
 
 
 def _held(answer: Any) -> list[Held]:
-    """The answer to OWNER. ConnectionError: whatever answers there is no pipe, or not yet one."""
+    """The answer to OWNER. OperationError: refused after all; ConnectionError: what answers is no pipe, or not yet."""
     try:
-        return [Held(entry) for entry in answer]
+        for entry in answer:
+            if isinstance(entry, hiredis.ReplyError):  # it had begun to tell what we hold
+                raise error_of(str(entry))
+        return [Held(entry) for entry in answer if entry is not None]  # None: it has ended while it was told
     except (TypeError, ValueError) as error:
         raise ConnectionError(f"what answers is no pipe: it says {str(answer)[:64]!r} to OWNER") from error
 

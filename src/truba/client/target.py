@@ -9,7 +9,7 @@ from errno import ECONNREFUSED
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-from truba.address import DEFAULT_PORT, is_local, is_own_echo, refuse_plain, without_user
+from truba.address import DEFAULT_PORT, can_be_looked_up, is_local, is_own_echo, refuse_plain, without_user
 from truba.errors import ConfigError
 from truba.tls import Contexts, Tls, connect
 
@@ -60,13 +60,14 @@ def parse_target(url: str, tls: Tls | None = None, *, insecure: bool = False) ->
         raise ConfigError(f"{without_user(url)!r} does not speak TLS, and tls was given: write trubas://host:port")
     if parts.scheme in ("unix", "truba+unix") and parts.path and not parts.netloc:
         return Target(path=parts.path)
-    if parts.scheme in ("truba", "trubas") and parts.hostname and parts.path in ("", "/") and not parts.query:
+    host = parts.hostname if parts.hostname and can_be_looked_up(parts.hostname) else None
+    if parts.scheme in ("truba", "trubas") and host is not None and parts.path in ("", "/") and not parts.query:
         contexts = None
         if parts.scheme == "trubas":
             contexts = Contexts(tls or Tls(), server_side=False)
         elif not insecure:
-            refuse_plain(without_user(url), parts.hostname)
-        return Target(parts.hostname, DEFAULT_PORT if port is None else port, "", user, password, contexts, insecure)
+            refuse_plain(without_user(url), host)
+        return Target(host, DEFAULT_PORT if port is None else port, "", user, password, contexts, insecure)
     raise ConfigError(
         f"{without_user(url)!r} is no address of a pipe: write truba://host:port, trubas://host:port or unix:///path"
     )

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from truba.address import Address, address
+from truba.address import Address, address, can_be_looked_up
 from truba.config.secret import Secret
 from truba.config.security import ClusterTls
 from truba.config.table import NAME, EnvName, FilePath, LogSize, Table, reader, refusal, shown, text
@@ -35,7 +35,12 @@ def _server(value: object) -> str:
         port = parts.port if parts else None
     except ValueError:
         parts = port = None
-    if parts is None or parts.scheme not in ("nats", "tls") or not parts.hostname:
+    if (
+        parts is None
+        or parts.scheme not in ("nats", "tls")
+        or not parts.hostname
+        or not can_be_looked_up(parts.hostname)
+    ):
         raise ValueError(f"{shown(value)} is not the address of a NATS server", wanted)
     if parts.username is not None:
         raise ValueError("a server's address holds no user", f"{wanted}, and give user and password_file")

@@ -36,10 +36,10 @@ class GateClosed(ValueError):
 class Gate:
     """Of one connection. Once it has raised GateClosed the connection is of no use."""
 
-    __slots__ = ("_bytes_max", "_held", "_left_bytes", "_line", "_missing", "_skip")
+    __slots__ = ("_held", "_left_bytes", "_line", "_missing", "_skip", "bytes_max")
 
     def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._left_bytes = bytes_max  # of the message under way
         self._missing = 0  # values of it that are still to come, however deep; 0: between messages
         self._skip = 0  # bytes of the string under way, with its CR LF, that are still to come
@@ -77,7 +77,7 @@ class Gate:
     def _take_line(self, data: bytes, at: int) -> int:
         """One header, or a value that is a line; the offset reached."""
         if not self._missing:
-            self._missing, self._left_bytes = 1, self._bytes_max
+            self._missing, self._left_bytes = 1, self.bytes_max
         before = self._line
         head = before + data[at : at + LINE_BYTES_MAX - len(before)]
         kind, end = head[0], head.find(CRLF)
@@ -102,7 +102,7 @@ class Gate:
             else:  # a list; or nothing follows: null, or empty
                 self._missing += max(length, 0) - 1
         if self._missing * VALUE_BYTES > self._left_bytes:
-            raise GateClosed(f"a message that takes more than {self._bytes_max} bytes")
+            raise GateClosed(f"a message that takes more than {self.bytes_max} bytes")
         return at + end + 2 - len(before)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from truba.address import is_local, without_user
+from truba.address import can_be_looked_up, is_local, without_user
 from truba.errors import ConfigError
 from truba.webhook.signature import read_key
 
@@ -79,6 +79,8 @@ def wrong_url(url: str) -> str:
         return f"this is no address: {error}"
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         return "it has no host, or another scheme than https and http"
+    if not can_be_looked_up(parts.hostname):
+        return f"{parts.hostname!r} is no name of a host"
     if not _PLAIN(url):
         return "an address is made of ASCII characters without blanks; quote others as %.."
     if parts.username is not None or parts.query or parts.fragment:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import partial
 
 from truba import __version__
-from truba.errors import BadRequest, NoAuth, UnknownKind
+from truba.errors import BadRequest, DataError, NoAuth, OperationError, UnknownKind
 from truba.node.owners import Hold
 from truba.node.presence import Listed
 from truba.protocols import grammar, replies
@@ -118,24 +118,43 @@ def owner(connection: Connection, args: list[bytes]) -> bytes | None:
 
 
 def _name_owner(connection: Connection, token: bytes, grace_ms: int) -> bytes | None:
-    return in_steps(connection, _held(connection.node.presence.take_over(connection.owner, token, grace_ms)))
+    owner = connection.owner
+    slices = connection.node.presence.take_over(owner, token, grace_ms)
+    return in_steps(connection, _held(connection, slices, sum(len(each.holds) for each in (owner, *owner.taking))))
 
 
-def _held(slices: Iterator[list[Listed]]) -> Generator[None, None, bytes]:
-    """One array of all that is held, made in as many steps as there are slices; the first two in one."""
-    count, parts = 0, list[bytes]()
-    for held in slices:
-        if parts:
-            yield
-        count += len(held)
-        parts.append(
-            b"".join(
-                [
-                    replies.array([replies.bulk(b"%d-%d" % index), *map(replies.integer, (kind, tag, operations))])
-                    for index, kind, tag, operations in held
-                ]
+def _held(connection: Connection, slices: Iterator[list[Listed]], expected: int) -> Generator[None, None, bytes]:
+    """One array of all that is held, made in as many steps as there are slices; the first two in one.
+
+    What is made leaves at once: whoever waits for a million sees that they come. So their number is said before they
+    are known: null stands for what ends meanwhile, and an error for what cannot be told any more. A handler is pushed
+    sessions, which cannot come within an answer: it gets its own as a whole.
+    """
+    in_pieces, begun = not connection.dialled, False
+    count, told, parts = 0, 0, list[bytes]()
+    try:
+        for held in slices:
+            if parts:
+                yield
+                if in_pieces:
+                    connection.send(b"".join(parts) if begun else replies.array_in_pieces(expected, parts))
+                    told, begun = count, True
+                    parts.clear()
+            count += len(held)
+            parts.append(
+                b"".join(
+                    [
+                        replies.array([replies.bulk(b"%d-%d" % index), *map(replies.integer, (kind, tag, operations))])
+                        for index, kind, tag, operations in held
+                    ]
+                )
             )
-        )
+    except (OperationError, DataError) as error:
+        if not begun:
+            raise
+        count, parts = told + 1, [connection.refusal(error)]  # in the place of the latest slice, which has not left
+    if begun:
+        return b"".join(parts) + replies.null(connection.proto) * (expected - count)
     return replies.array_in_pieces(count, parts)
 
 
