@@ -13,6 +13,8 @@ from truba.cluster.audit import Audit
 from truba.cluster.log import ReplicatedLog
 from truba.errors import Deposed, LogRegression, Unavailable, UnknownOutcome
 from truba.kinds import Kind
+from truba.machine.layers import Layer
+from truba.machine.machine import Machine
 from truba.node.checkpoint import Checkpointer
 from truba.node.node import Node
 from truba.streams.memory import Way
@@ -246,6 +248,51 @@ def test_a_planned_step_down_takes_less_than_a_second(jump: Jump, clock: JumpClo
             assert new.name == successor
             assert loop.time() - started_s < 1
             await cluster.agree()
+        await cluster.close()
+
+    jump(main())
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_g6_a_checkpoint_of_a_follower_does_not_claim_what_comes_to_its_disk_meanwhile(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    """A log that writes on a thread is longer from one moment to the next; the state is so a turn of the loop later."""
+    freeze = Machine.freeze
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await cluster.agree()
+        seat = next(seat for seat in cluster.seats.values() if seat is not leader)
+        machine, log = seat.member.machine, seat.disk.log
+        assert machine is not None
+        log.held = True
+        await write(leader.doors.node, b"on its way to the disk")
+        await asyncio.sleep(0.1)
+        at = log.tail
+
+        def frozen(self: Machine) -> Layer:
+            layer = freeze(self)
+            if self is machine:
+                log.held = False
+                log.release()
+                assert log.tail.seq == at.seq + 1
+            return layer
+
+        monkeypatch.setattr(Machine, "freeze", frozen)
+        if stops:
+            await seat.stop()
+        else:
+            await seat.member.checkpoint()
+        assert seat.disk.store.summary.applied == at
+        monkeypatch.undo()
+        if not stops:
+            await seat.stop()
+        seat.start()
+        await cluster.agree()
         await cluster.close()
 
     jump(main())

@@ -159,12 +159,14 @@ class Member:
         if self.node is not None:
             await self.node.checkpoint()
         else:
-            while checkpointer.running or machine.seq != self.storage.log.tail.seq:
+            tail = self.storage.log.tail
+            while checkpointer.running or machine.seq != tail.seq:
                 if machine is not self.machine or self.role == "stopped":
                     raise Unavailable(f"{self.name} is rebuilding its state, or has stopped; ask another node")
                 await checkpointer.wait()
                 await asyncio.sleep(STILL_S)
-            await checkpointer.now()
+                tail = self.storage.log.tail
+            await checkpointer.now(tail)
         self._check_written(checkpointer)
 
     def _check_written(self, checkpointer: Checkpointer) -> None:
@@ -221,9 +223,9 @@ class Member:
         if machine is None or checkpointer is None:
             return
         await checkpointer.wait()
-        exact = machine.seq == self.storage.log.tail.seq
-        if exact and checkpointer.failure is None and self.storage.log.space == "plenty":
-            await checkpointer.now()
+        tail = self.storage.log.tail
+        if machine.seq == tail.seq and checkpointer.failure is None and self.storage.log.space == "plenty":
+            await checkpointer.now(tail)
         if checkpointer.failure is not None:
             raise checkpointer.failure
 
