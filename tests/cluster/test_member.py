@@ -9,9 +9,10 @@ import pytest
 
 from tests.cluster.loop import StormLoop
 from tests.cluster.world import Cluster
+from tests.node.world import PlayedRoute
 from truba.cluster.audit import Audit
 from truba.cluster.log import ReplicatedLog
-from truba.errors import Deposed, LogRegression, Unavailable, UnknownOutcome
+from truba.errors import Busy, Deposed, LogRegression, Unavailable, UnknownKind, UnknownOutcome
 from truba.kinds import Kind
 from truba.machine.layers import Layer
 from truba.machine.machine import Machine
@@ -293,6 +294,44 @@ def test_g6_a_checkpoint_of_a_follower_does_not_claim_what_comes_to_its_disk_mea
             await seat.stop()
         seat.start()
         await cluster.agree()
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_leader_decides_by_the_kinds_that_it_took_as_a_follower(jump: Jump, clock: JumpClock) -> None:
+    """Its state is older than that: it was taken along from when this node led before, and was given kinds then."""
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+
+        def reload(*kinds: Kind) -> None:
+            cluster.kinds = kinds
+            for seat in cluster.seats.values():
+                if seat.member.machine is not None:
+                    seat.member.machine.refuse_to_lose(kinds)
+                if seat.member.node is not None:
+                    seat.member.node.reconfigure(kinds, {kind.number: PlayedRoute() for kind in kinds})
+                seat.member.take_kinds(kinds)
+
+        first = await cluster.leader()
+        second = next(seat for seat in cluster.seats.values() if seat is not first)
+        reload(KIND, Kind(8, "payment", handler="played:"))
+        await first.member.step_down(second.name)
+        assert await cluster.leader() is second
+        await cluster.agree()
+        reload(KIND, Kind(9, "refund", handler="played:"))
+        await second.member.step_down(first.name)
+        assert await cluster.leader() is first
+        node = first.doors.node
+        assert node is not None
+        node.new(node.presence.attach(), 9, [b"x"])
+        with pytest.raises(UnknownKind):
+            node.new(node.presence.attach(), 8, [b"x"])
+        await node.sequencer.flush()
+        with pytest.raises(Busy, match="refund has 1 session"):
+            reload(KIND)
         await cluster.close()
 
     jump(main())

@@ -248,6 +248,7 @@ class Member:
     async def _follow(self) -> None:
         assert self.machine is not None
         assert self._checkpointer is not None
+        self.machine.kinds = self._kinds  # a node that led by it may have given it those of its own
         self._checkpointer.on_failure = self._checkpoint_broke
         if (failure := self._checkpointer.failure) is not None:  # told to a node that had ended
             self._checkpoint_broke(failure)
