@@ -112,6 +112,9 @@ class NodeStorage:
                     arrival.install, self._log_id, exported.position, segment_bytes=self._segment_bytes
                 )
             finally:
+                # If it failed half-way, an empty log must not take the name of the one that was moved aside.
+                arrival.close()
+                await asyncio.to_thread(settle, self._data)
                 self._open()
         finally:
             arrival.close()
