@@ -12,6 +12,7 @@ from tests.cluster.world import Cluster
 from tests.node.world import PlayedRoute
 from truba.cluster.audit import Audit
 from truba.cluster.log import ReplicatedLog
+from truba.cluster.trimmer import Trimmer
 from truba.errors import Busy, Deposed, LogRegression, Unavailable, UnknownKind, UnknownOutcome
 from truba.kinds import Kind
 from truba.machine.layers import Layer
@@ -168,6 +169,41 @@ def test_a_deposed_leader_goes_though_a_chore_of_its_did_not_hear_that_it_should
             while old.doors.node is not None:  # noqa: ASYNC110 the clock jumps
                 await asyncio.sleep(0.1)
         assert len(heard) >= 3
+        await cluster.close()
+
+    jump(main())
+
+
+@pytest.mark.parametrize("chore", [Trimmer, Audit])
+def test_a_leader_whose_chore_has_died_ends_loudly(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch, chore: type[Trimmer | Audit]
+) -> None:
+    """Nobody else would do it: the stream would grow for ever."""
+    retire = Node.retire
+    retired: list[Node] = []
+
+    async def dies(self: object) -> None:
+        await asyncio.sleep(1)
+        raise KeyError("message")
+
+    async def watched(node: Node) -> None:
+        await retire(node)
+        retired.append(node)
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        monkeypatch.setattr(chore, "run", dies)
+        monkeypatch.setattr(Node, "retire", watched)
+        leader = await cluster.leader()
+        node = leader.doors.node
+        assert leader.task is not None
+        with pytest.raises(KeyError):
+            await asyncio.wait_for(leader.task, 10)
+        assert leader.doors.node is None
+        assert retired == [node]
+        monkeypatch.undo()
+        await cluster.leader()
         await cluster.close()
 
     jump(main())

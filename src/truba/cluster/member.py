@@ -353,7 +353,7 @@ class Member:
                 await node.start(open_term=False)
                 await self._doors.lead(node)
             chores = [loop.create_task(trimmer.run()), loop.create_task(Audit(self.stream, self._unreadable).run())]
-            ends: list[asyncio.Future[Any]] = [node.failed, stopping, self._resigning]
+            ends: list[asyncio.Future[Any]] = [node.failed, stopping, self._resigning, *chores]  # a chore ends by dying
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not node.failed.done():
                 node.drain()
@@ -361,14 +361,16 @@ class Member:
                     await node.dispatcher.finish(self._stop_timeout_s)
         finally:
             stopping.cancel()
-            await _ended(chores)
-            self._troubles.pop("audit", None)  # the next leader finds out for itself
-            self._first = trimmer.first
-            self._trimmer = None
-            self.leader = ""
-            await self._doors.leave()
-            await node.retire()
-            self.node = None
+            try:
+                await _ended(chores)
+            finally:
+                self._troubles.pop("audit", None)  # the next leader finds out for itself
+                self._first = trimmer.first
+                self._trimmer = None
+                self.leader = ""
+                await self._doors.leave()
+                await node.retire()
+                self.node = None
         await self._hand_on(log, node)
 
     async def _hand_on(self, log: ReplicatedLog, node: Node) -> None:
