@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from tests.cluster.loop import StormLoop
-from tests.cluster.world import Cluster
+from tests.cluster.world import Cluster, Disk
 from tests.node.world import PlayedRoute
 from truba.cluster.audit import Audit
 from truba.cluster.log import ReplicatedLog
@@ -541,6 +541,37 @@ def test_a_node_that_was_away_for_too_long_takes_a_checkpoint_from_a_peer(jump: 
         await cluster.agree()
         assert away.disk.replaced == 1
         assert away.member.trouble == ""
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_stop_does_not_wait_for_a_checkpoint_that_is_on_its_way(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[float] = []
+
+    async def slow(self: Disk) -> None:
+        begun.append(clock.steady_s)
+        await asyncio.sleep(3_600)
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, keep_bytes=0)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await cluster.agree()
+        seat = next(seat for seat in cluster.seats.values() if seat is not leader)
+        await seat.stop()
+        monkeypatch.setattr(Disk, "replace", slow)
+        for n in range(20):
+            await write(leader.doors.node, b"%d" % n)
+            await asyncio.sleep(1)
+        seat.start()
+        async with asyncio.timeout(30):
+            while not begun:  # noqa: ASYNC110 the clock jumps
+                await asyncio.sleep(0.1)
+        await asyncio.wait_for(seat.stop(), 10)
         await cluster.close()
 
     jump(main())

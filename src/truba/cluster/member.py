@@ -55,7 +55,8 @@ class Storage(Protocol):
     def store(self) -> Store: ...
 
     async def replace(self) -> None:
-        """Put a peer's checkpoint in the place of what is there, opened. TrubaError: no peer can give one now."""
+        """Put a peer's checkpoint in the place of what is there, opened. TrubaError: no peer can give one now. If it is
+        cancelled, one or the other is there, and open."""
 
 
 class Doors(Protocol):
@@ -290,7 +291,8 @@ class Member:
         self.machine = self._cursor = None
         while not self._stopping.is_set():
             try:
-                await self.storage.replace()
+                if not await self._until_stopped(self.storage.replace()):
+                    return
             except TrubaError as error:
                 self._troubles["behind"] = f"{behind}; no peer has given a checkpoint yet: {error}"
                 self._tell("no checkpoint yet", error=str(error))
