@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 
 import pytest
 
@@ -285,6 +285,30 @@ def test_a_planned_step_down_takes_less_than_a_second(jump: Jump, clock: JumpClo
             assert new.name == successor
             assert loop.time() - started_s < 1
             await cluster.agree()
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_leader_that_was_deposed_follows_at_once(jump: Jump, clock: JumpClock) -> None:
+    """Who should be next is not its to say any more, and nodes that do not answer take seconds to ask."""
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        node = leader.doors.node
+        assert node is not None
+        tails = cluster.tails
+
+        async def slow() -> Mapping[str, int]:
+            await asyncio.sleep(6)
+            return await tails()
+
+        leader.member._tails = slow  # noqa: SLF001 - the others do not answer any more
+        node.give_up(Deposed("another node leads"))
+        await asyncio.sleep(0.5)
+        assert leader.member.role == "follower"
         await cluster.close()
 
     jump(main())

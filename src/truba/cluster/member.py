@@ -378,7 +378,9 @@ class Member:
     async def _hand_on(self, log: ReplicatedLog, node: Node) -> None:
         """The state is good and another node may begin at once; or it is not, and must go."""
         assert self._resigning is not None
-        successor = self._resigning.result() if self._resigning.done() else await self._next_best()
+        successor = ""
+        if not node.failed.done():  # else others say who leads, and there is no time to lose
+            successor = self._resigning.result() if self._resigning.done() else await self._next_best()
         if not node.failed.done():
             try:
                 await log.resign(successor)
