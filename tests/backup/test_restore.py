@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from click.testing import CliRunner
@@ -286,6 +287,34 @@ async def test_two_at_once_do_not_mix(backup: Path, tmp_path: Path) -> None:
         with pytest.raises(DataLocked, match="another process"):
             restore(backup, data)
     restore(backup, data)
+    await _closed(data)
+
+
+@pytest.mark.parametrize("when", ["before it is opened", "before it is locked"])
+async def test_one_that_was_finished_by_another_process_just_now_is_left_alone(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """A pipe may have started on it by now."""
+    data = tmp_path / "new"
+    real = restoring.open_regular, fcntl.flock
+    restore(backup, data)
+    (data / RESTORING).touch()
+
+    def opening(path: Path) -> BinaryIO:
+        if path.name == RESTORING and when == "before it is opened":
+            path.unlink()
+        return real[0](path)
+
+    def locking(file: BinaryIO | int, how: int) -> None:
+        if not isinstance(file, int) and when == "before it is locked":
+            (data / RESTORING).unlink()
+        real[1](file, how)
+
+    monkeypatch.setattr(restoring, "open_regular", opening)
+    monkeypatch.setattr(restoring.fcntl, "flock", locking)
+    with pytest.raises(DataLocked, match="another process"):
+        restore(backup, data)
+    monkeypatch.undo()
     await _closed(data)
 
 

@@ -145,6 +145,31 @@ def test_done_is_never_called_before_the_own_disk_has_it(jump: Jump) -> None:
     jump(main())
 
 
+def test_whatever_keeps_a_batch_from_the_own_log_ends_the_leader(jump: Jump, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing behind it would be copied, and nobody would ever be answered."""
+
+    def no_room(*_: object) -> None:
+        raise MemoryError
+
+    async def main() -> None:
+        sea = Sea()
+        stream = MemoryStream(sea)
+        await found(stream, LINKS)
+        own = MemoryLog(Shelf(CLUSTER))
+        log = ReplicatedLog(stream, own, LINKS, Cursor(1), "a", window=4)
+        fell: list[BaseException] = []
+        log.lead(fell.append)
+        monkeypatch.setattr(own, "append", no_room)
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
+        with pytest.raises(LogPoisoned, match="MemoryError"):
+            await asyncio.wait_for(appended(log, 1), 60)
+        assert len(fell) == 1
+        log.close()
+        await log.rest()
+
+    jump(main())
+
+
 def test_what_was_stored_elsewhere_than_expected_is_looked_for(jump: Jump) -> None:
     """An engine that does not keep to the number that it was told: a stranger's message has the expected place."""
 

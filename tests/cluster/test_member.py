@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 
 import pytest
 
 from tests.cluster.loop import StormLoop
-from tests.cluster.world import Cluster
+from tests.cluster.world import Cluster, Disk
+from tests.node.world import PlayedRoute
 from truba.cluster.audit import Audit
 from truba.cluster.log import ReplicatedLog
-from truba.errors import Deposed, LogRegression, Unavailable, UnknownOutcome
+from truba.cluster.trimmer import Trimmer
+from truba.errors import Busy, Deposed, LogRegression, Unavailable, UnknownKind, UnknownOutcome
 from truba.kinds import Kind
+from truba.machine.layers import Layer
+from truba.machine.machine import Machine
 from truba.node.checkpoint import Checkpointer
 from truba.node.node import Node
 from truba.streams.memory import Way
@@ -170,6 +174,41 @@ def test_a_deposed_leader_goes_though_a_chore_of_its_did_not_hear_that_it_should
     jump(main())
 
 
+@pytest.mark.parametrize("chore", [Trimmer, Audit])
+def test_a_leader_whose_chore_has_died_ends_loudly(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch, chore: type[Trimmer | Audit]
+) -> None:
+    """Nobody else would do it: the stream would grow for ever."""
+    retire = Node.retire
+    retired: list[Node] = []
+
+    async def dies(self: object) -> None:
+        await asyncio.sleep(1)
+        raise KeyError("message")
+
+    async def watched(node: Node) -> None:
+        await retire(node)
+        retired.append(node)
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        monkeypatch.setattr(chore, "run", dies)
+        monkeypatch.setattr(Node, "retire", watched)
+        leader = await cluster.leader()
+        node = leader.doors.node
+        assert leader.task is not None
+        with pytest.raises(KeyError):
+            await asyncio.wait_for(leader.task, 10)
+        assert leader.doors.node is None
+        assert retired == [node]
+        monkeypatch.undo()
+        await cluster.leader()
+        await cluster.close()
+
+    jump(main())
+
+
 @pytest.mark.parametrize("others_answer", [True, False])
 def test_a_leader_cut_off_with_the_server_at_hand_lets_its_clients_go_soon(
     jump: Jump, clock: JumpClock, others_answer: bool
@@ -246,6 +285,113 @@ def test_a_planned_step_down_takes_less_than_a_second(jump: Jump, clock: JumpClo
             assert new.name == successor
             assert loop.time() - started_s < 1
             await cluster.agree()
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_leader_that_was_deposed_follows_at_once(jump: Jump, clock: JumpClock) -> None:
+    """Who should be next is not its to say any more, and nodes that do not answer take seconds to ask."""
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        node = leader.doors.node
+        assert node is not None
+        tails = cluster.tails
+
+        async def slow() -> Mapping[str, int]:
+            await asyncio.sleep(6)
+            return await tails()
+
+        leader.member._tails = slow  # noqa: SLF001 - the others do not answer any more
+        node.give_up(Deposed("another node leads"))
+        await asyncio.sleep(0.5)
+        assert leader.member.role == "follower"
+        await cluster.close()
+
+    jump(main())
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_g6_a_checkpoint_of_a_follower_does_not_claim_what_comes_to_its_disk_meanwhile(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    """A log that writes on a thread is longer from one moment to the next; the state is so a turn of the loop later."""
+    freeze = Machine.freeze
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await cluster.agree()
+        seat = next(seat for seat in cluster.seats.values() if seat is not leader)
+        machine, log = seat.member.machine, seat.disk.log
+        assert machine is not None
+        log.held = True
+        await write(leader.doors.node, b"on its way to the disk")
+        await asyncio.sleep(0.1)
+        at = log.tail
+
+        def frozen(self: Machine) -> Layer:
+            layer = freeze(self)
+            if self is machine:
+                log.held = False
+                log.release()
+                assert log.tail.seq == at.seq + 1
+            return layer
+
+        monkeypatch.setattr(Machine, "freeze", frozen)
+        if stops:
+            await seat.stop()
+        else:
+            await seat.member.checkpoint()
+        assert seat.disk.store.summary.applied == at
+        monkeypatch.undo()
+        if not stops:
+            await seat.stop()
+        seat.start()
+        await cluster.agree()
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_leader_decides_by_the_kinds_that_it_took_as_a_follower(jump: Jump, clock: JumpClock) -> None:
+    """Its state is older than that: it was taken along from when this node led before, and was given kinds then."""
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND)
+        cluster.start()
+
+        def reload(*kinds: Kind) -> None:
+            cluster.kinds = kinds
+            for seat in cluster.seats.values():
+                if seat.member.machine is not None:
+                    seat.member.machine.refuse_to_lose(kinds)
+                if seat.member.node is not None:
+                    seat.member.node.reconfigure(kinds, {kind.number: PlayedRoute() for kind in kinds})
+                seat.member.take_kinds(kinds)
+
+        first = await cluster.leader()
+        second = next(seat for seat in cluster.seats.values() if seat is not first)
+        reload(KIND, Kind(8, "payment", handler="played:"))
+        await first.member.step_down(second.name)
+        assert await cluster.leader() is second
+        await cluster.agree()
+        reload(KIND, Kind(9, "refund", handler="played:"))
+        await second.member.step_down(first.name)
+        assert await cluster.leader() is first
+        node = first.doors.node
+        assert node is not None
+        node.new(node.presence.attach(), 9, [b"x"])
+        with pytest.raises(UnknownKind):
+            node.new(node.presence.attach(), 8, [b"x"])
+        await node.sequencer.flush()
+        with pytest.raises(Busy, match="refund has 1 session"):
+            reload(KIND)
         await cluster.close()
 
     jump(main())
@@ -419,6 +565,37 @@ def test_a_node_that_was_away_for_too_long_takes_a_checkpoint_from_a_peer(jump: 
         await cluster.agree()
         assert away.disk.replaced == 1
         assert away.member.trouble == ""
+        await cluster.close()
+
+    jump(main())
+
+
+def test_a_stop_does_not_wait_for_a_checkpoint_that_is_on_its_way(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[float] = []
+
+    async def slow(self: Disk) -> None:
+        begun.append(clock.steady_s)
+        await asyncio.sleep(3_600)
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, keep_bytes=0)
+        cluster.start()
+        leader = await cluster.leader()
+        assert leader.doors.node is not None
+        await cluster.agree()
+        seat = next(seat for seat in cluster.seats.values() if seat is not leader)
+        await seat.stop()
+        monkeypatch.setattr(Disk, "replace", slow)
+        for n in range(20):
+            await write(leader.doors.node, b"%d" % n)
+            await asyncio.sleep(1)
+        seat.start()
+        async with asyncio.timeout(30):
+            while not begun:  # noqa: ASYNC110 the clock jumps
+                await asyncio.sleep(0.1)
+        await asyncio.wait_for(seat.stop(), 10)
         await cluster.close()
 
     jump(main())

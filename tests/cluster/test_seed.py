@@ -180,3 +180,20 @@ def test_nothing_is_copied_that_does_not_follow(jump: Jump) -> None:
         assert own.tail == tail
 
     jump(main())
+
+
+def test_a_stream_that_begins_with_a_probe_is_copied_all_the_same(jump: Jump) -> None:
+    """Somebody has purged it to there. A PROBE stands nowhere, and says nothing of where the log begins."""
+
+    async def main() -> None:
+        whole, sea = own_log(), Sea()
+        await seed(in_order(sea), LINKS, whole, ORIGIN, "a", nothing)
+        sea.drop_before(50)
+        sea.messages[50] = encode(LINKS, without_events(EntryKind.PROBE, ORIGIN, "c"))
+        own = MemoryLog(Shelf(CLUSTER))
+        for batch, _ in list(whole.read(0))[:49]:
+            own.append(batch, lambda error: None)
+        assert await salvage(MemoryStream(sea), LINKS, own, nothing) == 103 - 49
+        assert list(own.read(0)) == list(whole.read(0))
+
+    jump(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 
 from tests.cluster.played import SECRET, Played, opened
 from tests.clustered.support import until
+from truba import install
 from truba.audit import AuditFile
 from truba.clock import SystemClock
 from truba.cluster.words import Exported
@@ -56,6 +58,79 @@ async def test_a_checkpoint_that_is_older_than_the_own_log_is_not_taken(tmp_path
             assert storage.log.tail == tail
         finally:
             storage.close()
+
+
+@pytest.mark.parametrize("while_", ["it is sent", "it is installed"])
+async def test_who_gives_up_a_checkpoint_on_its_way_is_left_with_one_or_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, while_: str
+) -> None:
+    act, reached, go_on = install._act, threading.Event(), threading.Event()  # noqa: SLF001 - made to take its time
+
+    def slow(data: Path, step: install.Move | install.Remove) -> None:
+        act(data, step)
+        reached.set()
+        go_on.wait()
+
+    async def hangs(directory: Path) -> None:
+        reached.set()
+        await asyncio.sleep(60)
+
+    host = Played(seq=100)
+    position = Position(1, 100, bytes(16))
+    host.exported = Exported(LOG_ID, position, b"")
+    host.files = exported(tmp_path, position)
+    if while_ == "it is sent":
+        host.before_export = hangs
+    else:
+        monkeypatch.setattr(install, "_act", slow)
+    async with opened(host, tmp_path / "scratch") as door:
+        storage = NodeStorage(tmp_path / "data", LOG_ID, {"b": door.bound}, SECRET, segment_bytes=1 << 20)
+        await commit(storage.log, batch(1), batch(2), batch(3))
+        old = storage.log.tail
+        replacing = asyncio.create_task(storage.replace())
+        await asyncio.to_thread(reached.wait)
+        replacing.cancel()
+        await asyncio.sleep(0.1)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(replacing, 10)
+        assert storage.log.tail == (old if while_ == "it is sent" else position)
+        storage.close()
+        install.Arrival(tmp_path / "data").close()
+
+
+@pytest.mark.parametrize("done", range(6))
+async def test_a_checkpoint_whose_installation_fails_half_way_is_there_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    """Nothing may take the place of what has been moved away, and has not been replaced yet."""
+    act = install._act  # noqa: SLF001 - each step is one that may fail
+    left = done
+
+    def fails(data: Path, step: install.Move | install.Remove) -> None:
+        nonlocal left
+        if not left:
+            raise OSError(5, "Input/output error")
+        left -= 1
+        act(data, step)
+
+    host = Played(seq=100)
+    position = Position(1, 100, bytes(16))
+    host.exported = Exported(LOG_ID, position, b"")
+    host.files = exported(tmp_path, position)
+    async with opened(host, tmp_path / "scratch") as door:
+        places = (tmp_path / "data", LOG_ID, {"b": door.bound}, SECRET)
+        storage = NodeStorage(*places, segment_bytes=1 << 20)
+        await commit(storage.log, batch(1), batch(2), batch(3))
+        monkeypatch.setattr(install, "_act", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            await storage.replace()
+        storage.close()
+        monkeypatch.undo()
+        storage = NodeStorage(*places, segment_bytes=1 << 20)
+        assert storage.log.tail == storage.store.summary.applied == position
+        storage.close()
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["log", "store"]
 
 
 @pytest.mark.timeout(60)

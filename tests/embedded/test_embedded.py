@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from truba.embedded import EmbeddedPipe
 from truba.machine.digest import state_digest
 from truba.node.node import Limits
 from truba.ports.backup import Made
+from truba.store.rocks import RocksStore
 
 
 async def nobody(repeat: truba.RepeatData) -> None:
@@ -350,3 +352,31 @@ async def test_what_a_killed_backup_held_is_let_go_of(tmp_path: Path) -> None:
     (tmp_path / "data" / "backing-up" / "store").mkdir(parents=True)
     async with truba.open(tmp_path / "data", kinds=[kind()]):
         assert not (tmp_path / "data" / "backing-up").exists()
+
+
+async def test_a_backup_asked_for_in_the_moment_of_the_close_says_so(tmp_path: Path) -> None:
+    """Whoever asked was not cancelled."""
+    pipe = await truba.open(tmp_path / "data", kinds=[kind()])
+    told, _ = await asyncio.gather(pipe.backup(tmp_path / "backup"), pipe.close(), return_exceptions=True)
+    assert isinstance(told, truba.Unavailable)
+
+
+async def test_a_backup_to_where_no_directory_can_be_leaves_nothing_to_remove(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        with pytest.raises(truba.TrubaError, match=r"no backup was made in .*: .*Not a directory"):
+            await pipe.backup(tmp_path / "file" / "backup")
+
+
+async def test_a_backup_for_which_the_store_cannot_be_linked_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        monkeypatch.setattr(RocksStore, "export", full)
+        with pytest.raises(truba.TrubaError, match=r"no backup was made in .*No space left"):
+            await pipe.backup(tmp_path / "backup")
+        monkeypatch.undo()
+        await pipe.backup(tmp_path / "backup")

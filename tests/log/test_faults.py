@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.log.support import HOME, FaultyDisk, bodies, contents, open_log, write
 from truba.errors import DataError, LogPoisoned
+from truba.log.file import FileLog
 from truba.testing.disk import SimulatedDisk
 from truba.testing.log import batch
 
@@ -130,3 +133,35 @@ def test_the_housekeeper_poisons_too() -> None:
         write(log, bodies(1, first=9))
     log.close()
     assert [each.first_seq for each, _ in contents(disk.inner)] == list(range(1, 9))
+
+
+async def test_a_commit_for_which_no_thread_can_be_had_poisons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not wait in the queue of a thread that never was; and the directory is given back."""
+
+    def none_left(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    log = FileLog.open(tmp_path, commit="thread", segment_bytes=8 * 512, reserve_bytes=0)
+    told: list[BaseException | None] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(LogPoisoned, match="can't start new thread"):
+            log.append(batch(1), told.append)
+    with pytest.raises(LogPoisoned):
+        log.append(batch(1), told.append)
+    assert told == []
+    log.close()
+    FileLog.open(tmp_path, segment_bytes=8 * 512, reserve_bytes=0).close()
+
+
+async def test_a_start_for_which_no_thread_can_be_had_leaves_the_directory_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            FileLog.open(tmp_path, segment_bytes=8 * 512, reserve_bytes=0)
+    FileLog.open(tmp_path, segment_bytes=8 * 512, reserve_bytes=0).close()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.node.world import World, nobody
 from truba.kinds import Breaker, Kind
 from truba.node.node import Node
 from truba.node.notices import AT_ONCE, CALL_S_MAX, TRIES_MAX
+from truba.node.presence import LOST_AT_ONCE
 from truba.ports.parked import ParkedHook, ParkedSession
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Index
@@ -210,5 +212,68 @@ def test_a_hook_that_cancels_itself_has_failed(jump: Jump, clock: JumpClock) -> 
         await world.park()
         await world.pass_time(3_600)
         assert calls == TRIES_MAX
+
+    jump(main())
+
+
+def test_of_a_kind_without_a_hook_nobody_is_told_any_more(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        hook = PlayedHook(failures=1_000)
+        world = await begin(clock, hook)
+        await world.park(10)
+        await world.pass_time(0.5)
+        world.node.reconfigure(world.kinds, dict(world.routes), {})
+        await world.pass_time(3_600)
+        assert hook.calls == AT_ONCE
+        await world.node.stop()
+
+    jump(main())
+
+
+def test_who_loses_the_stop_of_a_node_is_not_called_again(jump: Jump, clock: JumpClock) -> None:
+    """The stop would wait for all others that are still to be told of."""
+
+    async def main() -> None:
+        calls = 0
+
+        async def stubborn(parked: ParkedSession) -> None:
+            nonlocal calls
+            calls += 1
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(20)
+
+        world = HookedWorld(KIND, clock=clock)
+        world.hook = stubborn
+        await world.start()
+        await world.park(10)
+        await world.pass_time(1)
+        await world.node.stop()
+        assert calls == AT_ONCE
+
+    jump(main())
+
+
+def test_a_hook_that_is_configured_while_the_node_stops_is_not_called(jump: Jump, clock: JumpClock) -> None:
+    async def main() -> None:
+        world = HookedWorld(KIND, clock=clock)
+        world.hook = PlayedHook()
+        await world.start()
+        node = world.node
+        node.reconfigure(world.kinds, dict(world.routes), {})
+        owner = node.presence.attach()
+        for _ in range(LOST_AT_ONCE + 1):
+            node.store(node.new(owner, 7, [b"a secret"]), 0)
+        await world.pass_time(0.01)
+        assert node.dispatcher.out == LOST_AT_ONCE + 1
+        world.log.held = True
+        stopping = asyncio.create_task(node.stop())
+        await world.pass_time(0.01)
+        late = PlayedHook()
+        node.reconfigure(world.kinds, dict(world.routes), {7: late})
+        world.log.held = False
+        world.log.release()
+        await stopping
+        await world.pass_time(100)
+        assert late.calls == 0
 
     jump(main())

@@ -82,3 +82,12 @@ def test_a_store_of_another_log_is_refused(seq: int) -> None:
     for other in (applied._replace(chain=bytes(16)), applied._replace(term=2)):
         with pytest.raises(DataDamaged, match="not of one piece"):
             recover(log, store_at(other, seq), KINDS)
+
+
+def test_a_store_that_ends_within_a_batch_of_the_log_is_refused() -> None:
+    """It is of another log, whose batches were others."""
+    log = MemoryLog()
+    events = [event for batch in BATCHES for event in batch]
+    log.append(LogBatch(1, 1, 3, encode_batch(events)), lambda error: None)
+    with pytest.raises(DataDamaged, match="not of one piece"):
+        recover(log, store_at(Position(1, 2, bytes(16)), 2), KINDS)

@@ -441,3 +441,26 @@ async def _left_by_turns(clock: JumpClock, seconds: float, count: Callable[[], i
             seen.append(count())
         await asyncio.sleep(0)
     return seen
+
+
+def test_a_node_that_has_stopped_looks_at_no_clock_any_more(jump: Jump, clock: JumpClock) -> None:
+    """What was lost with its last owners, in slices, was due soon; the alarm was set for that, and then again."""
+
+    async def main() -> None:
+        world = World(kind(recovery_delay_s=0.5), clock=clock)
+        node = await world.start()
+        owner = node.presence.attach()
+        for _ in range(LOST_AT_ONCE + 1):
+            node.new(owner, 7, [b"a"])
+        await world.durable()
+        world.log.held = True
+        node.presence.detach(owner)
+        stopping = asyncio.create_task(node.stop())
+        await world.pass_time(0.01)
+        world.log.held = False
+        world.log.release()
+        await stopping
+        assert not [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]  # type: ignore[attr-defined] # noqa: SLF001
+        assert not node.failed.done()
+
+    jump(main())

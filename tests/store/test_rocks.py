@@ -14,7 +14,9 @@ import pytest
 from rocksdict import Options, Rdict
 
 from truba.errors import DataDamaged, DataForeign, DataLocked, DataNewer, DataUnwritable
-from truba.ports.store import DueKey, Put, Remove
+from truba.kinds import Kind
+from truba.machine.machine import Machine
+from truba.ports.store import DueKey, Put, Remove, staged_all
 from truba.store import keys
 from truba.store.rocks import PAGE_KEYS, RUN_KEYS, RocksStore
 from truba.testing.store import commit, contents, make_head, stored, summary
@@ -250,4 +252,28 @@ def test_a_commit_of_several_runs_is_what_it_says(tmp_path: Path) -> None:
     ]
     with pytest.raises(KeyError):
         store.chunk(2, 0)
+    store.close()
+
+
+def test_a_page_in_the_moment_that_a_commit_becomes_visible_lacks_nothing(tmp_path: Path) -> None:
+    """What it says it holds, and what it shows, change on the committing thread, one after the other."""
+    pages: list[list[int]] = []
+
+    class Watched(RocksStore):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if watching:
+                pages.append([head.number for head in machine.page(0, 100)[0]])
+
+    watching = False
+    store = Watched.open(tmp_path)
+    machine = Machine(store, {7: Kind(7, "transfer", "local:nobody:here")})
+    machine.begin(1)
+    numbers = [machine.apply(machine.create(7, 0, [b"a"])) for _ in range(3)]
+    frozen = machine.freeze()
+    watching = True
+    store.commit(staged_all(store, frozen.changes()), summary(machine.seq))
+    watching = False
+    assert len(pages) > 3
+    assert all(page == numbers for page in pages)
     store.close()

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 
 from truba.errors import ConfigError
 from truba.ports.stream import StreamDown
+from truba.streams import requirements
 from truba.streams.jetstream import JetStream, stream_config
 from truba.streams.requirements import StreamUnfit, check, refuse
 from truba.streams.settings import JetStreamSettings
@@ -74,6 +76,29 @@ async def test_a_system_user_that_is_not_let_in(emptied: NatsServers) -> None:
 async def test_a_user_who_is_told_nothing_of_the_servers(emptied: NatsServers) -> None:
     asked = emptied.settings(system_user="admin", system_password=PASSWORDS["admin"])
     assert "none of them tells system_user 'admin' how it stores" in await problems(asked)
+
+
+async def test_a_user_who_may_not_ask_is_told_nothing_of_the_servers(tmp_path: Path) -> None:
+    async with await NatsServers.start(tmp_path, 1) as servers:
+        asked = servers.settings(system_user="truba", system_password=PASSWORDS["truba"])
+        assert "none of them tells system_user 'truba' how it stores" in await problems(asked)
+
+
+async def test_servers_that_say_nothing_yet_are_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be busy, and it is no mistake in the configuration."""
+    gather = requirements._gather  # noqa: SLF001 - they fall silent between the greeting and the answer
+
+    async def silent(client: Client) -> list[dict[str, Any]] | None:
+        servers.pause(servers.names[0])
+        return await gather(client)
+
+    async with await NatsServers.start(tmp_path, 1) as servers:
+        monkeypatch.setattr(requirements, "_gather", silent)
+        with pytest.raises(StreamDown, match="no answer yet"):
+            await problems(servers.settings())
+        servers.resume(servers.names[0])
+        monkeypatch.undo()
+        assert await problems(servers.settings()) == ""
 
 
 async def test_a_server_that_is_down_is_no_problem_and_one_that_is_silent_not_known_yet(tmp_path: Path) -> None:

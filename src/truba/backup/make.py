@@ -62,7 +62,10 @@ def make(order: Order, tell: Tell) -> Manifest:
     target = Path(order.target)
     refuse_place(target, Path(order.data))
     there = target.exists()
-    take_place(target, UNFINISHED)
+    try:
+        take_place(target, UNFINISHED)
+    except OSError as error:
+        raise _not_made(target, error) from error
     try:
         return _make(order, target, tell)
     except BaseException as error:
@@ -72,8 +75,12 @@ def make(order: Order, tell: Tell) -> Manifest:
         else:
             shutil.rmtree(target)
         if isinstance(error, OSError):
-            raise DataUnwritable(f"no backup was made in {target}: {error}") from error
+            raise _not_made(target, error) from error
         raise
+
+
+def _not_made(target: Path, error: OSError) -> DataUnwritable:
+    return DataUnwritable(f"no backup was made in {target}: {error}")
 
 
 def _make(order: Order, target: Path, tell: Tell) -> Manifest:

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import copy
 import fcntl
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -95,12 +96,18 @@ def restore(backup: Path, data: Path, tell: Tell = lambda stage, done, of: None,
 
 @contextmanager
 def _alone(data: Path) -> Iterator[None]:
-    """DataLocked while another process restores into that directory."""
-    with open_regular(data / RESTORING) as mark:
+    """DataLocked while another process restores into that directory, or when it has just finished that."""
+    with ExitStack() as held:
         try:
+            mark = held.enter_context(open_regular(data / RESTORING))
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            finished = os.fstat(mark.fileno()).st_nlink == 0
         except BlockingIOError as error:
             raise DataLocked(f"another process restores into {data} just now; nothing was changed") from error
+        except FileNotFoundError:
+            finished = True
+        if finished:
+            raise DataLocked(f"another process has restored into {data} just now; nothing was changed")
         yield
 
 

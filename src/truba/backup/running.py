@@ -24,7 +24,7 @@ from truba.backup.child import Said
 from truba.backup.make import Order, refuse_place
 from truba.backup.manifest import SCRATCH, Place
 from truba.backup.newest import newest
-from truba.errors import BadRequest, Busy, DataForeign, TrubaError, Unavailable
+from truba.errors import BadRequest, Busy, DataForeign, DataUnwritable, TrubaError, Unavailable
 from truba.log.file import FileLog
 from truba.node.checkpoint import Checkpointer
 from truba.ports.backup import Made, Progress
@@ -80,6 +80,7 @@ class Maker:
     async def close(self) -> None:
         """End what is under way: its directory stays unfinished. Before the store is closed."""
         self._closed = True
+        await asyncio.sleep(0)  # a task that has not begun could not say why it ended
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -91,6 +92,8 @@ class Maker:
             if self._closed:  # whoever waits for it was not cancelled
                 raise Unavailable(f"the pipe stopped; the backup {target} is unfinished: remove it") from None
             raise
+        except OSError as error:
+            raise DataUnwritable(f"no backup was made in {target}: {error}") from error
 
     def _forget(self, task: asyncio.Task[Made]) -> None:
         self._task = None

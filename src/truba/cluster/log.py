@@ -284,9 +284,9 @@ class ReplicatedLog:
         assert batch is not None  # only batches are copied
         try:
             self._own.append(batch, self._copied)
-        except LogPoisoned as error:
+        except Exception as error:  # nothing behind it can be copied, whatever it is
             self._copying = None
-            self._fail(error)
+            self._fail(_as_failure(error))
 
     def _copied(self, error: BaseException | None) -> None:
         sent, self._copying = self._copying, None
@@ -298,7 +298,7 @@ class ReplicatedLog:
         if self._failure is not None:
             return  # whoever waited has been told that nobody knows
         if error is not None:
-            self._fail(error if isinstance(error, TrubaError) else LogPoisoned(str(error)))
+            self._fail(_as_failure(error))
             return
         self._copies.popleft()
         self._batches -= 1
@@ -316,7 +316,7 @@ class ReplicatedLog:
 
     def _settled(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error if isinstance(error, TrubaError) else LogPoisoned(f"a defect: {error!r}"))
+            self._fail(_as_failure(error))
 
     async def _settle(self) -> None:
         """Until every entry under way was found in the stream, or has been sent again behind all that is there."""
@@ -379,6 +379,10 @@ class ReplicatedLog:
             error = LogPoisoned(f"this node does not write to the log any more: {self._failure}")
             error.__cause__ = self._failure
             raise error
+
+
+def _as_failure(error: BaseException) -> TrubaError:
+    return error if isinstance(error, TrubaError) else LogPoisoned(f"a defect: {error!r}")
 
 
 def _deposed(entry: Entry) -> TrubaError:

@@ -55,7 +55,8 @@ class Storage(Protocol):
     def store(self) -> Store: ...
 
     async def replace(self) -> None:
-        """Put a peer's checkpoint in the place of what is there, opened. TrubaError: no peer can give one now."""
+        """Put a peer's checkpoint in the place of what is there, opened. TrubaError: no peer can give one now. If it is
+        cancelled, one or the other is there, and open."""
 
 
 class Doors(Protocol):
@@ -159,12 +160,14 @@ class Member:
         if self.node is not None:
             await self.node.checkpoint()
         else:
-            while checkpointer.running or machine.seq != self.storage.log.tail.seq:
+            tail = self.storage.log.tail
+            while checkpointer.running or machine.seq != tail.seq:
                 if machine is not self.machine or self.role == "stopped":
                     raise Unavailable(f"{self.name} is rebuilding its state, or has stopped; ask another node")
                 await checkpointer.wait()
                 await asyncio.sleep(STILL_S)
-            await checkpointer.now()
+                tail = self.storage.log.tail
+            await checkpointer.now(tail)
         self._check_written(checkpointer)
 
     def _check_written(self, checkpointer: Checkpointer) -> None:
@@ -221,9 +224,9 @@ class Member:
         if machine is None or checkpointer is None:
             return
         await checkpointer.wait()
-        exact = machine.seq == self.storage.log.tail.seq
-        if exact and checkpointer.failure is None and self.storage.log.space == "plenty":
-            await checkpointer.now()
+        tail = self.storage.log.tail
+        if machine.seq == tail.seq and checkpointer.failure is None and self.storage.log.space == "plenty":
+            await checkpointer.now(tail)
         if checkpointer.failure is not None:
             raise checkpointer.failure
 
@@ -246,6 +249,7 @@ class Member:
     async def _follow(self) -> None:
         assert self.machine is not None
         assert self._checkpointer is not None
+        self.machine.kinds = self._kinds  # a node that led by it may have given it those of its own
         self._checkpointer.on_failure = self._checkpoint_broke
         if (failure := self._checkpointer.failure) is not None:  # told to a node that had ended
             self._checkpoint_broke(failure)
@@ -287,7 +291,8 @@ class Member:
         self.machine = self._cursor = None
         while not self._stopping.is_set():
             try:
-                await self.storage.replace()
+                if not await self._until_stopped(self.storage.replace()):
+                    return
             except TrubaError as error:
                 self._troubles["behind"] = f"{behind}; no peer has given a checkpoint yet: {error}"
                 self._tell("no checkpoint yet", error=str(error))
@@ -350,7 +355,7 @@ class Member:
                 await node.start(open_term=False)
                 await self._doors.lead(node)
             chores = [loop.create_task(trimmer.run()), loop.create_task(Audit(self.stream, self._unreadable).run())]
-            ends: list[asyncio.Future[Any]] = [node.failed, stopping, self._resigning]
+            ends: list[asyncio.Future[Any]] = [node.failed, stopping, self._resigning, *chores]  # a chore ends by dying
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not node.failed.done():
                 node.drain()
@@ -358,20 +363,24 @@ class Member:
                     await node.dispatcher.finish(self._stop_timeout_s)
         finally:
             stopping.cancel()
-            await _ended(chores)
-            self._troubles.pop("audit", None)  # the next leader finds out for itself
-            self._first = trimmer.first
-            self._trimmer = None
-            self.leader = ""
-            await self._doors.leave()
-            await node.retire()
-            self.node = None
+            try:
+                await _ended(chores)
+            finally:
+                self._troubles.pop("audit", None)  # the next leader finds out for itself
+                self._first = trimmer.first
+                self._trimmer = None
+                self.leader = ""
+                await self._doors.leave()
+                await node.retire()
+                self.node = None
         await self._hand_on(log, node)
 
     async def _hand_on(self, log: ReplicatedLog, node: Node) -> None:
         """The state is good and another node may begin at once; or it is not, and must go."""
         assert self._resigning is not None
-        successor = self._resigning.result() if self._resigning.done() else await self._next_best()
+        successor = ""
+        if not node.failed.done():  # else others say who leads, and there is no time to lose
+            successor = self._resigning.result() if self._resigning.done() else await self._next_best()
         if not node.failed.done():
             try:
                 await log.resign(successor)

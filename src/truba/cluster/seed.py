@@ -90,9 +90,9 @@ async def salvage(stream: Stream, cluster: Chain, own: Log, keep: Callable[[Mess
             continue
         if cursor is None:
             match decode(cluster, message.data):
-                case Entry() as entry:
+                case Entry() as entry if entry.kind is not EntryKind.PROBE:  # it stands nowhere
                     cursor = Cursor(seq - 1, entry.before, entry.writer)
-                case Foreign():
+                case Entry() | Foreign():
                     continue
                 case Damaged():
                     readable = False

@@ -13,6 +13,8 @@ from truba.cluster.words import Digest, Exported, Status
 from truba.clustered.storage import NodeStorage
 from truba.errors import Unavailable
 from truba.machine.digest import state_digest
+from truba.machine.machine import Machine
+from truba.types import Position
 
 STILL_S = 0.01
 STILL_TRIES = 500
@@ -63,10 +65,7 @@ class MemberHost:
         )
 
     async def digest(self) -> Digest:
-        await self._still()
-        machine = self._member.machine
-        assert machine is not None  # it was still
-        tail = self._storage.log.tail
+        machine, tail = await self._still()
         return Digest(term=tail.term, seq=tail.seq, chain=tail.chain.hex(), digest=state_digest(machine))
 
     async def step_down(self, successor: str) -> None:
@@ -83,13 +82,15 @@ class MemberHost:
         target.rmdir()
         return Exported(self._cluster_id, summary.applied, b"")
 
-    async def _still(self) -> None:
-        """Until the state is exactly that of the own log's tail. Unavailable: it does not come to that."""
+    async def _still(self) -> tuple[Machine, Position]:
+        """The state, once it is exactly that of the own log's tail, and that tail, which another thread may move at any
+        moment. Unavailable: it does not come to that."""
         for _ in range(STILL_TRIES):
             machine, node = self._member.machine, self._member.node
             if node is not None and not node.sequencer.failed:
                 await node.sequencer.flush()
-            if machine is not None and machine is self._member.machine and machine.seq == self._storage.log.tail.seq:
-                return
+            tail = self._storage.log.tail
+            if machine is not None and machine is self._member.machine and machine.seq == tail.seq:
+                return machine, tail
             await asyncio.sleep(STILL_S)
         raise Unavailable(f"{self._member.name} is too busy, or has no state just now; ask again, or another node")

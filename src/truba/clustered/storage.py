@@ -107,11 +107,16 @@ class NodeStorage:
             if exported.position.seq <= self.log.tail.seq:
                 raise Unavailable(f"{name} gives a checkpoint of event {exported.position.seq} only")
             self.close()
+            installing = asyncio.ensure_future(
+                asyncio.to_thread(arrival.install, self._log_id, exported.position, segment_bytes=self._segment_bytes)
+            )
             try:
-                await asyncio.to_thread(
-                    arrival.install, self._log_id, exported.position, segment_bytes=self._segment_bytes
-                )
+                await asyncio.shield(installing)
             finally:
+                await asyncio.wait([installing])  # if this was cancelled, the thread knows nothing of that
+                # If it failed half-way, an empty log must not take the name of the one that was moved aside.
+                arrival.close()
+                await asyncio.to_thread(settle, self._data)
                 self._open()
         finally:
             arrival.close()

@@ -133,7 +133,11 @@ class FileLog:
         except BaseException:
             directory.close()
             raise
-        housekeeper.start(log._fail, threaded=housekeeping == "thread")
+        try:
+            housekeeper.start(log._fail, threaded=housekeeping == "thread")
+        except BaseException:
+            log.close()
+            raise
         return log
 
     @property
@@ -204,8 +208,13 @@ class FileLog:
                 done(None)
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._commit_thread, name="truba-log-commit", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._commit_thread, name="truba-log-commit", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system gives no more: else batches would wait for one that never was
+                self._fail(error)
+                raise self._poisoned() from error
+            self._thread = thread
         self._done = done
         self._work.put(batch)
 

@@ -51,8 +51,9 @@ class Housekeeper:
         """`fail` hears of any error but a full disk. Without a thread the work is done where it arises."""
         self._fail = fail
         if threaded:
-            self._thread = threading.Thread(target=self._run, name="truba-log-housekeeper", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="truba-log-housekeeper", daemon=True)
+            thread.start()  # RuntimeError: the system gives no more
+            self._thread = thread
         else:
             self.keep()
 

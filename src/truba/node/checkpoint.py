@@ -93,17 +93,18 @@ class Checkpointer:
         if not exact or self.running or self.failure is not None:
             return
         if self._since_bytes >= self._log_bytes or self._machine.layers.young_count >= self._sessions:
-            self._begin(batch)
+            self._begin(batch, self._log.tail)
 
-    async def now(self) -> None:
+    async def now(self, at: Position | None = None) -> None:
         """Take a checkpoint of the state as it is, which must be exactly that of the log's tail, and wait for it.
 
-        Unavailable: one has failed before, and what it froze is in nobody's hands.
+        `at`: that tail, as it was compared with the state; another thread may make the log longer at any moment. None:
+        nothing is under way. Unavailable: one has failed before, and what it froze is in nobody's hands.
         """
         if self.failure is not None:
             raise Unavailable(f"checkpoints cannot be written any more: {self.failure}")
         if self._machine.seq > self._store.summary.applied.seq:
-            self._begin(None)
+            self._begin(None, at or self._log.tail)
             await self.wait()
 
     def keep_log(self) -> Keep:
@@ -143,13 +144,13 @@ class Checkpointer:
         await self.wait()
         self._thread.shutdown()
 
-    def _begin(self, batch: Batch | None) -> None:
+    def _begin(self, batch: Batch | None, tail: Position) -> None:
         self._since_bytes = 0
         frozen = self._machine.freeze()
         counts, paused = dict(self._machine.counts), self._machine.paused
         # Asked for here, while the batch is being sealed: by the time the task runs it may be durable, and told nobody.
         durable = None if batch is None else batch.durable()
-        run = self._run(frozen, batch, self._log.tail, durable, counts, paused)
+        run = self._run(frozen, batch, tail, durable, counts, paused)
         self._task = asyncio.get_running_loop().create_task(run, name="checkpoint")
         self._task.add_done_callback(self._ended)
 

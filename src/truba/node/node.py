@@ -134,11 +134,11 @@ class Node:
         self.drain()
         await self.dispatcher.stop()
         await self._notices.close()
-        self.alarm.cancel()
         with suppress(UnknownOutcome):  # the log failed just now: `failed` tells
             while self.sequencer.latest is not None:
                 await self.sequencer.flush()
         self.sequencer.close()
+        self.alarm.cancel()  # not before: what is given back meanwhile sets it again
 
     async def stop(self) -> None:
         """Retire, and take a checkpoint, which makes the next start quick."""

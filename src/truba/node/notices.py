@@ -41,15 +41,16 @@ class Notices:
         self._loop = asyncio.get_running_loop()
         self._tellers = {number: _Teller(node, hook) for number, hook in hooks.items()}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def replace(self, hooks: Mapping[int, ParkedHook]) -> None:
         """Other hooks, from now on, also for what waits; of a kind without one nobody is told any more."""
         for number in self._tellers.keys() - hooks.keys():
-            self._tellers.pop(number).waiting.clear()
+            self._tellers.pop(number).closed = True
         for number, hook in hooks.items():
             if (teller := self._tellers.get(number)) is not None:
                 teller.hook = hook
-            else:
+            elif not self._closed:
                 self._tellers[number] = _Teller(self._node, hook)
 
     def parked(self, kind: int, number: int) -> None:
@@ -70,6 +71,7 @@ class Notices:
 
     async def close(self) -> None:
         """Tell of nothing more; what is under way is cancelled."""
+        self._closed = True
         left = 0
         for teller in self._tellers.values():
             teller.closed = True
@@ -95,9 +97,10 @@ class _Teller:
         self.closed = False
 
     async def run(self) -> None:
-        """Until nobody waits. One of AT_ONCE."""
+        """Until nobody waits, or this is closed: it need not hear of that by a cancel, which a hook may keep to itself.
+        One of AT_ONCE."""
         try:
-            while self.waiting:
+            while self.waiting and not self.closed:
                 number, tries = self.waiting.popleft()
                 parked = self._look_up(number)
                 if parked is None or await self._told(parked, tries):

@@ -28,7 +28,11 @@ def _recover(log: Log, store: Store, kinds: Mapping[int, Kind]) -> Machine:
     applied = store.summary.applied
     if applied.seq > log.tail.seq or log.position_at(applied.seq) not in (None, applied):
         raise _mismatch(log, store)
-    for batch, _ in log.read(applied.seq):
+    try:
+        batches = log.read(applied.seq)
+    except ValueError as error:  # that is within one
+        raise _mismatch(log, store) from error
+    for batch, _ in batches:
         machine.replay(batch.term, decode_batch(batch.body))
     missing = sorted({kind for kind, _ in machine.counts} - kinds.keys())
     if missing:

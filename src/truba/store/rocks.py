@@ -200,8 +200,9 @@ class RocksStore:
             except Exception as error:
                 raise translated(error, self._directory) from error
             self._view = view
-            self._summary = Summary(summary.applied, dict(summary.counts), summary.paused)
             self._pinned = None
+            # Last: whoever reads it on another thread relies on seeing all that it covers.
+            self._summary = Summary(summary.applied, dict(summary.counts), summary.paused)
 
     def export(self, directory: Path) -> Summary:
         """A copy of the last commit, made in `directory`, which must not exist yet; what exactly it holds.

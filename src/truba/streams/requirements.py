@@ -214,7 +214,10 @@ async def _ask_servers(settings: JetStreamSettings) -> list[dict[str, Any]]:
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
             await client.connect(list(settings.servers), allow_reconnect=False, error_cb=remember, **who)
-        return await _gather(client)
+        answers = await _gather(client)
+        if answers is None and not any("permissions" in str(each).lower() for each in errors):
+            raise StreamDown("no answer yet from any server to whether it syncs what it stores")
+        return answers or []
     except (NatsError, OSError) as error:
         told = next((str(each) for each in [*errors, error] if "authorization" in str(each).lower()), "")
         if told:
@@ -224,14 +227,17 @@ async def _ask_servers(settings: JetStreamSettings) -> list[dict[str, Any]]:
         await client.close()
 
 
-async def _gather(client: Client) -> list[dict[str, Any]]:
+async def _gather(client: Client) -> list[dict[str, Any]] | None:
+    """None: nothing came at all, not even that there is nobody who tells this user."""
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
     await client.publish("$SYS.REQ.SERVER.PING.JSZ", b'{"config": true}', reply=inbox)
     answers: list[dict[str, Any]] = []
+    heard = False
     with suppress(nats.errors.TimeoutError):
         while True:
             message = await subscription.next_msg(timeout=ANSWERS_S if answers else 2.0)
+            heard = True
             if message.data:
                 answers.append(json.loads(message.data))
-    return answers
+    return answers if heard else None
