@@ -16,6 +16,9 @@ import redis
 
 from tests.cli.conftest import TRUBA, Serve, environment, serve
 from tests.tls.certificates import Authority
+from truba.bench.disk import DiskFigure
+from truba.bench.run import _row
+from truba.bench.worker import Measure
 
 __all__ = ["serve"]  # a fixture
 
@@ -215,3 +218,10 @@ def test_a_signal_ends_the_children_and_leaves_nothing(tmp_path: Path, signum: i
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_of_the_rate_at_which_nothing_ended_in_time_was_not_measured() -> None:
+    """Records of twelve megabytes on a machine that does something else."""
+    full, nothing = (Measure(1.0, counts, 0.5, None, None, None) for counts in ({900: 2}, {}))
+    assert _row("tcp", 1, [full], [nothing], [DiskFigure(90.0, 11_000.0)]).half_p99_us is None
+    assert _row("tcp", 1, [full], [full], [DiskFigure(90.0, 11_000.0)]).half_p99_us == 900

@@ -180,7 +180,7 @@ def _files(tls: Tls) -> load.TlsFiles:
 def _row(
     mode: Mode, clients: int, found: Sequence[Measure], half: Sequence[Measure], disk: Sequence[DiskFigure]
 ) -> Row:
-    counts = merged(measure.counts for measure in found)
+    counts, half_counts = (merged(measure.counts for measure in measures) for measures in (found, half))
     p50_us, p99_us, max_us = percentiles(counts, (50, 99, 100))
     user_us = [measure.pipe_user_us for measure in found if measure.pipe_user_us is not None]
     system_us = [measure.pipe_system_us for measure in found if measure.pipe_system_us is not None]
@@ -195,7 +195,7 @@ def _row(
         p50_us=p50_us,
         p99_us=p99_us,
         max_us=max_us,
-        half_p99_us=percentiles(merged(measure.counts for measure in half), (99,))[0] if half else None,
+        half_p99_us=percentiles(half_counts, (99,))[0] if half_counts else None,
         load_cpu=round(statistics.median(measure.load_cpu for measure in found), 3),
         pipe_user_us=_median(user_us) if user_us else None,
         pipe_system_us=_median(system_us) if system_us else None,
