@@ -13,7 +13,7 @@ from tests.node.world import World
 from truba.errors import Fenced
 from truba.node.node import Node
 from truba.node.owners import Hold, Owner
-from truba.node.presence import MOVED_AT_ONCE, MOVED_UNSEEN, Listed
+from truba.node.presence import LOST_AT_ONCE, MOVED_AT_ONCE, MOVED_UNSEEN, Listed
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
 
@@ -109,7 +109,9 @@ def test_a_third_connection_takes_all_from_both(jump: Jump, clock: JumpClock) ->
     jump(main())
 
 
-def test_what_an_earlier_connection_opens_after_the_newer_one_was_lost_is_its_own(jump: Jump, clock: JumpClock) -> None:
+def test_what_a_lost_owner_still_has_is_its_own_when_an_earlier_connection_names_it(
+    jump: Jump, clock: JumpClock
+) -> None:
     async def main() -> None:
         world = World(kind(), clock=clock)
         node = await world.start()
@@ -117,13 +119,37 @@ def test_what_an_earlier_connection_opens_after_the_newer_one_was_lost_is_its_ow
         new, _, _ = begun(node)
         new.grace_ms = 0
         node.presence.detach(new)
-        node.presence.name_owner(old, TOKEN, GRACE_MS)
+        listed = node.presence.name_owner(old, TOKEN, GRACE_MS)
+        assert len(listed) == len(holds) - LOST_AT_ONCE
         opened = node.new(old, 7, [b"a"])
         await world.pass_time(1)
-        assert [*old.holds.values()] == [opened]
-        assert node.presence.losses == len(holds)
+        assert {hold.id for hold in old.holds.values()} == {*(index for index, *_ in listed), opened.id}
+        assert node.presence.losses == LOST_AT_ONCE
         node.delete(opened)
         await world.durable()
+
+    jump(main())
+
+
+def test_whoever_comes_too_late_is_told_of_what_is_not_given_back_yet(jump: Jump, clock: JumpClock) -> None:
+    """Else a restart, which finds only what was logged, would give it back what it was told that it holds no more."""
+
+    async def main() -> None:
+        world = World(kind(), clock=clock)
+        node = await world.start()
+        owner, holds = named(node)
+        await world.durable()
+        node.presence.detach(owner)
+        node.presence.expire(clock.steady_ms() + GRACE_MS)
+        new = node.presence.attach()
+        listed = {index for index, *_ in node.presence.name_owner(new, TOKEN, GRACE_MS)}
+        assert len(listed) == len(holds) - LOST_AT_ONCE
+        await world.pass_time(1)
+        assert {hold.id for hold in new.holds.values()} == listed
+        await world.durable()
+        node = await world.crash()
+        again = node.presence.name_owner(node.presence.attach(), TOKEN, GRACE_MS)
+        assert {index for index, *_ in again} == listed
 
     jump(main())
 

@@ -194,7 +194,7 @@ BREAKS = {
             "a session whose handler hung up is forgotten",
             (
                 "truba.node.presence:Presence._lose_slices",
-                "self._node.give_back(hold, cause)",
+                "self._node.give_back(hold, loss.cause)",
                 "hold.owner.let_go(hold, 'taken')",
             ),
         ),

@@ -48,6 +48,19 @@ Listed = tuple[Index, int, int, int]
 """What an owner that comes back is told of a session: id, kind, tag, operations since New or the last hand-over."""
 
 
+class _Loss:
+    """What a lost owner held then, and what was still on its way to it, in slices."""
+
+    __slots__ = ("cause", "owner", "slices", "sources")
+
+    def __init__(self, owner: Owner, cause: Cause) -> None:
+        self.owner = owner
+        self.cause = cause
+        self.sources, owner.taking = (owner, *owner.taking), []
+        # As they are now: an earlier connection that is still there may name the owner again, and open others.
+        self.slices = chain.from_iterable([source.slices(LOST_AT_ONCE) for source in self.sources])
+
+
 class Presence:
     """Owned by the node, which renews the `leases` itself, with each operation."""
 
@@ -61,7 +74,8 @@ class Presence:
         self._loop = asyncio.get_running_loop()
         self._present: dict[bytes, Owner] = {}  # those with a name, by its digest
         self._away = Away()
-        self._losing: deque[tuple[Iterator[list[Hold]], Cause]] = deque()  # what lost owners still hold, in slices
+        self._losing: deque[_Loss] = deque()
+        self._lost: dict[bytes, _Loss] = {}  # those of named owners, until all is given back
         self._lost_now = 0  # of it, in this turn of the loop
 
     # -- coming and going ------------------------------------------------------------------------------------
@@ -113,19 +127,26 @@ class Presence:
             raise BadRequest("this connection has named another owner already; nothing was changed")
         if owner.holds and not owner.digest:
             raise BadRequest("OWNER comes before the first NEW of a connection; nothing was changed")
-        before = self._present.get(digest) or self._away.get(digest) or owner
+        lost = self._lost.get(digest)
+        before = self._present.get(digest) or self._away.get(digest) or (owner if lost is None else lost.owner)
+        sources = (before, *before.taking) if lost is None else lost.sources
         if before is not owner and before.user and before.user != owner.user:
             raise NoPerm("that owner belongs to another user; nothing was changed")
         if node.log.space != "plenty":
-            heads, sources = self._machine.owned, (before, *before.taking)
+            heads = self._machine.owned
             if any(heads[hold.number].grace_ms != grace_ms for source in sources for hold in source.holds.values()):
                 node.refuse_growth()  # it would log another grace of each
         owner.grace_ms = grace_ms
         if before is not owner:
             self._away.forget(digest)
             before.superseded = True
-            owner.taking = [source for source in (before, *before.taking) if source is not owner]
+            owner.taking = [source for source in sources if source is not owner]
             before.taking = []
+        if lost is not None:
+            # Too late, and what is not given back yet is its own all the same: were it told that it holds nothing, a
+            # restart that finds nothing of the rest logged would say otherwise.
+            del self._lost[digest]
+            lost.slices = chain()
         owner.digest = digest
         owner.superseded = False
         self._present[digest] = owner
@@ -201,10 +222,10 @@ class Presence:
     def _lose(self, owner: Owner, cause: Cause) -> None:
         """Give back what the owner held, a slice in each turn of the loop: one connection may hold very many, and many
         connections may break in one turn."""
-        sources, owner.taking = (owner, *owner.taking), []  # with what was still on the way to it
-        # As they are now: an earlier connection that is still there may name the owner again, and open others.
-        held = [source.slices(LOST_AT_ONCE) for source in sources]
-        self._losing.append((chain.from_iterable(held), cause))
+        loss = _Loss(owner, cause)
+        self._losing.append(loss)
+        if owner.digest:
+            self._lost[owner.digest] = loss
         self._lose_slices()
 
     def _lose_slices(self) -> None:
@@ -212,14 +233,16 @@ class Presence:
             return
         before = self._lost_now
         while self._losing and self._lost_now < LOST_AT_ONCE:
-            slices, cause = self._losing[0]
-            for hold in (part := next(slices, [])):
+            loss = self._losing[0]
+            for hold in (part := next(loss.slices, [])):
                 if not hold.ended:
                     self.losses += 1
-                    self._node.give_back(hold, cause)
+                    self._node.give_back(hold, loss.cause)
             self._lost_now += len(part)
             if not part:
                 self._losing.popleft()
+                if self._lost.get(loss.owner.digest) is loss:
+                    del self._lost[loss.owner.digest]
         if before == 0 < self._lost_now:
             self._node.when_room(self._lose_more)
 
