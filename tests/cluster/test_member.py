@@ -10,6 +10,7 @@ import pytest
 from tests.cluster.loop import StormLoop
 from tests.cluster.world import Cluster, Disk
 from tests.node.world import PlayedRoute
+from truba.cluster import doubt
 from truba.cluster.audit import Audit
 from truba.cluster.log import ReplicatedLog
 from truba.cluster.trimmer import Trimmer
@@ -261,6 +262,41 @@ def test_g6_an_open_that_came_to_nothing_is_part_of_the_log_all_the_same(jump: J
         assert [event for event, _ in first.told] == ["another node leads"]
         first.disk.log.held = False
         first.disk.log.release()
+        await write(other.doors.node, b"x")
+        await cluster.agree()
+        assert first.alive
+        await cluster.close()
+
+    jump(main())
+
+
+def test_g6_who_finds_its_open_with_another_behind_it_has_it_in_its_state_too(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CUT_OFF_S", "STUCK_S"):
+        monkeypatch.setattr(doubt, name, 60.0)  # as for a process that stood still
+
+    async def main() -> None:
+        cluster = Cluster(clock, KIND, names="ab")
+        first, other = cluster.seats.values()
+
+        def stored() -> None:
+            first.stream.connected = cluster.sea.last == 1  # its OPEN is stored, and it does not know
+
+        unwatch = cluster.sea.watch(stored)
+        first.start()
+        await asyncio.sleep(0.5)
+        unwatch()
+        other.start()
+        assert await cluster.leader() is other
+        assert other.doors.node is not None
+        first.disk.log.held = True  # the OPEN is on its way to the own log when the other one is found behind it
+        first.stream.connected = True
+        await asyncio.sleep(1)
+        first.disk.log.held = False
+        assert first.disk.log.release() == 1
+        await asyncio.sleep(1)
+        assert [event for event, _ in first.told] == ["another node leads"]
         await write(other.doors.node, b"x")
         await cluster.agree()
         assert first.alive
