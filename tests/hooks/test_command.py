@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from asyncio.subprocess import PIPE
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -55,36 +52,9 @@ def test_a_command_that_has_closed_its_input_before_it_is_told_is_heard_all_the_
     async def main() -> None:
         process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "echo busy >&2", stdin=PIPE, stderr=PIPE)
         await process.wait()
-        assert process.stderr is not None
-        assert await command.converse(process, process.stderr, b"{}\n") == "busy"
+        assert await command.converse(process, b"{}\n") == "busy"
 
     uvloop.run(main())
-
-
-@pytest.mark.parametrize("run_loop", [asyncio.run, uvloop.run])
-def test_what_a_command_leaves_behind_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_loop: Callable[[Coroutine[object, object, None]], None]
-) -> None:
-    monkeypatch.setattr(command, "LAST_WORDS_S", 0.1)
-    left = tmp_path / "left"
-
-    def descriptors() -> int:
-        return len([*Path("/proc/self/fd").iterdir()])
-
-    async def main() -> None:
-        await run("/bin/true")  # what the loop opens for its first child, it keeps
-        open_before = descriptors()
-        await run(program(tmp_path / "well", f"sleep 100 & echo $! > {left}"))
-        with pytest.raises(CommandFailed, match=r"exit status 3: no network$"):
-            await run(program(tmp_path / "ill", f"sleep 100 & echo $! >> {left}; echo 'no network' >&2; exit 3"))
-        while descriptors() > open_before:  # noqa: ASYNC110 - the loop's own time
-            await asyncio.sleep(0.01)
-
-    try:
-        run_loop(asyncio.wait_for(main(), PATIENCE_S / 2))
-    finally:
-        for number in left.read_text().split():
-            os.kill(int(number), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

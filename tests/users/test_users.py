@@ -109,8 +109,7 @@ async def test_guesses_wait_for_one_thread_and_few_may(monkeypatch: pytest.Monke
 
 async def test_a_reload_does_not_refuse_who_is_being_checked() -> None:
     users = Users([User("ann", {}, password_hash=slow(b"hush"))])
-    pending = users.authenticate("ann", "hush", "")
-    assert isinstance(pending, Awaitable)
+    assert isinstance(pending := users.authenticate("ann", "hush", ""), Awaitable)
     users.replace([User("ann", {}, password_hash=slow(b"hush"))])
     found = await pending
     assert found is not None

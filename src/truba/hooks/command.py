@@ -20,9 +20,6 @@ from truba.ports.parked import ParkedSession
 SAID_BYTES_MAX = 400
 """Of what the command says on standard error: kept for the log."""
 
-LAST_WORDS_S = 1.0
-"""After its end: what it has started may keep its standard error open for as long as it likes."""
-
 
 class CommandFailed(Exception):
     """It did not start, or ended otherwise than with exit status 0."""
@@ -38,58 +35,38 @@ class CommandHook:
         return f"command {self._argv[0]}"
 
     async def __call__(self, parked: ParkedSession) -> None:
-        # A pipe of our own: asyncio's keep `wait` waiting for whatever the command has left behind that holds them.
-        theirs = asyncio.StreamReader()
-        ours, end = os.pipe()
         try:
-            hearing, _ = await asyncio.get_running_loop().connect_read_pipe(
-                lambda: asyncio.StreamReaderProtocol(theirs), os.fdopen(ours, "rb", 0)
+            process = await asyncio.create_subprocess_exec(
+                *self._argv, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, start_new_session=True
             )
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *self._argv, stdin=PIPE, stdout=DEVNULL, stderr=end, start_new_session=True
-                )
-            except (OSError, ValueError) as error:  # ValueError: a zero byte in an argument
-                hearing.close()
-                raise CommandFailed(
-                    f"{self._argv[0]} cannot be run: {getattr(error, 'strerror', None) or error}"
-                ) from error
-        finally:
-            os.close(end)
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in an argument
+            raise CommandFailed(
+                f"{self._argv[0]} cannot be run: {getattr(error, 'strerror', None) or error}"
+            ) from error
         try:
-            said = await converse(process, theirs, json.dumps(parked.fields()).encode() + b"\n")
+            said = await converse(process, json.dumps(parked.fields()).encode() + b"\n")
             code = await process.wait()
         except BaseException:
             await _kill(process)
             raise
-        finally:
-            hearing.close()
         if code:
             how = f"exit status {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
             raise CommandFailed(f"{self._argv[0]}: {how}{': ' * bool(said)}{said}")
 
 
-async def converse(process: Process, stderr: asyncio.StreamReader, line: bytes) -> str:
-    """Tell it, and hear it out until it ends; the beginning of what it says on standard error."""
+async def converse(process: Process, line: bytes) -> str:
+    """Tell it, and hear it out; the beginning of what it says on standard error."""
     assert process.stdin is not None
+    assert process.stderr is not None
     # It need not read what it is told. RuntimeError: what uvloop says of one that has closed its end already.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
         process.stdin.write(line)
         await process.stdin.drain()
     process.stdin.close()
-    said = bytearray()
-    hearing = asyncio.create_task(_hear(stderr, said))
-    try:
-        await process.wait()
-        await asyncio.wait([hearing], timeout=LAST_WORDS_S)
-    finally:
-        hearing.cancel()
+    said = b""
+    while more := await process.stderr.read(4096):
+        said = (said + more)[:SAID_BYTES_MAX]
     return said.decode("utf-8", "replace").strip()
-
-
-async def _hear(stderr: asyncio.StreamReader, said: bytearray) -> None:
-    while more := await stderr.read(4096):
-        said += more[: SAID_BYTES_MAX - len(said)]
 
 
 async def _kill(process: Process) -> None:
