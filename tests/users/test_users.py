@@ -45,7 +45,8 @@ async def test_each_has_a_password_of_his_own() -> None:
 
 async def test_a_password_that_was_right_costs_nothing_the_next_time() -> None:
     users = Users([ANN])
-    assert isinstance(pending := users.authenticate("ann", "hush", ""), Awaitable)
+    pending = users.authenticate("ann", "hush", "")
+    assert isinstance(pending, Awaitable)
     assert await pending is ANN
     assert users.authenticate("ann", "hush", "") is ANN
     assert isinstance(wrong := users.authenticate("ann", "hush ", ""), Awaitable)  # as dear as ever
@@ -109,7 +110,8 @@ async def test_guesses_wait_for_one_thread_and_few_may(monkeypatch: pytest.Monke
 
 async def test_a_reload_does_not_refuse_who_is_being_checked() -> None:
     users = Users([User("ann", {}, password_hash=slow(b"hush"))])
-    assert isinstance(pending := users.authenticate("ann", "hush", ""), Awaitable)
+    pending = users.authenticate("ann", "hush", "")
+    assert isinstance(pending, Awaitable)
     users.replace([User("ann", {}, password_hash=slow(b"hush"))])
     found = await pending
     assert found is not None
