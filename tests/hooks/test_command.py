@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from asyncio.subprocess import PIPE
+import os
+import signal
+import time
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,9 @@ from truba.types import Cause, Index
 
 PARKED = ParkedSession(Index(3, 117), 7, "transfer", Cause.FAILED, "25 attempts: $(touch /tmp/x) `no` \n ü", 25, 25)
 PATIENCE_S = 60.0
+
+RunLoop = Callable[[Coroutine[object, object, None]], None]
+both_loops = pytest.mark.parametrize("run_loop", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 
 
 async def run(*argv: str) -> None:
@@ -46,15 +53,40 @@ async def test_a_command_that_does_not_read_what_it_is_told() -> None:
     await run("/bin/true")
 
 
-def test_a_command_that_has_closed_its_input_before_it_is_told_is_heard_all_the_same() -> None:
-    """As the service runs it: uvloop has its own word for that."""
+@both_loops
+def test_a_command_that_has_ended_before_it_is_told_is_heard_all_the_same(run_loop: RunLoop) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        argv = ("/bin/sh", "-c", "echo busy >&2; exit 3")
+        _, run = await loop.subprocess_exec(command.Run, *argv, stdin=PIPE, stdout=DEVNULL, stderr=PIPE)
+        assert await run.ended() == 3
+        run.tell(b"{}\n")
+        assert run.said == b"busy\n"
+
+    run_loop(main())
+
+
+@both_loops
+def test_what_a_command_leaves_behind_is_neither_waited_for_nor_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_loop: RunLoop
+) -> None:
+    monkeypatch.setattr(command, "LAST_WORDS_S", 0.1)
+    left = tmp_path / "left"
 
     async def main() -> None:
-        process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "echo busy >&2", stdin=PIPE, stderr=PIPE)
-        await process.wait()
-        assert await command.converse(process, b"{}\n") == "busy"
+        await run("/bin/true")  # what the loop opens for its first child, it keeps
+        open_before = descriptors()
+        await run(program(tmp_path / "well", f"sleep 100 & echo $! > {left}"))
+        with pytest.raises(CommandFailed, match=r"exit status 3: no network$"):
+            await run(program(tmp_path / "ill", f"sleep 100 & echo $! >> {left}; echo 'no network' >&2; exit 3"))
+        await until(lambda: descriptors() <= open_before)
+        assert all(_runs(number) for number in left.read_text().split())
 
-    uvloop.run(main())
+    try:
+        run_loop(main())
+    finally:
+        for number in left.read_text().split():
+            os.kill(int(number), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -79,22 +111,62 @@ async def test_what_cannot_be_run(tmp_path: Path) -> None:
         await run(str(tmp_path / "text"))
 
 
-async def test_cancelled_it_is_killed_with_what_it_has_started(tmp_path: Path) -> None:
+@both_loops
+def test_cancelled_it_is_killed_with_what_it_has_started(tmp_path: Path, run_loop: RunLoop) -> None:
     ids = tmp_path / "ids"
     hook = CommandHook(
         [program(tmp_path / "hook", f"sleep 100 & echo $$ $! > {ids}.young; mv {ids}.young {ids}; wait")]
     )
-    task = asyncio.create_task(hook(PARKED))
+
+    async def main() -> None:
+        await run("/bin/true")
+        open_before = descriptors()
+        task = asyncio.create_task(hook(PARKED))
+        await until(lambda: ids.exists() or task.done())
+        await cancelled(task)
+        await until(lambda: not any(_runs(number) for number in ids.read_text().split()))
+        await until(lambda: descriptors() <= open_before)
+
+    run_loop(main())
+
+
+@both_loops
+@pytest.mark.parametrize("turns", [2, 3, 4])
+def test_cancelled_as_it_starts_nothing_of_it_goes_on(tmp_path: Path, run_loop: RunLoop, turns: int) -> None:
+    """It has started another one already when the loop has hardly heard that it was started itself."""
+    ids = tmp_path / "ids"
+    hook = CommandHook(
+        [program(tmp_path / "hook", f"sleep 100 & echo $$ $! > {ids}.young; mv {ids}.young {ids}; wait")]
+    )
+
+    async def main() -> None:
+        task = asyncio.create_task(hook(PARKED))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        given_up = time.monotonic() + PATIENCE_S
+        while not ids.exists() and time.monotonic() < given_up:
+            time.sleep(0.01)  # noqa: ASYNC251 - the loop is to stand still
+        await cancelled(task)
+        await until(lambda: not any(_runs(number) for number in ids.read_text().split()))
+
+    run_loop(main())
+
+
+async def cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Of the system's own time: it ends processes, and closes descriptors, when it likes."""
     async with asyncio.timeout(PATIENCE_S):
-        while not ids.exists():
-            assert not task.done()
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        for number in ids.read_text().split():
-            while _runs(number):  # noqa: ASYNC110 - init's own time
-                await asyncio.sleep(0.01)
+
+
+def descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
 
 
 def _runs(number: str) -> bool:
