@@ -169,12 +169,3 @@ def wait_until_open(process: subprocess.Popen[bytes], port: int, directory: Path
         time.sleep(POLL_S)
     how = "did not listen in time" if process.poll() is None else f"ended with code {process.returncode}"
     raise TrubaError(f"{name} {how}; it said: {last_words(directory, name)}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Of the loopback address, nobody's at this moment."""
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in taken]
-    for one in taken:
-        one.close()
-    return ports

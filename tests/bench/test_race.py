@@ -20,7 +20,7 @@ import pytest
 
 from bench.race import processes
 from bench.race.load import Measure, Programs, compiled, compiler, measured
-from bench.race.processes import Usage, free_ports, send_to_trees, server, usage_of_trees
+from bench.race.processes import Usage, send_to_trees, server, usage_of_trees
 from bench.race.report import BEGIN, END, Absent, Result, check_page, markdown, notes, rewrite, rows, table
 from bench.race.run import Plan, run
 from bench.race.script import DIGITS, DUE, ID, ID_LENGTH, NAME, REST, WHO, AnyBytes, Script, Token, resp, step
@@ -31,6 +31,7 @@ from bench.race.workers.team import merged, shares
 from truba.bench.machine import Cpu
 from truba.errors import ConfigError, TrubaError
 from truba.protocols.resp import StrictParser
+from truba.testing.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 OWN_ID = b"0000000000000001"

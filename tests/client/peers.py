@@ -17,7 +17,7 @@ from typing import cast
 import hiredis
 
 from tests.client.model import TinyPipe
-from truba.torture.plan import free_ports
+from truba.testing.ports import free_ports
 
 TRUBA = [sys.executable, "-m", "truba", "serve"]
 

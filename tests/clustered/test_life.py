@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -18,6 +17,7 @@ import truba
 from tests.clustered.support import Known, records_of, run_truba, told, write
 from truba.testing.nats import NatsServers
 from truba.testing.nodes import KIND, Nodes
+from truba.testing.ports import free_ports
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -56,9 +56,7 @@ class Life:
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     directory = tmp_path_factory.mktemp("life")
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        handler = f"127.0.0.1:{sock.getsockname()[1]}"
+    handler = f"127.0.0.1:{free_ports(1)[0]}"
     servers = asyncio.run(NatsServers.start(directory / "nats", 3))
     try:
         nodes = Nodes(directory / "nodes", servers, kinds=KIND + LOST.format(handler=handler))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,18 +11,9 @@ import pytest
 
 from tests.docs.walk import Command, File, Shell, steps
 from tests.service.process import environment
+from truba.testing.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_ports() -> dict[str, str]:
-    """Ports of the pages -> ports that nobody has just now."""
-    found = {}
-    for port in ("7433", "7434"):
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            found[port] = str(sock.getsockname()[1])
-    return found
 
 
 def replaced(text: str, by: Mapping[str, str]) -> str:
@@ -53,7 +43,7 @@ def reader(directory: Path, ports: Mapping[str, str]) -> dict[str, str]:
 
 @pytest.mark.timeout(300)
 def test_the_tutorial(tmp_path: Path) -> None:
-    ports = free_ports()
+    ports = dict(zip(("7433", "7434"), map(str, free_ports(2)), strict=True))
     (tmp_path / "truba").symlink_to(ROOT)
     shell = Shell(tmp_path, reader(tmp_path, ports))
     try:

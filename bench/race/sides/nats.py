@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.race.processes import free_ports, server, wait_until_open
+from bench.race.processes import server, wait_until_open
 from bench.race.script import DIGITS, REST, WHO, AnyBytes, Script, step
 from bench.race.sides.side import RECORD, Scripted, Unit, said
 from truba.errors import TrubaError
 from truba.testing.nats import ServersFailed, find_server
+from truba.testing.ports import free_ports
 
 CONFIG = """\
 listen: "127.0.0.1:{port}"

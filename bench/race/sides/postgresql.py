@@ -18,10 +18,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.race.processes import POLL_S, READY_S, free_ports, server, wait_until_open
+from bench.race.processes import POLL_S, READY_S, server, wait_until_open
 from bench.race.script import DUE, DUE_BYTES, ID, ID_BYTES, REST, Script, Step, Token, step
 from bench.race.sides.side import RECORD, Scripted, Unit, said
 from truba.errors import TrubaError
+from truba.testing.ports import free_ports
 
 USER, DATABASE = "race", "postgres"
 SETTINGS = {

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.race.processes import free_ports, server, wait_until_open
+from bench.race.processes import server, wait_until_open
 from bench.race.script import REST, AnyBytes, Script, step
 from bench.race.sides.side import RECORD, Scripted, Unit, said
+from truba.testing.ports import free_ports
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Not the one on the PATH, which changes to a user of its own and knows its own directories only."""

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.race.processes import free_ports, server, wait_until_open
+from bench.race.processes import server, wait_until_open
 from bench.race.script import DUE, ID, Script, Step, Token, resp, step
 from bench.race.sides.side import RECORD, Scripted, Unit, said
+from truba.testing.ports import free_ports
 
 CONFIG = """\
 bind 127.0.0.1

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.race.processes import POLL_S, READY_S, free_ports, server, wait_until_open
+from bench.race.processes import POLL_S, READY_S, server, wait_until_open
 from bench.race.script import REST, Script, step
 from bench.race.sides.side import BUILD, SETUP, Scripted, Unit, said
 from truba.errors import TrubaError
+from truba.testing.ports import free_ports
 
 MODULES = BUILD / "node" / "node_modules"
 SERVICE = Path(__file__).parents[1] / "workers" / "restate_service.mjs"

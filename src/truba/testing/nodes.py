@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from truba.cluster.words import Digest, Status
 from truba.errors import DataError, OperationError, TrubaError
 from truba.processes.tether import tethered
 from truba.testing.nats import PASSWORDS, NatsServers
+from truba.testing.ports import free_ports
 from truba.tls import Contexts, Tls
 
 SECRET = "the-secret-of-a-cluster-on-this-machine"
@@ -77,7 +77,7 @@ class Nodes:
             path = directory / f"{file}.secret"
             path.write_text(secret)
             path.chmod(0o600)
-        free = _free_ports(2 * len(self.names))
+        free = free_ports(2 * len(self.names))
         for at, name in enumerate(self.names):
             host = (hosts or {}).get(name, "127.0.0.1")
             ports = (7433, 7434) if hosts else free[2 * at : 2 * at + 2]
@@ -232,12 +232,3 @@ class Nodes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Held together until all are known: one that is given back may be given again at once."""
-    with contextlib.ExitStack() as held:
-        socks = [held.enter_context(socket.socket()) for _ in range(count)]
-        for sock in socks:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in socks]

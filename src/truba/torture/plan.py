@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import secrets
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from truba.testing.ports import free_ports
 from truba.torture import client, handler
 from truba.torture.kept import Kept
 
@@ -60,8 +60,6 @@ CLIENTS = 3
 SESSIONS_EACH = 8
 GRACES_S = (0.0, 0.5, 2.0)
 TIMEOUTS_S = (0.5, 3.0, 30.0)
-
-EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +151,3 @@ class Plan:
             return sys.executable, "-m", handler.__name__, msgspec.json.encode(setup).decode()
 
         return Kept("handler", own, self._log(own), command, self._pause_s(0.3))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens at now, and that no outgoing connection will be given."""
-    try:
-        first_ephemeral = int(EPHEMERAL_PORTS.read_text().split()[0])
-    except OSError:
-        first_ephemeral = 32_768
-    free: list[int] = []
-    while len(free) < count:
-        port = random.SystemRandom().randrange(10_000, max(first_ephemeral, 12_000))
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            if port not in free:
-                free.append(port)
-    return free
