@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from truba.cli.main import main
+from truba.testing.ports import free_ports
 from truba.webhook import Ping, verify
 
 HELLO = b">4\r\n$5\r\nhello\r\n$5\r\ntruba\r\n$1\r\n1\r\n$4\r\nhush\r\n"
@@ -110,9 +111,7 @@ def test_handlers_that_will_not_do(tmp_path: Path, answers: tuple[bytes, ...], p
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    result = check(tmp_path, kind(port))
+    result = check(tmp_path, kind(*free_ports(1)))
     assert result.exit_code == 1
     assert "nothing listens there" in result.stdout
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -30,6 +29,7 @@ from tests.hell.handlers import (
 from tests.hell.real import Guest, Place, place
 from tests.service.process import Server, Servers, kind, servers
 from truba.client.admin import Admin
+from truba.testing.ports import free_ports
 from truba.transports.dial import REDIAL
 from truba.types import Phase
 
@@ -80,8 +80,7 @@ async def test_a_real_pipe_among_handlers_from_hell(pipes: Servers) -> None:
     async with AsyncExitStack() as stack:
         well = await stack.enter_async_context(place(Guest(WELL), Service))
         ill = [await stack.enter_async_context(place(Guest(number), make)) for number, make in enumerate(ILL, 3)]
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        (port,) = free_ports(1)
         nobody = f"truba://127.0.0.1:{port}"
         settings: dict[str, object] = {
             "handler_timeout": "1s",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import stat
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import redis
 
 from tests.service.process import NOBODY, Child, Server, Servers, cli, environment, kind
 from tests.service.wire import Listener, Refused, Wire, fields, request, until
+from truba.testing.ports import free_ports
 
 SECRET = "the route's secret"
 
@@ -95,8 +95,7 @@ def test_g4_a_handler_on_a_unix_socket_is_killed_and_followed_by_the_next(pipes:
 
 
 def test_an_outage_uses_no_attempts_up(pipes: Servers, notes: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     server = pipes.start(kind(handler=f"truba://{address}", max_attempts=1))
     left = leave(server, "a")
     until(lambda: shown(server, left), lambda found: found["phase"] == b"stored")

@@ -46,17 +46,17 @@ def say(what: str, transfer: Transfer, detail: str = "") -> None:
 async def serve(banks_directory: Path, listen: str) -> None:
     """Until SIGTERM."""
     handlers = {KIND: partial(finish, banks_directory)}
-    async with truba.serve_handlers(handlers, listen) as server:
+    async with truba.serve_handlers(handlers, listen):
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        print("ready", server.address, flush=True)  # noqa: T201 - read by whoever started this service
+        print("ready", flush=True)  # noqa: T201 - read by whoever started this service
         await stop.wait()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("banks", type=Path)
-    parser.add_argument("--listen", default="127.0.0.1:0")
+    parser.add_argument("listen")
     options = parser.parse_args()
     asyncio.run(serve(options.banks, options.listen))
 

@@ -19,6 +19,7 @@ from truba.demo.orders import Orders
 from truba.demo.show import Show
 from truba.demo.transfers import KIND
 from truba.processes.child import Child
+from truba.testing.ports import free_ports
 
 PIPE_DIES_AT = 0.6
 """Share of the transfers taken by then."""
@@ -40,7 +41,7 @@ concurrency = 8
 CONFIG = """\
 [node]
 data = "pipe"
-listen = "127.0.0.1:0"
+listen = "{listen}"
 
 {kinds}"""
 
@@ -100,7 +101,7 @@ class Alone:
         self._directory = directory
         self._show = show
         self._child: Child | None = None
-        self._address = ""
+        self._address = f"127.0.0.1:{free_ports(1)[0]}"
         self._kills = 0
         self._stopping = False
 
@@ -110,13 +111,12 @@ class Alone:
 
     async def keep(self, handler: str) -> None:
         config = self._directory / "truba.toml"
-        config.write_text(CONFIG.format(kinds=KINDS.format(handler=handler)))
+        config.write_text(CONFIG.format(listen=self._address, kinds=KINDS.format(handler=handler)))
         log = self._directory / "pipe.log"
         while True:
-            listen = ("--listen", self._address) if self._address else ()
             self._child = child = await Child.start(
                 "pipe",
-                *(sys.executable, "-m", "truba", "serve", "--config", str(config), "--json", *listen),
+                *(sys.executable, "-m", "truba", "serve", "--config", str(config), "--json"),
                 log=log,
                 tells="stderr",
             )
@@ -124,8 +124,7 @@ class Alone:
                 async for line in child.lines():
                     log_file.write(line + "\n")
                     log_file.flush()
-                    if line.startswith("{") and (said := json.loads(line))["event"] == "ready":
-                        self._address = said["listen"]
+                    if line.startswith("{") and json.loads(line)["event"] == "ready":
                         self.urls = (f"truba://{self._address}",)
                         self.up.set()
                         self._show.board.others["pipe"] = "up"

@@ -23,6 +23,7 @@ from truba.demo.show import Show
 from truba.demo.transfers import KIND, Transfer
 from truba.errors import OperationError
 from truba.processes.child import Child
+from truba.testing.ports import free_ports
 
 WORKERS = 4
 PAUSE_S = 3.0
@@ -112,7 +113,7 @@ class Demo:
         self._pauses_left = list(PAUSES_AT)
         self._taken_away = 0
         self._handed_over = 0
-        self._handler_address = ""
+        self._handler_address = f"127.0.0.1:{free_ports(1)[0]}"
         self._handler_up = asyncio.Event()
         self._account: Account | None = None
         self._stopping = False
@@ -261,14 +262,13 @@ class Demo:
 
     async def _keep_handler(self) -> None:
         while True:
-            listen = ("--listen", self._handler_address) if self._handler_address else ()
+            command = ("truba.demo.handler", str(self._directory), self._handler_address)
             log = self._directory / "handler.log"
-            child = await self._start("handler", "truba.demo.handler", str(self._directory), *listen, log=log)
+            child = await self._start("handler", *command, log=log)
             async for line in child.lines():
                 what, of, _ = (line + "  ").split(" ", 2)
                 match what:
                     case "ready":
-                        self._handler_address = of
                         self._handler_up.set()
                         self._board.others["handler"] = "up"
                     case "handed":
