@@ -1,4 +1,4 @@
-"""The end of a process that has a log and a store: what their closing tells is for its operator, not a traceback."""
+"""The end of a process that has a log and a store: what its parts meet is told to its operator, and all of them end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
+from truba.ports.frontend import Frontend
 from truba.remedy import remedy
 
 log = structlog.get_logger("truba.service")
@@ -25,3 +26,12 @@ def given_back(close: Callable[[], None]) -> bool:
         )
         return False
     return True
+
+
+async def stopped(frontend: Frontend) -> None:
+    """Stop it. It may be one of the user's own: what it meets is told, and all else is stopped after it."""
+    try:
+        await frontend.stop()
+    except Exception as error:
+        name = type(frontend).__name__
+        log.error("frontend not stopped cleanly", frontend=name, error=repr(error), exc_info=error)

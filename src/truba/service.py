@@ -14,7 +14,7 @@ from truba.address import without_user
 from truba.audit import AuditFile
 from truba.backup.running import Maker, RunningBackups
 from truba.clock import SystemClock
-from truba.closing import given_back
+from truba.closing import given_back, stopped
 from truba.compose import Parts, build
 from truba.config import Config, plain_places
 from truba.configured import hook_makers_of, kinds_of, listen_of, settings_of, transports_of
@@ -169,7 +169,7 @@ async def _run(
         if listening is not None:
             listening.close()  # first, so that whoever comes now is refused and does not wait
         for frontend in under_way:
-            await frontend.stop()
+            await stopped(frontend)
         await backups.close()
         try:
             await node.stop()

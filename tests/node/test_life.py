@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from tests.node.world import World, nobody
+from tests.node.world import PlayedRoute, World, nobody
 from truba.errors import BadRequest, Busy, Closed, ConfigError, Fenced, NoSession, Unavailable, UnknownOutcome
 from truba.kinds import Backoff, Kind
 from truba.log.memory import MemoryLog
@@ -642,5 +642,31 @@ def test_what_fails_in_the_turn_in_which_a_start_is_durable_ends_the_start(jump:
             await starting
         assert not world.node.accepting
         assert world.node.look_up(hold.id).phase is Phase.STORED
+
+    jump(main())
+
+
+def test_a_handler_that_does_not_stop_cleanly_holds_up_nobody_else(jump: Jump, clock: JumpClock) -> None:
+    """A transport may be one of the user's own."""
+
+    class Falling(PlayedRoute):
+        async def stop(self) -> None:
+            raise ConnectionError("half closed")
+
+    class Place(World):
+        def make_route(self) -> PlayedRoute:
+            made.append(Falling() if not made else PlayedRoute())
+            return made[-1]
+
+    made: list[PlayedRoute] = []
+
+    async def main() -> None:
+        world = Place(kind(7), kind(8), clock=clock)
+        node = await world.start()
+        await node.stop()
+        assert world.route(8).stopped
+        assert world.store.summary.applied.seq == node.machine.seq
+        told = {"state": "up", "error": "ConnectionError('half closed')"}
+        assert world.told == [("handler not let go of cleanly", told)]
 
     jump(main())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.process import Servers
+from tests.service.process import Servers, kind
 from tests.service.wire import Refused, Wire, until
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -47,3 +47,35 @@ def test_the_page_runs(pipes: Servers) -> None:
             wire.ask("STORE", held, "5")
         assert wire.ask("DELETE", held) == b"OK"
     assert server.terminate() == 0
+
+
+OWN = """
+from pathlib import Path
+
+
+class Own:
+    def __init__(self, options):
+        self.options = options
+
+    async def start(self, node):
+        pass
+
+    async def stop(self):
+        Path(self.options["stopped"]).touch()
+        if self.options["falls"]:
+            raise ConnectionError("half closed")
+"""
+
+
+def test_a_frontend_that_does_not_stop_cleanly_holds_up_nobody_else(pipes: Servers) -> None:
+    (pipes.directory / "own.py").write_text(OWN)
+    table = '[[node.frontends]]\nfactory = "own:Own"\noptions = {{ stopped = "{}", falls = {} }}\n'
+    server = pipes.start(table.format("first", "true") + table.format("second", "false") + kind())
+    with Wire.dial(server.address) as wire:
+        wire.ask("NEW", "7", "a")
+    assert server.terminate() == 0
+    told = next(line for line in server.logged if line["event"] == "frontend not stopped cleanly")
+    assert (told["frontend"], told["error"], told["level"]) == ("Own", "ConnectionError('half closed')", "error")
+    assert "half closed" in told["exception"]
+    assert server.logged[-1]["event"] == "stopped"
+    assert (pipes.directory / "second").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from truba.address import Address
+from truba.closing import stopped
 from truba.frontends.listening import Listening
 from truba.frontends.relay import RelayFrontend
 from truba.frontends.resp import RespFrontend
@@ -50,6 +51,6 @@ class ClusterDoors:
     async def leave(self) -> None:
         serving, self._serving = self._serving, []
         for frontend in serving:
-            await frontend.stop()
+            await stopped(frontend)
         if serving:
             await self._relay.start(None)

@@ -216,11 +216,15 @@ class Dispatcher:
                 while any(way is route for lane in self.lanes.values() for way in lane.holds.values()):
                     self._back.clear()
                     await self._back.wait()
+        await self._end(route)
+        del self._leaving[route]
+
+    async def _end(self, route: Route) -> None:
+        """What a transport meets on its way out, perhaps one of the user's own, holds up nobody else."""
         try:
             await route.stop()
-        except Exception as error:  # nobody waits for this task
+        except Exception as error:
             self._node.tell("handler not let go of cleanly", state=route.state(), error=repr(error))
-        del self._leaving[route]
 
     def left(self) -> None:
         """A lane has room again."""
@@ -236,7 +240,7 @@ class Dispatcher:
             self._started = False  # nor has it any that it is configured with from here on
             for task in self._leaving.values():
                 task.cancel()
-            await asyncio.gather(*(route.stop() for route in (*self._routes, *self._leaving)))
+            await asyncio.gather(*map(self._end, (*self._routes, *self._leaving)))
 
     def wake(self) -> None:
         if not self._scheduled and self._running:

@@ -21,5 +21,5 @@ class Frontend(Protocol):
     async def stop(self) -> None:
         """Take no new work, let the answers of what is under way go, close; forget the node.
 
-        After it returned `start` may be called again.
+        After it returned `start` may be called again. What it raises is told in the log; the node stops all the same.
         """
