@@ -12,12 +12,16 @@ from truba.cluster.member import Member
 from truba.cluster.words import Digest, Exported, Status
 from truba.clustered.storage import NodeStorage
 from truba.errors import Unavailable
-from truba.machine.digest import state_digest
+from truba.machine.digest import StateDigest
 from truba.machine.machine import Machine
 from truba.types import Position
 
 STILL_S = 0.01
 STILL_TRIES = 500
+
+DIGEST_STEPS = 100
+"""Sessions in one turn of the loop: reading a million of them at once would cost a leader its office."""
+DIGEST_TRIES = 5
 
 
 class MemberHost:
@@ -65,8 +69,19 @@ class MemberHost:
         )
 
     async def digest(self) -> Digest:
-        machine, tail = await self._still()
-        return Digest(term=tail.term, seq=tail.seq, chain=tail.chain.hex(), digest=state_digest(machine))
+        """Unavailable: what there is changes before all of it is read."""
+        for _ in range(DIGEST_TRIES):
+            machine, tail = await self._still()
+            digest = StateDigest(machine)
+            while digest.read(DIGEST_STEPS):
+                await asyncio.sleep(0)
+                if machine is not self._member.machine or machine.seq != tail.seq:
+                    break
+            else:
+                return Digest(term=tail.term, seq=tail.seq, chain=tail.chain.hex(), digest=digest.hex())
+        raise Unavailable(
+            f"{self._member.name} is too busy: its state changes while it is read; ask again when less is written"
+        )
 
     async def step_down(self, successor: str) -> None:
         await self._member.step_down(successor)

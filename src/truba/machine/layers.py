@@ -168,25 +168,6 @@ class Layers:
             raise DataDamaged(f"store: session {head.id} has {len(records)} records, not {head.next - head.first}")
         return records
 
-    def scan(self, after_number: int) -> Iterator[Head]:
-        """All sessions in order of number. The caller must not let the state change while it goes on."""
-        above: dict[int, Head | None] = dict(self.frozen.heads) if self.frozen is not None else {}
-        above.update(self.young.heads)
-        fresh = iter(sorted(number for number, head in above.items() if head is not None and number > after_number))
-        upcoming = next(fresh, None)
-        for head in self.base.scan(after_number):
-            while upcoming is not None and upcoming < head.number:
-                yield _known(above[upcoming])
-                upcoming = next(fresh, None)
-            if head.number not in above:
-                yield head
-            elif upcoming == head.number:
-                yield _known(above[upcoming])
-                upcoming = next(fresh, None)
-        while upcoming is not None:
-            yield _known(above[upcoming])
-            upcoming = next(fresh, None)
-
     def page(self, after_number: int, through_number: int, steps_max: int) -> tuple[list[Head], int | None]:
         """Sessions in order of number, found in so many steps; the number to go on after, None at the end.
 
@@ -227,8 +208,3 @@ class Layers:
         """The frozen layer is in the store."""
         self.frozen = None
         self._read = None
-
-
-def _known(head: Head | None) -> Head:
-    assert head is not None
-    return head

@@ -42,6 +42,8 @@ from truba.types import Cause, Phase
 
 _ACTIVE, _STORED, _REPEATING, _PARKED = Phase.ACTIVE, Phase.STORED, Phase.REPEATING, Phase.PARKED
 
+SCAN_STEPS = 1000
+
 TRACE_BYTES_MAX = 512
 """A traceparent has 55; what vendors put into a tracestate is theirs to keep short."""
 
@@ -379,7 +381,10 @@ class Machine:
 
     def scan(self, after_number: int = 0) -> Iterator[Head]:
         """All sessions in order of number; the state must not change meanwhile."""
-        return self.layers.scan(after_number)
+        after: int | None = after_number
+        while after is not None:
+            heads, after = self.page(after, SCAN_STEPS)
+            yield from heads
 
     def page(self, after_number: int, steps_max: int) -> tuple[list[Head], int | None]:
         """Sessions in order of number, not to be changed, and the number to go on after; None: there are no more.
