@@ -15,6 +15,7 @@ import pytest
 import truba
 from tests.client.inprocess import until
 from truba.node import presence
+from truba.transports import tasks
 from truba.types import Phase
 
 
@@ -91,6 +92,29 @@ async def test_who_is_cancelled_as_the_pipe_closes_has_not_failed(
         causes = [head.cause for head in pipe.node.machine.scan()]
         assert len(causes) == 8
         assert set(causes) <= {truba.Cause.LOST, truba.Cause.RESTART}
+
+
+async def test_who_goes_on_after_a_cancel_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipe closes when it ends, and not before: whose fault that is should not be a riddle."""
+    monkeypatch.setattr(tasks, "LATE_S", 0.05)
+    deaf = True
+
+    async def handle(_: truba.RepeatData) -> None:
+        while deaf:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    async with handled(tmp_path, handle) as (pipe, told):
+        session = await pipe.new(7, b"a")
+        await session.store(0)
+        await until(lambda: pipe.node.machine.counts == {(7, Phase.REPEATING): 1})
+        closing = asyncio.create_task(pipe.close())
+        await until(lambda: bool(told()))
+        assert not closing.done()
+        deaf = False
+        await closing
+    (said,) = told()
+    assert said.startswith(f"cancelled 0.05 s ago, 1 go on (handler {session.id}), and the stop waits until they end")
 
 
 async def test_who_is_late_is_stopped(tmp_path: Path) -> None:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from truba.node.node import Node
 
 
+NAMES_MAX = 3
+
+LATE_S = 5.0
+"""Whoever does not end so long after it was cancelled is told of: everybody waits for it."""
+
+
 class HandoverTasks:
     """The `Receiver` of one owner. A task that is cancelled has its session `taken` from it, unless it has cancelled
     itself."""
@@ -47,7 +53,20 @@ class HandoverTasks:
             node.presence.detach(owner)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(LATE_S, self._tell_late, loop)
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            late.cancel()
+
+    def _tell_late(self, loop: asyncio.AbstractEventLoop) -> None:
+        names = ", ".join(task.get_name() for task in list(self._tasks.values())[:NAMES_MAX])
+        message = (
+            f"cancelled {LATE_S:g} s ago, {len(self._tasks)} go on ({names}), and the stop waits until they end: their "
+            "sessions are not theirs any more, and nothing is lost when this process is killed"
+        )
+        loop.call_exception_handler({"message": message})
 
     def taken(self, hold: Hold) -> bool:
         """Whether the task's word on its session counts no more. After a `stop` the hold itself may still be open: very
