@@ -288,6 +288,8 @@ class World:
     def _free_disk(self) -> None:
         self.disk.capacity_bytes = 1 << 40
         self.story.tell("disk", "has space again")
+        if self.life is not None and self.life.log is not None and self.life.log.failure is not None:
+            self.life.troubled = True  # by the disk as it was: the node says so a turn later
 
     # -- operators ------------------------------------------------------------------------------------------------
 
