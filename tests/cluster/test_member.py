@@ -326,22 +326,25 @@ def test_a_planned_step_down_takes_less_than_a_second(jump: Jump, clock: JumpClo
     jump(main())
 
 
-def test_a_leader_that_was_deposed_follows_at_once(jump: Jump, clock: JumpClock) -> None:
+def test_a_leader_that_was_deposed_follows_at_once(
+    jump: Jump, clock: JumpClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who should be next is not its to say any more, and nodes that do not answer take seconds to ask."""
 
     async def main() -> None:
         cluster = Cluster(clock, KIND)
+        tails, takes_s = cluster.tails, 0.0
+
+        async def slow() -> Mapping[str, int]:
+            await asyncio.sleep(takes_s)
+            return await tails()
+
+        monkeypatch.setattr(cluster, "tails", slow)
         cluster.start()
         leader = await cluster.leader()
         node = leader.doors.node
         assert node is not None
-        tails = cluster.tails
-
-        async def slow() -> Mapping[str, int]:
-            await asyncio.sleep(6)
-            return await tails()
-
-        leader.member._tails = slow  # noqa: SLF001 - the others do not answer any more
+        takes_s = 6.0  # the others do not answer any more
         node.give_up(Deposed("another node leads"))
         await asyncio.sleep(0.5)
         assert leader.member.role == "follower"
