@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
+from typing import Protocol
 
 from tests.cluster.loop import PROCESS
 from tests.node.world import PlayedRoute
@@ -24,8 +25,11 @@ from truba.ports.store import Store
 from truba.store.memory import MemoryStore
 from truba.streams.memory import MemoryStream, Sea, Way
 from truba.testing.jump import JumpClock
+from truba.types import Index
 
 CLUSTER = bytes(range(16))
+
+KIND = Kind(7, "transfer", handler="played:", recovery_delay_s=1.0, jitter_s=0.0)
 
 
 class Disk:
@@ -143,6 +147,19 @@ class Seat:
         """Whether it would answer another node."""
         return self.alive
 
+    @property
+    def serving(self) -> Node:
+        """The node that clients are let in to: this seat leads."""
+        assert self.doors.node is not None
+        return self.doors.node
+
+    async def write(self, *records: bytes) -> Index:
+        """A session of its own, acknowledged."""
+        node = self.serving
+        hold = node.new(node.presence.attach(), KIND.number, list(records))
+        await node.sequencer.flush()
+        return hold.id
+
     async def kill(self) -> None:
         """As kill -9 does: what is not on the disk is gone, what it has sent may still arrive."""
         assert self.task is not None
@@ -191,6 +208,9 @@ class Cluster:
         for seat in self.seats.values():
             seat.start()
 
+    def others(self, than: Seat) -> list[Seat]:
+        return [seat for seat in self.seats.values() if seat is not than]
+
     async def leader(self, within_s: float = 30.0) -> Seat:
         """The one seat that leads, as soon as it lets clients in."""
         async with asyncio.timeout(within_s):
@@ -229,3 +249,21 @@ class Cluster:
         for seat in self.seats.values():
             if seat.alive:
                 await seat.stop()
+
+
+Main = Callable[[Cluster, Seat], Coroutine[object, object, None]]
+"""Is given a cluster, and the seat that leads it."""
+
+
+class Led(Protocol):
+    """The fixture `led`; `options` are those of a `Cluster`."""
+
+    def __call__(self, main: Main, **options: int) -> None: ...
+
+
+async def led_by_one(main: Main, clock: JumpClock, **options: int) -> None:
+    """What a test does with a cluster that has a leader; afterwards all of its nodes that live stop cleanly."""
+    cluster = Cluster(clock, KIND, **options)
+    cluster.start()
+    await main(cluster, await cluster.leader())
+    await cluster.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -272,15 +273,22 @@ async def _ignore(error: Exception) -> None:
     """nats-py would print it."""
 
 
+async def closed_unheard(stream: JetStream, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """The client that the stream had: closed, and nobody was called."""
+    client = stream.link.client
+    for callback in ("_disconnected_cb", "_closed_cb"):
+        monkeypatch.setattr(client, callback, None)
+    await client.close()
+    return client
+
+
 async def test_nats_py_tells_nobody_of_a_close_that_breaks_and_the_next_question_finds_out(
     server: NatsServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection is reset while it writes the last bytes: it is closed by then, and calls nobody any more."""
     stream = await fresh(server)
-    client, generation = stream.link.client, stream.link.generation
-    for callback in ("_disconnected_cb", "_closed_cb"):
-        monkeypatch.setattr(client, callback, None)
-    await client.close()
+    generation = stream.link.generation
+    client = await closed_unheard(stream, monkeypatch)
     with pytest.raises(StreamDown):
         await stream.bounds()
     async with asyncio.timeout(30):
@@ -299,14 +307,36 @@ async def test_nats_py_tells_nobody_of_a_close_that_breaks_and_a_tail_finds_out(
     tail = stream.tail(0)
     await fill(other, b"one")
     assert [message.data for message in await take(tail, 1)] == [b"one"]
-    client = stream.link.client
-    for callback in ("_disconnected_cb", "_closed_cb"):
-        monkeypatch.setattr(client, callback, None)
-    await client.close()
+    await closed_unheard(stream, monkeypatch)
     await fill(other, b"two")
     assert [message.data for message in await asyncio.wait_for(take(tail, 1), 20)] == [b"two"]
     await stream.close()
     await other.close()
+
+
+@pytest.mark.parametrize("how", ["it breaks", "it takes too long"])
+async def test_a_client_that_does_not_close_is_replaced_and_the_log_tells_why(
+    server: NatsServers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    stream = await fresh(server, request_timeout_s=0.2)
+    generation = stream.link.generation
+    client = await closed_unheard(stream, monkeypatch)
+
+    async def close() -> None:
+        if how == "it breaks":
+            raise ConnectionResetError("reset by peer")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(client, "close", close)
+    with caplog.at_level(logging.DEBUG, "truba.streams.link"):
+        with pytest.raises(StreamDown):
+            await stream.bounds()
+        await until(lambda: stream.link.generation > generation)
+    why = "reset by peer" if how == "it breaks" else "TimeoutError"
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
+    assert caplog.messages == [f"a NATS client that is replaced did not close: {why}"]
+    assert stream.link.client is not client
+    await stream.close()
 
 
 @pytest.mark.parametrize("ends", ["for good", "for now"])

@@ -22,16 +22,17 @@ from truba.cluster.follower import Behind, Follower
 from truba.cluster.log import ReplicatedLog
 from truba.cluster.marks import Marks
 from truba.cluster.rule import Cursor
+from truba.cluster.state import State, Storage
+from truba.cluster.stepping_down import SteppingDown
 from truba.cluster.trimmer import Trimmer
 from truba.codec.batch import encode_batch
 from truba.codec.chain import Chain
-from truba.errors import Deposed, TrubaError, Unavailable, UnknownOutcome
+from truba.errors import Deposed, TrubaError
 from truba.kinds import Kind
 from truba.machine.events import Opened
 from truba.machine.machine import Machine
 from truba.node.checkpoint import Checkpointer
 from truba.node.node import Node, Tell
-from truba.node.recovery import recover
 from truba.ports.log import Log, LogBatch
 from truba.ports.store import Store
 from truba.ports.stream import Stream
@@ -39,24 +40,7 @@ from truba.ports.stream import Stream
 AGAIN_S = 0.5
 """Between two words to a chore that it is to end."""
 
-STILL_S = 0.01
-"""Between two looks whether the state is that of the own log, for who waits for the disk."""
-
 Role = Literal["starting", "follower", "candidate", "leader", "stopped"]
-
-
-class Storage(Protocol):
-    """What a node keeps on its own disk."""
-
-    @property
-    def log(self) -> Log: ...
-
-    @property
-    def store(self) -> Store: ...
-
-    async def replace(self) -> None:
-        """Put a peer's checkpoint in the place of what is there, opened. TrubaError: no peer can give one now. If it is
-        cancelled, one or the other is there, and open."""
 
 
 class Doors(Protocol):
@@ -104,21 +88,18 @@ class Member:
         self.follower: Follower | None = None
         self.log: ReplicatedLog | None = None
         self.node: Node | None = None
-        self.machine: Machine | None = None
         self.storage = storage
         self.stream = stream
         self._cluster = cluster
-        self._kinds = {kind.number: kind for kind in kinds}
         self._make_node = make_node
         self._doors = doors
         self._clock = clock
         self._tell = tell
-        self._checkpoint_bytes = checkpoint_bytes
         self._stop_timeout_s = stop_timeout_s
         self._tails = tails
         self._keep_bytes = keep_bytes
-        self._checkpointer: Checkpointer | None = None
-        self._checkpoint_failed: BaseException | None = None
+        self._state = State(name, storage, kinds, checkpoint_bytes, self._checkpoint_failed)
+        self._stepping_down = SteppingDown(name, tails, tell)
         self._cursor: Cursor | None = None
         self._marks = Marks()
         self._troubles: dict[str, str] = {}  # by what they are about
@@ -126,8 +107,11 @@ class Member:
         self._trimmer: Trimmer | None = None
         self._voids = 0
         self._stopping = asyncio.Event()
-        self._resigning: asyncio.Future[str] | None = None
-        self._resigned: asyncio.Future[None] | None = None
+
+    @property
+    def machine(self) -> Machine | None:
+        """The state, if there is one just now."""
+        return self._state.machine
 
     @property
     def trouble(self) -> str:
@@ -153,26 +137,11 @@ class Member:
 
     async def checkpoint(self) -> None:
         """Have the state as it is in the store. Unavailable: there is no state just now, or it cannot be written."""
-        machine, checkpointer = self.machine, self._checkpointer
-        if machine is None or checkpointer is None:
-            raise Unavailable(f"{self.name} has no state just now; ask another node")
-        self._check_written(checkpointer)
-        if self.node is not None:
-            await self.node.checkpoint()
-        else:
-            tail = self.storage.log.tail
-            while checkpointer.running or machine.seq != tail.seq:
-                if machine is not self.machine or self.role == "stopped":
-                    raise Unavailable(f"{self.name} is rebuilding its state, or has stopped; ask another node")
-                await checkpointer.wait()
-                await asyncio.sleep(STILL_S)
-                tail = self.storage.log.tail
-            await checkpointer.now(tail)
-        self._check_written(checkpointer)
+        await self._state.checkpoint(self.node)
 
-    def _check_written(self, checkpointer: Checkpointer) -> None:
-        if checkpointer.failure is not None:
-            raise Unavailable(f"{self.name} cannot write a checkpoint ({checkpointer.failure}); ask another node")
+    def take_kinds(self, kinds: Sequence[Kind]) -> None:
+        """Other kinds, from now on; who makes the next node knows of them."""
+        self._state.take_kinds(kinds)
 
     def stop(self) -> None:
         """End `run` cleanly."""
@@ -181,85 +150,38 @@ class Member:
     async def step_down(self, successor: str = "") -> None:
         """Have another node lead: `successor`, or whoever comes first. Returns once this one has resigned.
 
-        Unavailable: it does not lead.
+        Unavailable: it does not lead. UnknownOutcome: it ended meanwhile.
         """
-        successor = successor or await self._next_best()
-        resigning = self._resigning
-        if self.role != "leader" or resigning is None or resigning.done():
-            raise Unavailable(f"{self.name} does not lead; nothing was changed")
-        self._resigned = asyncio.get_running_loop().create_future()
-        resigning.set_result(successor)
-        await self._resigned
-
-    async def _next_best(self) -> str:
-        """Another node that answers, and has the most; empty: nobody does."""
-        tails = await self._tails()
-        return max((seq, name) for name, seq in {"": 0, **tails}.items() if name != self.name)[1]
-
-    async def _alone(self) -> bool:
-        """None of the other nodes answers, and there are some."""
-        others = [seq for name, seq in (await self._tails()).items() if name != self.name]
-        return bool(others) and not any(others)
+        await self._stepping_down.ask(successor)
 
     async def run(self) -> None:
         """Until `stop`. TrubaError or OSError: this node cannot go on."""
         try:
             while not self._stopping.is_set():
                 self._doors.follow("")
-                self._restore()
+                self._state.restore()
                 try:
                     if not await self._until_stopped(self._follow()):
                         break
                     await self._take_over()
                 except Behind as behind:
                     await self._replace(behind)
-            await self._last_checkpoint()
+            await self._state.last_checkpoint()
         finally:
             self.role = "stopped"
-            await self._close_checkpointer()
-
-    async def _last_checkpoint(self) -> None:
-        """It makes the next start quick. Raises what went wrong with it, or with one that was under way."""
-        machine, checkpointer = self.machine, self._checkpointer
-        if machine is None or checkpointer is None:
-            return
-        await checkpointer.wait()
-        tail = self.storage.log.tail
-        if machine.seq == tail.seq and checkpointer.failure is None and self.storage.log.space == "plenty":
-            await checkpointer.now(tail)
-        if checkpointer.failure is not None:
-            raise checkpointer.failure
-
-    def take_kinds(self, kinds: Sequence[Kind]) -> None:
-        """Other kinds, from now on; who makes the next node knows of them."""
-        self._kinds.clear()
-        self._kinds.update((kind.number, kind) for kind in kinds)
+            await self._state.close()
 
     # -- following -------------------------------------------------------------------------------------------
 
-    def _restore(self) -> None:
-        """The state, from the disk, if it is not there."""
-        if self.machine is None:
-            storage = self.storage
-            self.machine = recover(storage.log, storage.store, self._kinds)
-            self._checkpointer = Checkpointer(
-                self.machine, storage.log, storage.store, self._checkpoint_bytes, self._checkpoint_broke
-            )
-
     async def _follow(self) -> None:
-        assert self.machine is not None
-        assert self._checkpointer is not None
-        self.machine.kinds = self._kinds  # a node that led by it may have given it those of its own
-        self._checkpointer.on_failure = self._checkpoint_broke
-        if (failure := self._checkpointer.failure) is not None:  # told to a node that had ended
-            self._checkpoint_broke(failure)
+        machine, checkpointer = self._state.restored
         self._become("follower")
         follower = self.follower = Follower(
             self.stream,
             self._cluster,
             self.storage.log,
-            self.machine,
-            self._checkpointer,
+            machine,
+            checkpointer,
             self._marks,
             name=self.name,
             clock=self._clock,
@@ -275,8 +197,7 @@ class Member:
             self._voids += follower.voids
             self.follower = None
 
-    def _checkpoint_broke(self, error: BaseException) -> None:
-        self._checkpoint_failed = error
+    def _checkpoint_failed(self, error: BaseException) -> None:
         self._tell("a checkpoint failed", error=str(error))
         self._stopping.set()
 
@@ -287,8 +208,8 @@ class Member:
     async def _replace(self, behind: Behind) -> None:
         self._troubles["behind"] = f"{behind}; taking a checkpoint from a peer"
         self._tell("behind the stream", why=str(behind), next="a checkpoint is taken from a peer")
-        await self._close_checkpointer()
-        self.machine = self._cursor = None
+        await self._state.discard()
+        self._cursor = None
         while not self._stopping.is_set():
             try:
                 if not await self._until_stopped(self.storage.replace()):
@@ -307,8 +228,7 @@ class Member:
 
     async def _take_over(self) -> None:
         """OPEN; when it is stored, lead until that ends."""
-        machine = self.machine
-        assert machine is not None
+        machine, checkpointer = self._state.restored
         assert self._cursor is not None
         self._become("candidate")
         log = self.log = ReplicatedLog(
@@ -323,9 +243,9 @@ class Member:
                 self._tell("another node leads", why=str(other))
             else:
                 machine.replay(batch.term, list(opened))
-                await self._lead(log, machine)
+                await self._lead(log, machine, checkpointer)
         finally:
-            self._leads_no_more(UnknownOutcome(f"{self.name} ended while it was to step down; outcome unknown"))
+            self._stepping_down.over()
             log.close()
             await log.rest()
             self._cursor = log.copied
@@ -333,14 +253,12 @@ class Member:
             self.log = None
         if self.machine is not None and self.machine.seq != self.storage.log.tail.seq:
             # The OPEN was stored, and another's behind it, before this node came to lead by it.
-            await self._close_checkpointer()
-            self.machine = None
+            await self._state.discard()
 
-    async def _lead(self, log: ReplicatedLog, machine: Machine) -> None:
-        assert self._checkpointer is not None
+    async def _lead(self, log: ReplicatedLog, machine: Machine, checkpointer: Checkpointer) -> None:
         loop = asyncio.get_running_loop()
-        self._resigning = loop.create_future()
-        node = self.node = self._make_node(log, self.storage.store, machine, self._checkpointer)
+        asked = self._stepping_down.lead()
+        node = self.node = self._make_node(log, self.storage.store, machine, checkpointer)
         log.lead(node.give_up)
         trimmer = self._trimmer = Trimmer(
             self.stream, log, self._marks, self._tails, self._keep_bytes, self._purged, loop, self._first
@@ -355,7 +273,7 @@ class Member:
                 await node.start(open_term=False)
                 await self._doors.lead(node)
             chores = [loop.create_task(trimmer.run()), loop.create_task(Audit(self.stream, self._unreadable).run())]
-            ends: list[asyncio.Future[Any]] = [node.failed, stopping, self._resigning, *chores]  # a chore ends by dying
+            ends: list[asyncio.Future[Any]] = [node.failed, stopping, asked, *chores]  # a chore ends by dying
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not node.failed.done():
                 node.drain()
@@ -377,37 +295,18 @@ class Member:
 
     async def _hand_on(self, log: ReplicatedLog, node: Node) -> None:
         """The state is good and another node may begin at once; or it is not, and must go."""
-        assert self._resigning is not None
-        successor = ""
-        if not node.failed.done():  # else others say who leads, and there is no time to lose
-            successor = self._resigning.result() if self._resigning.done() else await self._next_best()
-        if not node.failed.done():
-            try:
-                await log.resign(successor)
-            except Deposed as other:
-                self._tell("resigned unheard", why=str(other))
-            self._leads_no_more(None)
-            self._tell("resigned", term=node.machine.term, seq=node.machine.seq, successor=successor)
+        error = await self._stepping_down.resign(log, node)
+        if error is None:
             return
-        error = node.failed.result()
-        self._leads_no_more(Unavailable(f"{self.name} was deposed meanwhile: {error}"))
         if not isinstance(error, Deposed):
             raise error
         self._tell("deposed", why=str(error), outcome="unknown for what was not acknowledged")
-        await self._close_checkpointer()
-        self.machine = None
+        await self._state.discard()
 
-    def _leads_no_more(self, error: TrubaError | None) -> None:
-        """Whoever asked this node to step down hears how that went, and who asks from here on that it does not lead:
-        neither may wait for ever, for their line in the audit log is waited for when the process ends."""
-        self._resigning = None
-        resigned, self._resigned = self._resigned, None
-        if resigned is None or resigned.done():
-            return
-        if error is None:
-            resigned.set_result(None)
-        else:
-            resigned.set_exception(error)
+    async def _alone(self) -> bool:
+        """None of the other nodes answers, and there are some."""
+        others = [seq for name, seq in (await self._tails()).items() if name != self.name]
+        return bool(others) and not any(others)
 
     def _purged(self, first: int, trimmed: int) -> None:
         self._troubles["purge"] = (
@@ -446,17 +345,12 @@ class Member:
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task])
-        if self._checkpoint_failed is not None:
-            raise self._checkpoint_failed
+        if self._state.failure is not None:
+            raise self._state.failure
         if task.cancelled():
             return False
         task.result()
         return not self._stopping.is_set()
-
-    async def _close_checkpointer(self) -> None:
-        checkpointer, self._checkpointer = self._checkpointer, None
-        if checkpointer is not None:
-            await checkpointer.close()
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:

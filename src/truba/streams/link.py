@@ -212,9 +212,11 @@ class Link:
     async def _renew(self, before: Client) -> None:
         """Make a new client, however long that takes; why there is none yet is told when it is another reason."""
         self._client = None
-        with contextlib.suppress(Exception):  # what is left of it, if anything, is of no use to anybody
+        try:
             async with asyncio.timeout(self.settings.request_timeout_s):
                 await before.close()
+        except Exception as error:  # what is left of it, if anything, is of no use to anybody
+            log.debug("a NATS client that is replaced did not close: %s", _words(error))
         told = ""
         while self._client is None:
             try:
