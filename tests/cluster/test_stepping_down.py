@@ -31,6 +31,22 @@ def test_a_planned_step_down_takes_less_than_a_second(led: Led) -> None:
     led(main)
 
 
+def test_who_asks_a_leader_that_is_stepping_down_already_is_told_so(led: Led) -> None:
+    async def main(cluster: Cluster, leader: Seat) -> None:
+        successor = cluster.others(leader)[0]
+        first, second = await asyncio.gather(
+            *(leader.member.step_down(successor.name) for _ in range(2)), return_exceptions=True
+        )
+        assert first is None
+        assert isinstance(second, Unavailable)
+        assert "stepping down already" in str(second)
+        assert await cluster.leader() is successor
+        with pytest.raises(Unavailable, match="does not lead; nothing was changed"):
+            await leader.member.step_down(successor.name)
+
+    led(main)
+
+
 def test_a_leader_that_was_deposed_follows_at_once(led: Led, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who should be next is not its to say any more, and nodes that do not answer take seconds to ask."""
     tails, takes_s = Cluster.tails, 0.0

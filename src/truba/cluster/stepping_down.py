@@ -35,12 +35,14 @@ class SteppingDown:
     async def ask(self, successor: str = "") -> None:
         """Have `successor` lead, or whoever comes first. Returns once this node has resigned.
 
-        Unavailable: it does not lead. UnknownOutcome: it ended meanwhile.
+        Unavailable: it does not lead, or was asked before. UnknownOutcome: it ended meanwhile.
         """
         successor = successor or await self._next_best()
         asked = self._asked
-        if asked is None or asked.done():
+        if asked is None:
             raise Unavailable(f"{self._name} does not lead; nothing was changed")
+        if asked.done():
+            raise Unavailable(f"{self._name} is stepping down already, for somebody else; this changed nothing")
         self._answer = asyncio.get_running_loop().create_future()
         asked.set_result(successor)
         await self._answer
