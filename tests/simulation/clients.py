@@ -127,6 +127,8 @@ class Client:
             self.name, asked_s, world.clock.steady_s, held, [(session, 0) for session in self.sessions]
         )
         listed = {session for session, _, _, _ in held}
+        # A connection that was superseded is refused what its owner holds: it looked lost, and is not.
+        self.lost = [session for session in self.lost if session not in listed]
         for session in list(self.sessions):
             if session not in listed:
                 del self.sessions[session]
