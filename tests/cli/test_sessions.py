@@ -181,6 +181,15 @@ def test_why(pipe: Pipe) -> None:
     assert pipe.run("why", "1-999").exit_code == 4
 
 
+def test_a_client_s_reason_sends_the_terminal_no_control_codes(pipe: Pipe) -> None:
+    number: bytes = pipe.client.execute_command("NEW", 7, b"x")
+    pipe.client.execute_command("FAIL", number, "\x1b]0;owned\x07 bad\x9b2J\nid 1-1")
+    for command in ("show", "why"):
+        said = pipe.run(command, number.decode()).stdout
+        assert "owned\\x07 bad\\x9b2J\\nid 1-1" in said
+        assert all(line.isprintable() for line in said.split("\n"))
+
+
 def test_delete(pipe: Pipe) -> None:
     first, second = pipe.stored(7, b"x"), pipe.stored(7, b"y")
     unasked = pipe.run("delete", first)

@@ -75,18 +75,20 @@ def say_json(value: Any) -> None:
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numeric: Iterable[str] = ()) -> None:
-    """A table on stdout; columns named in `numeric` stand right."""
+    """A table on stdout; columns named in `numeric` stand right. What a cell says may be a client's own words."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from truba.cli.preview import printable
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     right = set(numeric)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
     with console.capture() as captured:
         console.print(table)

@@ -178,7 +178,7 @@ def why(session_id: Index, as_json: bool, ask: Ask) -> None:
         say_json({"id": str(session_id), "why": list(sentences)})
     else:
         for sentence in sentences:
-            click.echo(sentence)
+            click.echo(printable(sentence))  # one may hold what a client or a handler gave for its reason
 
 
 def as_document(session: SessionInfo) -> dict[str, Any]:
