@@ -217,3 +217,37 @@ async def test_a_handler_service_serves_only_the_kinds_it_may(name: str) -> None
     finally:
         listening.close()
         await node.stop()
+
+
+async def test_who_lost_the_right_to_a_kind_is_handed_no_more_of_it() -> None:
+    """A reload takes the right from a handler service that is connected, and a later one gives it back."""
+    pushed: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"AUTH handler7 handler7\r\nKINDS 7\r\n")
+        while line := await reader.readline():
+            if line in (b"+OK\r\n", b"repeat\r\n", b"the secret\r\n"):
+                pushed.put_nowait(line.strip())
+        writer.close()
+
+    listening = await asyncio.start_server(service, "127.0.0.1", 0)
+    where = listening.sockets[0].getsockname()
+    users = Users([user("handler7", RIGHTS["handler7"])])
+    route = DialRoute(f"truba://127.0.0.1:{where[1]}", "", WireSettings(authenticator=users))
+    node = Node(MemoryLog(), MemoryStore(), [SEVEN], {7: route})
+    await node.start()
+    try:
+        async with asyncio.timeout(20):
+            assert [await pushed.get() for _ in range(2)] == [b"+OK", b"+OK"]
+            users.replace([user("handler7", [])])
+            client = node.presence.attach()
+            node.store(node.new(client, 7, [b"the secret"]), 0)
+            await node.sequencer.flush()
+            await asyncio.sleep(0.05)
+            assert pushed.empty()
+            users.replace([user("handler7", RIGHTS["handler7"])])
+            node.dispatcher.wake()
+            assert [await pushed.get() for _ in range(2)] == [b"repeat", b"the secret"]
+    finally:
+        listening.close()
+        await node.stop()
