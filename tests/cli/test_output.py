@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -20,3 +21,21 @@ def test_output_that_cannot_be_written(tmp_path: Path, redirect: str, code: int)
     done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_name_that_is_no_text_is_told_as_its_bytes(tmp_path: Path, errors: str) -> None:
+    """`errors`: of stdout, by the locale: en_US.UTF-8 has the one, C.UTF-8 the other."""
+
+    def run(*args: str) -> subprocess.CompletedProcess[bytes]:
+        env = environment() | {"PYTHONIOENCODING": f"utf-8:{errors}"}
+        return subprocess.run([*TRUBA, *args], env=env, capture_output=True, timeout=60, check=False)
+
+    directory = tmp_path / os.fsdecode(b"d\xff")
+    FileLog.open(directory / "log", segment_bytes=65_536).close()
+    done = run("log", "verify", os.fspath(directory))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"d\\udcff" in done.stdout
+    done = run("check", "--json", "--config", os.fspath(directory / "none.toml"))
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert os.fsencode(json.loads(done.stdout)["problems"][0]["file"]) == os.fsencode(directory / "none.toml")
