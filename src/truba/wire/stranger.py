@@ -55,9 +55,9 @@ class Stranger:
         try:
             while not requests and not self.idle:
                 self._at = self._parser.take(self._sent, self._at, requests)
-            self._requests += len(requests)
-            if self._requests > STRANGER_REQUESTS_MAX:
-                raise FramingLost(NoAuth("authenticate first; nothing was stored, the connection is closed"), [])
+                self._requests += self._parser.idle  # an empty one takes its time too
+                if self._requests > STRANGER_REQUESTS_MAX:
+                    raise FramingLost(NoAuth("authenticate first; nothing was stored, the connection is closed"), [])
         except FramingLost:
             self.rest()
             raise
