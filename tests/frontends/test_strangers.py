@@ -172,6 +172,15 @@ async def test_the_wrong_password_changes_nothing(authenticator: Authenticator) 
 
 
 @pytest.mark.parametrize("authenticator", [SharedPassword("sesame"), Slow()], ids=["at once", "later"])
+async def test_a_hello_that_is_refused_switches_nothing(authenticator: Authenticator) -> None:
+    async with guarded(authenticator) as here, Talk(here.address) as client:
+        refused = encoded(b"HELLO", b"3", b"AUTH", b"anna", b"no", b"SETNAME", b"anna")
+        client.writer.write(refused + encoded(b"AUTH", b"sesame") + encoded(b"CLIENT", b"GETNAME") + encoded(b"LEADER"))
+        said = [(await client.reader.readline()).decode().strip() for _ in range(5)]
+        assert said == ["-NOAUTH wrong user or password", "+OK", "$0", "", "$-1"]
+
+
+@pytest.mark.parametrize("authenticator", [SharedPassword("sesame"), Slow()], ids=["at once", "later"])
 async def test_guesses_fill_no_disk_with_log_and_none_is_forgotten(authenticator: Authenticator) -> None:
     with structlog.testing.capture_logs() as logged:
         async with guarded(authenticator) as here:

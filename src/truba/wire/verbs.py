@@ -328,7 +328,7 @@ def echo(connection: Connection, args: list[bytes]) -> bytes:
 
 def auth(connection: Connection, args: list[bytes]) -> bytes | None:
     user, password = grammar.parse_auth(args)
-    return authenticate(connection, user or b"default", password, OK)
+    return authenticate(connection, user or b"default", password, lambda: OK)
 
 
 def hello(connection: Connection, args: list[bytes]) -> bytes | None:
@@ -336,11 +336,17 @@ def hello(connection: Connection, args: list[bytes]) -> bytes | None:
     guarded = connection.settings.authenticator is not None and connection.principal is None
     if guarded and credentials is None:
         raise NoAuth("authenticate first: HELLO 3 AUTH user password")
+    welcome = partial(_greet, connection, proto, name)
+    return welcome() if credentials is None else authenticate(connection, *credentials, welcome)
+
+
+def _greet(connection: Connection, proto: int | None, name: bytes | None) -> bytes:
+    """A HELLO that was refused changes nothing: whoever tries AUTH next reads what he read before."""
     if proto is not None:
         connection.proto = proto
     if name is not None:
         connection.name = name[:64].decode("utf-8", "replace")
-    answer = replies.encode(
+    return replies.encode(
         {
             "server": "truba",
             "version": __version__,
@@ -352,9 +358,6 @@ def hello(connection: Connection, args: list[bytes]) -> bytes | None:
         },
         connection.proto,
     )
-    if credentials is not None:
-        return authenticate(connection, *credentials, answer)
-    return answer
 
 
 def client(connection: Connection, args: list[bytes]) -> bytes:
