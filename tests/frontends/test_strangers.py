@@ -171,6 +171,25 @@ async def test_the_wrong_password_changes_nothing(authenticator: Authenticator) 
         assert (third, fourth) == (b"OK", b"PONG")
 
 
+class Broken:
+    def authenticate(self, user: str, password: str, peer: str) -> Everything | None:
+        raise {"key": KeyError(user), "text": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no")}[password]
+
+
+class BrokenLater:
+    async def authenticate(self, user: str, password: str, peer: str) -> Everything | None:
+        return Broken().authenticate(user, password, peer)
+
+
+@pytest.mark.parametrize("authenticator", [Broken(), BrokenLater()], ids=["at once", "later"])
+async def test_an_authenticator_that_fails_is_told_of_and_answered(authenticator: Authenticator) -> None:
+    async with guarded(authenticator) as here, Talk(here.address) as client:
+        for password in (b"key", b"text"):
+            answer = await client.ask(b"AUTH", password)
+            assert answer.startswith("UNAVAILABLE the authentication service failed; nothing was stored")
+        assert here.listening.rejections.counts["the authenticator failed"] == 2
+
+
 @pytest.mark.parametrize("authenticator", [SharedPassword("sesame"), Slow()], ids=["at once", "later"])
 async def test_a_hello_that_is_refused_switches_nothing(authenticator: Authenticator) -> None:
     async with guarded(authenticator) as here, Talk(here.address) as client:

@@ -93,9 +93,15 @@ def authenticate(connection: Connection, user: bytes, password: bytes, welcome: 
     if authenticator is None:
         raise BadRequest("AUTH is of no use here: no authentication is configured")
     try:
-        verdict = authenticator.authenticate(user.decode(), password.decode(), connection.peer)
+        words = user.decode(), password.decode()
     except UnicodeDecodeError:
         raise NoAuth("user and password must be UTF-8 text") from None
+    try:
+        verdict = authenticator.authenticate(*words, connection.peer)
+    except OperationError:
+        raise
+    except Exception as error:
+        raise _failed(connection, error) from error
     if not isinstance(verdict, Awaitable):
         return _admit(connection, verdict, welcome)
     answer_later(connection, _judged(connection, verdict, welcome))
@@ -108,9 +114,14 @@ async def _judged(connection: Connection, verdict: Awaitable[Principal | None], 
     except OperationError:
         raise
     except Exception as error:
-        connection.reject("the authenticator failed", peer=connection.peer, error=repr(error))
-        raise Unavailable("the authentication service failed; nothing was stored; try again later") from error
+        raise _failed(connection, error) from error
     return _admit(connection, principal, welcome)
+
+
+def _failed(connection: Connection, error: Exception) -> Unavailable:
+    """What the user's own authenticator raised, which only the log is told."""
+    connection.reject("the authenticator failed", peer=connection.peer, error=repr(error))
+    return Unavailable("the authentication service failed; nothing was stored; try again later")
 
 
 def _admit(connection: Connection, principal: Principal | None, welcome: Callable[[], bytes]) -> bytes:
