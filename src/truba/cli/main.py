@@ -58,6 +58,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         if sys.stdout is None:  # closed by whoever started us: there is nobody to tell, the exit code still tells
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the life of the process
+        if os.environ.get("NO_COLOR"):  # https://no-color.org
+            ctx.color = False
         if isinstance(sys.stdout, TextIOWrapper):  # a file may have any bytes for its name; stderr is so from the start
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
