@@ -50,6 +50,8 @@ def answering(*answers: bytes, hello: bytes = b"") -> Iterator[int]:
                     for answer in answers:
                         visitor.sendall(answer)
                         visitor.recv(4096)
+                    while answers and visitor.recv(4096):
+                        pass  # closed with something unread, it would be reset, and what was said perhaps not heard
 
         thread = threading.Thread(target=serve)
         thread.start()
