@@ -23,6 +23,28 @@ def test_output_that_cannot_be_written(tmp_path: Path, redirect: str, code: int)
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "redirect", "code", "said"),
+    [
+        (["log", "repair", "DIR"], "<&-", 2, "nobody is there to ask"),
+        (["delete", "3-117"], "<&-", 2, "nobody is there to ask"),
+        (["user", "hash"], "<&-", 2, "a password has 1 to 1024 bytes"),
+        (["log", "verify", "DIR"], "2>&-", 0, ""),
+        (["log", "verify", "DIR"], "<&- 2>&-", 0, ""),
+        (["serve", "--config", "DIR/none.toml"], "2>&-", 2, ""),
+    ],
+)
+def test_nobody_to_ask_and_nobody_to_tell(
+    tmp_path: Path, command: list[str], redirect: str, code: int, said: str
+) -> None:
+    FileLog.open(tmp_path / "log", segment_bytes=65_536).close()
+    words = [word.replace("DIR", os.fspath(tmp_path)) for word in command]
+    shell = ["sh", "-c", f'exec "$@" {redirect}', "sh", *TRUBA, *words]
+    done = subprocess.run(shell, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert said in done.stderr
+
+
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
 def test_a_name_that_is_no_text_is_told_as_its_bytes(tmp_path: Path, errors: str) -> None:
     """`errors`: of stdout, by the locale: en_US.UTF-8 has the one, C.UTF-8 the other."""
