@@ -144,6 +144,21 @@ async def test_who_may_not_and_what_is_not_there_leave_no_line(tmp_path: Path) -
         assert not here.path.exists()
 
 
+@pytest.mark.parametrize("verb", [b"SHOW", b"WHY", b"RESUME", b"REMOVE"])
+async def test_of_another_epoch_is_another_hand_over(tmp_path: Path, verb: bytes) -> None:
+    async with audited(tmp_path) as here, talking(here) as talk, talking(here, "bob") as bob:
+        number = await here.stored(talk)
+        for epoch in (b"@1", b"@9223372036854775807"):
+            answer = await talk.ask(verb, number + epoch)
+            assert answer.startswith(f"FENCED session {number.decode()} is at epoch 0, not {epoch[1:].decode()}")
+            assert answer.endswith("; nothing was changed") is (verb in (b"RESUME", b"REMOVE"))
+        if verb in (b"RESUME", b"REMOVE"):
+            assert (await bob.ask(verb, number + b"@1")).startswith("NOPERM")
+        assert here.there(number)
+        assert not here.path.exists()
+        assert not isinstance(await talk.ask(verb, number + b"@0"), str)
+
+
 async def test_nothing_is_changed_without_an_audit_log(tmp_path: Path) -> None:
     async with audited(tmp_path, "missing/audit.jsonl") as here, talking(here) as talk:
         number = await here.stored(talk)
