@@ -171,6 +171,20 @@ async def test_the_matrix(here: Here, name: str, verb: str) -> None:
                         assert here.node.machine.seq == seq
 
 
+async def test_an_owner_belongs_to_the_user_who_named_it(here: Here) -> None:
+    """Although the connection says afterwards that it is somebody else."""
+    token = b"0123456789abcdef"
+    async with Talk(here.address) as first, Talk(here.address) as thief, Talk(here.address) as again:
+        assert await first.ask(b"AUTH", b"writer7", b"writer7") == b"OK"
+        assert await first.ask(b"OWNER", token) == []
+        held = await first.ask(b"NEW", b"7")
+        assert await first.ask(b"AUTH", b"root", b"root") == b"OK"
+        assert await thief.ask(b"AUTH", b"root", b"root") == b"OK"
+        assert (await thief.ask(b"OWNER", token)).startswith("NOPERM that owner belongs to another user")
+        assert await again.ask(b"AUTH", b"writer7", b"writer7") == b"OK"
+        assert await again.ask(b"OWNER", token) == [[held, 7, -1, 0]]
+
+
 async def test_info_of_a_kind_tells_of_no_other(here: Here) -> None:
     async with Talk(here.address) as client:
         assert await client.ask(b"AUTH", b"reader7", b"reader7") == b"OK"

@@ -133,7 +133,8 @@ class Connection(asyncio.Protocol):
     def admit(self, principal: Principal) -> None:
         """From here on the peer is this one."""
         self.principal = principal
-        self.owner.user = principal.name
+        if not self.owner.digest:  # whoever has named the owner comes back for it, whoever this connection is now
+            self.owner.user = principal.name
         if self._stranger is not None and not self._stranger.known:
             self._stranger.known = True
             self._verbs = self._verbs_of_known
