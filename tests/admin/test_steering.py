@@ -83,7 +83,8 @@ async def test_refusals_change_nothing_and_are_in_the_audit_log(tmp_path: Path) 
         for method, path in (("POST", "resume"), ("POST", "deliver"), ("DELETE", "")):
             assert (await change(here, method, f"/v1/sessions/{held}/{path}".rstrip("/"), 409))["code"] == "BUSY"
         assert "resume it" in (await change(here, "POST", f"/v1/sessions/{parked}/deliver", 409))["detail"]
-        assert (await change(here, "POST", "/v1/sessions/1-9999/resume", 404))["happened"] == "no"
+        gone = await change(here, "POST", "/v1/sessions/1-9999/resume", 404)
+        assert (gone["happened"], gone["detail"].partition("; ")[2]) == ("no", "nothing was changed")
         assert (await change(here, "POST", "/v1/kinds/9/pause", 404))["code"] == "UNKNOWNKIND"
         assert here.node.machine.seq == seq
         assert here.results() == ["asked", "refused"] * 5

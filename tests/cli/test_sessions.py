@@ -198,7 +198,7 @@ def test_delete(pipe: Pipe) -> None:
     assert pipe.run("delete", first, "--yes").stdout == "deleted: 1\n"
     gone = pipe.run("delete", first, "--yes")
     assert gone.exit_code == 4
-    assert gone.stderr == f"{first}: no session {first}: it is finished, or never was\n"
+    assert gone.stderr == f"{first}: no session {first}: it is finished, or never was; nothing was changed\n"
     assert gone.stdout == "deleted: 0; refused: 1\n"
     assert [session["id"] for session in pipe.lines("ls", "--all")] == [second]
 

@@ -134,7 +134,9 @@ async def test_who_may_not_and_what_is_not_there_leave_no_line(tmp_path: Path) -
         number = await here.stored(ann)
         for words in ((b"RESUME", number), (b"REMOVE", number), (b"PAUSE", b"7"), (b"BACKUP", b"one")):
             assert (await bob.ask(*words)).startswith("NOPERM")
-        assert (await ann.ask(b"REMOVE", b"1-9999")).startswith("NOSESSION")
+        for verb in (b"REMOVE", b"RESUME"):
+            said = await ann.ask(verb, b"1-9999")
+            assert said == "NOSESSION no session 1-9999: it is finished, or never was; nothing was changed"
         for verb in (b"PAUSE", b"CONTINUE"):
             for kind, named in ((b"9", "9"), (b"nine", "'nine'")):
                 said = await ann.ask(verb, kind)

@@ -15,7 +15,7 @@ from truba.admin.jobs import Jobs
 from truba.admin.looking import find_kind, parse_id, say
 from truba.admin.subject import Settings, Subject
 from truba.errors import BadRequest, Busy, ConfigError
-from truba.node.operators import Operators
+from truba.node.operators import UNCHANGED, Operators
 from truba.ports.audit import AuditLog
 from truba.session import STORE_SECONDS_MAX
 from truba.types import Index
@@ -50,7 +50,7 @@ def router(subject: Subject, settings: Settings, audit: AuditLog, jobs: Jobs) ->
         node = subject.node()
 
         async def durably() -> bool:
-            paused = node.look_up(index).kind in node.machine.paused
+            paused = node.look_up(index, UNCHANGED).kind in node.machine.paused
             do(node.operators, index)
             await node.sequencer.flush()
             return paused

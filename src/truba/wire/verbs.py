@@ -12,7 +12,7 @@ from functools import partial
 
 from truba import __version__
 from truba.errors import BadRequest, DataError, Fenced, NoAuth, OperationError, UnknownKind
-from truba.node.operators import Operators
+from truba.node.operators import UNCHANGED, Operators
 from truba.node.owners import Hold
 from truba.node.presence import Listed
 from truba.ports.store import Head
@@ -210,11 +210,11 @@ def remove(connection: Connection, args: list[bytes]) -> bytes | None:
 def _decide(
     connection: Connection, args: list[bytes], verb: str, act: str, decide: Callable[[Operators, Index], None]
 ) -> bytes | None:
-    head = _look_up(connection, args, verb, "; nothing was changed")
+    head = _look_up(connection, args, verb, UNCHANGED)
 
     def do() -> bytes:
         # Looked up again: while the audit log was written it may have been handed over.
-        decide(connection.node.operators, _look_up(connection, args, verb, "; nothing was changed").id)
+        decide(connection.node.operators, _look_up(connection, args, verb, UNCHANGED).id)
         return OK
 
     return _audited(connection, act, f"session {head.id}", do)
@@ -225,7 +225,7 @@ def _look_up(connection: Connection, args: list[bytes], verb: str, unchanged: st
     if len(args) != 2:
         raise BadRequest(f"{verb} takes an id{unchanged}")
     index, epoch = grammar.parse_id(args[1])
-    head = connection.node.look_up(index)
+    head = connection.node.look_up(index, unchanged)
     connection.permit(verb, head.kind)
     if epoch is not None and epoch != head.epoch:
         raise Fenced(f"session {index} is at epoch {head.epoch}, not {epoch}{unchanged}")
@@ -243,7 +243,7 @@ def continue_(connection: Connection, args: list[bytes]) -> bytes | None:
 def _pause(connection: Connection, args: list[bytes], verb: str, on: bool) -> bytes | None:
     if len(args) != 2:
         raise BadRequest(f"{verb} takes a kind; nothing was changed")
-    kind = _kind(connection, grammar.parse_kind(args[1]), "; nothing was changed")
+    kind = _kind(connection, grammar.parse_kind(args[1]), UNCHANGED)
     connection.permit(verb, kind)
 
     def do() -> bytes:
