@@ -45,6 +45,24 @@ def test_nobody_to_ask_and_nobody_to_tell(
     assert said in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ls", "--kind", "NAME"],
+        ["resume", "--all-parked", "--kind", "NAME"],
+        ["pause", "7", "NAME"],
+        ["continue", "NAME"],
+        ["ls", "--user", "NAME", "--password-file", "none"],
+        ["handlers", "tests.cli.doomed:HANDLERS", "--user", "NAME", "--password-file", "none"],
+    ],
+)
+def test_a_name_for_the_pipe_is_text(words: list[str]) -> None:
+    command = [*TRUBA, *(word.replace("NAME", os.fsdecode(b"n\xff")) for word in words)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert "is not UTF-8" in done.stderr
+
+
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
 def test_a_name_that_is_no_text_is_told_as_its_bytes(tmp_path: Path, errors: str) -> None:
     """`errors`: of stdout, by the locale: en_US.UTF-8 has the one, C.UTF-8 the other."""

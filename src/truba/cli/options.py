@@ -20,6 +20,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)  # whether it exists is told by what opens it, with what to do about it
 
+
+class TextType(click.ParamType[str]):
+    """A name that is sent to a pipe or shown to it: an argument may be any bytes, and this is text."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{text!r} is not UTF-8", param, ctx)
+        return text
+
+
+TEXT = TextType()
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout, for machines.")
 config_option = click.option(
     "-c", "--config", "config_path", type=FILE, default=Path("truba.toml"), show_default=True, help="The TOML file."
