@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from truba.kinds import Backoff
+from truba.errors import ConfigError
+from truba.kinds import TIME_S_MAX, Backoff, Breaker, Kind
 
 
 @pytest.mark.parametrize(
@@ -15,3 +18,24 @@ def test_backoff_doubles_up_to_its_cap(tries: int, ceiling_s: float) -> None:
     assert backoff.delay_s(tries, 1.0) == ceiling_s
     assert backoff.delay_s(tries, 0.5) == ceiling_s / 2
     assert backoff.delay_s(tries, 0.0) == 0
+
+
+@pytest.mark.parametrize("time_s", [TIME_S_MAX * 1.001, 1e300, float("inf"), float("nan"), -1.0])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda time_s: Kind(7, "transfer", "played:", recovery_delay_s=time_s),
+        lambda time_s: Kind(7, "transfer", "played:", jitter_s=time_s),
+        lambda time_s: Kind(7, "transfer", "played:", max_age_s=time_s),
+        lambda time_s: Kind(7, "transfer", "played:", handler_timeout_s=time_s),
+        lambda time_s: Kind(7, "transfer", "played:", idle_timeout_s=time_s),
+        lambda time_s: Backoff(base_s=time_s),
+        lambda time_s: Backoff(cap_s=time_s),
+        lambda time_s: Breaker(open_for_s=time_s),
+        lambda time_s: Breaker(cap_s=time_s),
+    ],
+)
+def test_a_time_that_no_due_time_has_room_for_is_refused(make: Callable[[float], object], time_s: float) -> None:
+    make(TIME_S_MAX)
+    with pytest.raises(ConfigError):
+        make(time_s)

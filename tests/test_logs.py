@@ -47,12 +47,15 @@ def test_json_lines_when_not_a_terminal() -> None:
     assert line == {"event": "session stored", "level": "info", "id": "3-117", "due_ms": 5}
 
 
-def test_readable_on_a_terminal() -> None:
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_readable_on_a_terminal(monkeypatch: pytest.MonkeyPatch, no_color: str) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
     stream = Terminal()
     logs.configure(stream=stream)
     structlog.get_logger().info("ready", listen="127.0.0.1:7433")
     assert "ready" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
+    assert ("\x1b[" in stream.getvalue()) is not bool(no_color)
 
 
 def test_the_level_holds_for_both_ways_in() -> None:

@@ -35,6 +35,10 @@ OnParked = Callable[["ParkedSession"], Any]
 
 KIND_MAX = 2**32 - 1
 
+TIME_S_MAX = 1000 * 365 * 86_400
+"""Of each time of a policy. Whoever means "never" writes fewer digits than a due time has room for, and a year that a
+date can hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -45,8 +49,8 @@ class Backoff:
     cap_s: float = 600.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.base_s < math.inf and 1 <= self.factor < math.inf and 0 <= self.cap_s < math.inf):
-            raise ConfigError(f"backoff needs base >= 0, factor >= 1, cap >= 0: {self}")
+        if not (0 <= self.base_s <= TIME_S_MAX and 1 <= self.factor < math.inf and 0 <= self.cap_s <= TIME_S_MAX):
+            raise ConfigError(f"backoff needs base >= 0, factor >= 1, cap >= 0, no time over {TIME_S_MAX} s: {self}")
 
     def delay_s(self, tries: int, chance: float) -> float:
         """Seconds to wait after try number `tries` (from 1); `chance` is uniform in [0, 1)."""
@@ -70,8 +74,8 @@ class Breaker:
     cap_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.failures < 0 or not (0 <= self.open_for_s < math.inf and 0 <= self.cap_s < math.inf):
-            raise ConfigError(f"breaker needs failures >= 0, open_for >= 0, cap >= 0: {self}")
+        if self.failures < 0 or not (0 <= self.open_for_s <= TIME_S_MAX and 0 <= self.cap_s <= TIME_S_MAX):
+            raise ConfigError(f"breaker needs failures, open_for and cap >= 0, no time over {TIME_S_MAX} s: {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +123,8 @@ class Kind:
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name.isdecimal():
             raise refuse("a name is made of letters, digits, '-', '_' and '.', and is not a number")
         for what in ("recovery_delay_s", "jitter_s", "max_age_s", "handler_timeout_s", "idle_timeout_s"):
-            if not math.isfinite(getattr(self, what)):
-                raise refuse(f"{what} must be finite")
+            if not getattr(self, what) <= TIME_S_MAX:
+                raise refuse(f"{what} must be at most {TIME_S_MAX}, a thousand years")
         for what in ("recovery_delay_s", "jitter_s", "max_attempts", "max_age_s"):
             if getattr(self, what) < 0:
                 raise refuse(f"{what} must not be negative")

@@ -7,6 +7,7 @@ are never logged: whatever bytes a message is given are shown as their length. N
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Literal, TextIO
@@ -34,7 +35,7 @@ def configure(level: Level = "info", form: Format = "auto", stream: TextIO | Non
     ]
     render: list[Processor]
     if form == "console" or (form == "auto" and out.isatty()):
-        colors = out.isatty()
+        colors = out.isatty() and not os.environ.get("NO_COLOR")
         plain = structlog.dev.plain_traceback  # the pretty ones show local variables, and with them records
         render = [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain, pad_event_to=0)]
     else:

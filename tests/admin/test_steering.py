@@ -83,7 +83,8 @@ async def test_refusals_change_nothing_and_are_in_the_audit_log(tmp_path: Path) 
         for method, path in (("POST", "resume"), ("POST", "deliver"), ("DELETE", "")):
             assert (await change(here, method, f"/v1/sessions/{held}/{path}".rstrip("/"), 409))["code"] == "BUSY"
         assert "resume it" in (await change(here, "POST", f"/v1/sessions/{parked}/deliver", 409))["detail"]
-        assert (await change(here, "POST", "/v1/sessions/1-9999/resume", 404))["happened"] == "no"
+        gone = await change(here, "POST", "/v1/sessions/1-9999/resume", 404)
+        assert (gone["happened"], gone["detail"].partition("; ")[2]) == ("no", "nothing was changed")
         assert (await change(here, "POST", "/v1/kinds/9/pause", 404))["code"] == "UNKNOWNKIND"
         assert here.node.machine.seq == seq
         assert here.results() == ["asked", "refused"] * 5
@@ -228,6 +229,20 @@ async def test_all_parked_of_a_kind_are_resumed_in_slices(tmp_path: Path, monkey
                 break
             await asyncio.sleep(0.005)
         assert [line["result"] for line in here.audit()] == ["asked", "done: 40 resumed, 0 refused"]
+
+
+async def test_two_who_ask_for_the_same_at_once_are_both_written_down_to_the_end(tmp_path: Path) -> None:
+    async with place(tmp_path) as here:
+        await here.parked(3)
+        here.world.route(7).up = False
+        here.world.log.held = True  # or the first one might be done by then
+        asked = [here.client.request("POST", "/v1/kinds/7/resume") for _ in range(2)]
+        answers = {answer.status_code: answer.json() for answer in await asyncio.gather(*asked)}
+        assert answers.keys() == {202, 409}
+        here.world.log.held = False
+        here.world.log.release()
+        await job_ended(here, answers[202]["id"])
+        await until(lambda: sorted(here.results()) == ["asked", "asked", "done", "refused"])
 
 
 async def test_a_job_can_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

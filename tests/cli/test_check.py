@@ -50,6 +50,8 @@ def answering(*answers: bytes, hello: bytes = b"") -> Iterator[int]:
                     for answer in answers:
                         visitor.sendall(answer)
                         visitor.recv(4096)
+                    while answers and visitor.recv(4096):
+                        pass  # closed with something unread, it would be reset, and what was said perhaps not heard
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -74,6 +76,16 @@ def test_all_is_well_and_nothing_was_changed(tmp_path: Path) -> None:
         result = check(tmp_path, kind(port, 'handler_secret_file = "secret"'), "--json")
     assert findings(result) == {"configuration": "", "data": "", "handler": ""}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret", "truba.toml"]
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_colors_are_for_who_wants_them(tmp_path: Path, no_color: str) -> None:
+    path = tmp_path / "truba.toml"
+    path.write_text('[kinds.a]\nnumber = 7\nhandler = "local:tests.cli.doomed:handler"\n')
+    runner = CliRunner(env={"NO_COLOR": no_color})
+    result = runner.invoke(main, ["check", "--config", str(path)], color=True)  # as on a terminal
+    assert result.exit_code == 0, result.output
+    assert ("\x1b[" in result.stdout) is not bool(no_color)
 
 
 def test_problems_of_the_file(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ EVENTS: list[Event] = [
     Created(7, 1_700_000_000_001, b"", 0, -1, [b"first \x1b[31m"]),
     Appended(2, [b"second", "третья".encode()]),
     Replaced(2, b"only"),
-    Stored(2, 1_700_000_000_500, Cause.FAILED, "no such account"),
+    Stored(2, 1_700_000_000_500, Cause.FAILED, "no such account\x1b]0;owned\x07"),
     Created(8, 1_700_000_000_002, b"d" * 16, 5, 9, []),
     Deleted(2),
 ]
@@ -74,6 +74,7 @@ def test_dump_shows_every_event_and_no_record(data: Path) -> None:
 
 def test_dump_with_records_never_sends_control_codes(data: Path) -> None:
     result = run("dump", str(data), "--records")
+    assert "detail=no such account\\x1b]0;owned\\x07" in result.stdout
     assert "third" not in result.stdout
     assert "третья" in result.stdout
     assert "\x1b" not in result.stdout

@@ -181,6 +181,15 @@ def test_why(pipe: Pipe) -> None:
     assert pipe.run("why", "1-999").exit_code == 4
 
 
+def test_a_client_s_reason_sends_the_terminal_no_control_codes(pipe: Pipe) -> None:
+    number: bytes = pipe.client.execute_command("NEW", 7, b"x")
+    pipe.client.execute_command("FAIL", number, "\x1b]0;owned\x07 bad\x9b2J\nid 1-1")
+    for command in ("show", "why"):
+        said = pipe.run(command, number.decode()).stdout
+        assert "owned\\x07 bad\\x9b2J\\nid 1-1" in said
+        assert all(line.isprintable() for line in said.split("\n"))
+
+
 def test_delete(pipe: Pipe) -> None:
     first, second = pipe.stored(7, b"x"), pipe.stored(7, b"y")
     unasked = pipe.run("delete", first)
@@ -189,7 +198,7 @@ def test_delete(pipe: Pipe) -> None:
     assert pipe.run("delete", first, "--yes").stdout == "deleted: 1\n"
     gone = pipe.run("delete", first, "--yes")
     assert gone.exit_code == 4
-    assert gone.stderr == f"{first}: no session {first}: it is finished, or never was\n"
+    assert gone.stderr == f"{first}: no session {first}: it is finished, or never was; nothing was changed\n"
     assert gone.stdout == "deleted: 0; refused: 1\n"
     assert [session["id"] for session in pipe.lines("ls", "--all")] == [second]
 

@@ -35,6 +35,14 @@ def test_no_password_and_one_without_end(text: str) -> None:
     assert "a password has 1 to 1024 bytes" in done.output
 
 
+def test_a_password_that_nobody_could_log_in_with() -> None:
+    """AUTH takes UTF-8, and so do the files of passwords."""
+    done = CliRunner().invoke(main, ["user", "hash"], input=b"gr\xfcn\n")
+    assert done.exit_code == 2
+    assert "this password is not UTF-8" in done.output
+    assert not done.stdout
+
+
 def test_a_token_goes_into_a_file_that_only_its_user_reads(tmp_path: Path) -> None:
     file = tmp_path / "ann.token"
     done = CliRunner().invoke(main, ["user", "token", str(file)])

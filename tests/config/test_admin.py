@@ -69,3 +69,10 @@ def test_refusals(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "short").write_text("hush")
     (tmp_path / "good").write_text("h" * 32)
     assert said in " ".join(problems(tmp_path, text))
+
+
+@pytest.mark.parametrize("written", ['"the token itself"', '"%s"' % ("F" * 64), "5", '["the token itself"]'])
+def test_a_token_in_the_place_of_its_hash_is_not_shown(tmp_path: Path, written: str) -> None:
+    (problem,) = problems(tmp_path, f"[admin.tokens.a]\nsha256 = {written}")
+    key, what, instead = "admin.tokens.a.sha256", "this is no sha256", "64 hexadecimal digits, never the token itself"
+    assert problem == f"3: {key}: {what}; write that of the token, {instead}"

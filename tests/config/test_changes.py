@@ -71,3 +71,28 @@ def test_both_values_are_told_and_what_is_secret_in_them_is_not(tmp_path: Path) 
     found = between(tmp_path, BEFORE.replace('password_hash_env = "ANN"', f'password_hash = "{hashed}"'))
     assert {change.key for change in found} == {"users.ann.password_hash", "users.ann.password_hash_env"}
     assert hashed not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("table", "value", "other", "key", "live"),
+    [
+        ("[admin.tokens.grafana]\nsha256 = ", "0" * 64, "1" * 64, "admin.tokens.grafana.sha256", False),
+        ('[[node.frontends]]\nfactory = "a.b:C"\noptions.key = ', "one", "two", "node.frontends", False),
+        ("[users.bob]\npassword_hash = ", str(make(b"one", b"salt", slow=False)),
+         str(make(b"two", b"salt", slow=False)), "users.bob.password_hash", True),
+    ],
+)  # fmt: skip
+def test_another_secret_is_a_change_that_is_not_told(
+    tmp_path: Path, table: str, value: str, other: str, key: str, live: bool
+) -> None:
+    pages = []
+    for number, written in enumerate((value, other)):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(f'{dedent(BEFORE)}{table}"{written}"\n')
+        pages.append(load(path))
+    assert changes(pages[0], pages[0]) == []
+    [change] = changes(*pages)
+    assert (change.key, change.live) == (key, live)
+    assert "(hidden)" in str(change.before)
+    assert value not in str(change)
+    assert other not in str(change)

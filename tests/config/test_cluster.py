@@ -186,3 +186,13 @@ def test_a_request_must_fit_into_a_message(file: Path) -> None:
 def test_a_node_of_a_cluster_makes_no_backups_while_it_runs(file: Path) -> None:
     found = problems(file, CLUSTER + NODES + REST.replace("[node]\n", '[node]\nbackups = "b"\n'))
     assert any("node.backups: a node of a cluster makes no backups while it runs; remove this" in one for one in found)
+
+
+def test_a_record_that_no_request_of_a_cluster_could_carry(file: Path) -> None:
+    def with_records_of(size: str) -> str:
+        return CLUSTER + NODES + REST.replace("number = 7", f'number = 7\nrecord_max = "{size}"')
+
+    file.write_text(with_records_of("16MiB"))
+    assert load(file).kinds[0].record_bytes_max == 16 << 20
+    (problem,) = problems(file, with_records_of("17MiB"))
+    assert "kinds.transfer.record_max: a record of 17MiB does not fit in a request of 16MiB; lower it" in problem

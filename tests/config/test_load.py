@@ -151,6 +151,10 @@ def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch
         (KIND + 'jitter = "soon"', "4: kinds.transfer.jitter: 'soon' is not a time; write a time such as \"30s\""),
         (KIND + "jitter = -1", "4: kinds.transfer.jitter: -1 is not a time"),
         (KIND + "handler_timeout = 0", '4: kinds.transfer.handler_timeout: 0 is too small; write "1ms" or more'),
+        (
+            KIND + '[node]\noutput_bytes_max = "2GiB"',
+            "5: node.output_bytes_max: '2GiB' is too large; write \"1GiB\" or less",
+        ),
         (KIND + "max_attempts = true", "4: kinds.transfer.max_attempts: true is not a whole number"),
         (KIND + "max_attempts = 1.5", "4: kinds.transfer.max_attempts: 1.5 is not a whole number"),
         (KIND + 'concurrency = "64"', "4: kinds.transfer.concurrency: '64' is not a whole number"),

@@ -49,6 +49,13 @@ def test_what_is_no_time(text: object) -> None:
         seconds(text)
 
 
+@pytest.mark.parametrize("text", ["365001d", "999999999999999d", 3.2e10, float("inf"), 10**400])
+def test_no_time_is_more_than_a_due_time_has_room_for(text: object) -> None:
+    assert seconds("365000d") == seconds(365_000 * 86_400)
+    with pytest.raises(ValueError, match=r"more than a thousand years.*at most \"365000d\""):
+        seconds(text)
+
+
 @pytest.mark.parametrize(("text", "expected"), [("100/s", 100), ("30/m", 0.5), ("9 / h", 0.0025), ("0.5/s", 0.5)])
 def test_rates(text: str, expected: float) -> None:
     assert rate_per_s(text) == pytest.approx(expected)

@@ -134,7 +134,9 @@ async def test_who_may_not_and_what_is_not_there_leave_no_line(tmp_path: Path) -
         number = await here.stored(ann)
         for words in ((b"RESUME", number), (b"REMOVE", number), (b"PAUSE", b"7"), (b"BACKUP", b"one")):
             assert (await bob.ask(*words)).startswith("NOPERM")
-        assert (await ann.ask(b"REMOVE", b"1-9999")).startswith("NOSESSION")
+        for verb in (b"REMOVE", b"RESUME"):
+            said = await ann.ask(verb, b"1-9999")
+            assert said == "NOSESSION no session 1-9999: it is finished, or never was; nothing was changed"
         for verb in (b"PAUSE", b"CONTINUE"):
             for kind, named in ((b"9", "9"), (b"nine", "'nine'")):
                 said = await ann.ask(verb, kind)
@@ -142,6 +144,21 @@ async def test_who_may_not_and_what_is_not_there_leave_no_line(tmp_path: Path) -
         assert (await ann.ask(b"BACKUP"))[0] == b"state"  # a question
         assert here.there(number)
         assert not here.path.exists()
+
+
+@pytest.mark.parametrize("verb", [b"SHOW", b"WHY", b"RESUME", b"REMOVE"])
+async def test_of_another_epoch_is_another_hand_over(tmp_path: Path, verb: bytes) -> None:
+    async with audited(tmp_path) as here, talking(here) as talk, talking(here, "bob") as bob:
+        number = await here.stored(talk)
+        for epoch in (b"@1", b"@9223372036854775807"):
+            answer = await talk.ask(verb, number + epoch)
+            assert answer.startswith(f"FENCED session {number.decode()} is at epoch 0, not {epoch[1:].decode()}")
+            assert answer.endswith("; nothing was changed") is (verb in (b"RESUME", b"REMOVE"))
+        if verb in (b"RESUME", b"REMOVE"):
+            assert (await bob.ask(verb, number + b"@1")).startswith("NOPERM")
+        assert here.there(number)
+        assert not here.path.exists()
+        assert not isinstance(await talk.ask(verb, number + b"@0"), str)
 
 
 async def test_nothing_is_changed_without_an_audit_log(tmp_path: Path) -> None:

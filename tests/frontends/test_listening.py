@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.frontends.cluster import Talk, place
+from tests.frontends.cluster import Place, Talk, place
+from truba.config.model import Node
 from truba.frontends.listening import Listen, bind
+from truba.wire.connection import WireSettings
 
 
 async def test_one_frontend_serves_one_node_after_the_other_on_the_same_sockets(tmp_path: Path) -> None:
@@ -26,6 +28,19 @@ async def test_one_frontend_serves_one_node_after_the_other_on_the_same_sockets(
             writer.close()
             assert node is not here.node
             assert path.exists()
+
+
+async def test_the_largest_buffer_that_a_configuration_may_ask_for() -> None:
+    """Above it uvloop refuses each connection, and the client would wait for ever."""
+    most = Node.model_validate({"output_bytes_max": "1GiB"}).output_bytes_max
+    here = Place(await bind(Listen("127.0.0.1:0")), WireSettings(output_bytes_max=most))
+    try:
+        await here.lead()
+        async with Talk(here.address) as client:
+            assert await client.ask(b"PING") == b"PONG"
+    finally:
+        here.listening.close()
+        await here.rest()
 
 
 async def test_who_comes_between_two_roles_waits_and_is_served() -> None:

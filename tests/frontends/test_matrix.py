@@ -171,6 +171,20 @@ async def test_the_matrix(here: Here, name: str, verb: str) -> None:
                         assert here.node.machine.seq == seq
 
 
+async def test_an_owner_belongs_to_the_user_who_named_it(here: Here) -> None:
+    """Although the connection says afterwards that it is somebody else."""
+    token = b"0123456789abcdef"
+    async with Talk(here.address) as first, Talk(here.address) as thief, Talk(here.address) as again:
+        assert await first.ask(b"AUTH", b"writer7", b"writer7") == b"OK"
+        assert await first.ask(b"OWNER", token) == []
+        held = await first.ask(b"NEW", b"7")
+        assert await first.ask(b"AUTH", b"root", b"root") == b"OK"
+        assert await thief.ask(b"AUTH", b"root", b"root") == b"OK"
+        assert (await thief.ask(b"OWNER", token)).startswith("NOPERM that owner belongs to another user")
+        assert await again.ask(b"AUTH", b"writer7", b"writer7") == b"OK"
+        assert await again.ask(b"OWNER", token) == [[held, 7, -1, 0]]
+
+
 async def test_info_of_a_kind_tells_of_no_other(here: Here) -> None:
     async with Talk(here.address) as client:
         assert await client.ask(b"AUTH", b"reader7", b"reader7") == b"OK"
@@ -214,6 +228,40 @@ async def test_a_handler_service_serves_only_the_kinds_it_may(name: str) -> None
                 assert answer.startswith("+OK" if allowed else "-NOPERM"), (kinds, answer)
                 if not allowed:
                     assert "the right KINDS (or handle) on kind " in answer
+    finally:
+        listening.close()
+        await node.stop()
+
+
+async def test_who_lost_the_right_to_a_kind_is_handed_no_more_of_it() -> None:
+    """A reload takes the right from a handler service that is connected, and a later one gives it back."""
+    pushed: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"AUTH handler7 handler7\r\nKINDS 7\r\n")
+        while line := await reader.readline():
+            if line in (b"+OK\r\n", b"repeat\r\n", b"the secret\r\n"):
+                pushed.put_nowait(line.strip())
+        writer.close()
+
+    listening = await asyncio.start_server(service, "127.0.0.1", 0)
+    where = listening.sockets[0].getsockname()
+    users = Users([user("handler7", RIGHTS["handler7"])])
+    route = DialRoute(f"truba://127.0.0.1:{where[1]}", "", WireSettings(authenticator=users))
+    node = Node(MemoryLog(), MemoryStore(), [SEVEN], {7: route})
+    await node.start()
+    try:
+        async with asyncio.timeout(20):
+            assert [await pushed.get() for _ in range(2)] == [b"+OK", b"+OK"]
+            users.replace([user("handler7", [])])
+            client = node.presence.attach()
+            node.store(node.new(client, 7, [b"the secret"]), 0)
+            await node.sequencer.flush()
+            await asyncio.sleep(0.05)
+            assert pushed.empty()
+            users.replace([user("handler7", RIGHTS["handler7"])])
+            node.dispatcher.wake()
+            assert [await pushed.get() for _ in range(2)] == [b"repeat", b"the secret"]
     finally:
         listening.close()
         await node.stop()

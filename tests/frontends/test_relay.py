@@ -19,6 +19,7 @@ from tests.frontends.played import Leader
 from truba.auth import SharedPassword
 from truba.frontends import relay
 from truba.frontends.listening import Listen, bind
+from truba.protocols.resp import StrictParser
 from truba.wire.connection import WireSettings
 
 MIB = 1 << 20
@@ -352,3 +353,32 @@ async def test_who_asks_and_asks_and_does_not_read_is_not_read_either() -> None:
             (near,) = guests(follower)
             await until(lambda: not near.transport.is_reading())  # type: ignore[attr-defined]
             assert near.transport.get_write_buffer_size() < 16 * MIB  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("end", [False, True])
+async def test_who_asks_a_thousand_times_in_one_packet_has_a_turn_among_others(
+    monkeypatch: pytest.MonkeyPatch, end: bool
+) -> None:
+    looked: list[object] = []
+
+    def parser() -> relay.StrictParser:
+        looked.append(None)
+        return StrictParser()
+
+    monkeypatch.setattr(relay, "StrictParser", parser)
+    leader = Leader()
+    async with leader.running() as address, place() as follower:
+        await follower.follow(address)
+        async with Talk(follower.address) as client:
+            await until(lambda: bool(guests(follower)))
+            (near,) = guests(follower)
+            near.data_received(b"\r\n" * 1000 + b"LEADER\r\n" * 1000)  # type: ignore[attr-defined]
+            assert len(looked) == relay.PEEKED_AT_ONCE
+            if end:
+                client.writer.write_eof()
+            assert [await client.answer() for _ in range(1000)] == [str(address).encode()] * 1000
+            if end:
+                assert await client.ended()
+            else:
+                assert await client.ask(b"LEADER") == str(address).encode()
+    assert leader.connections == 0

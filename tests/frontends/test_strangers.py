@@ -171,6 +171,34 @@ async def test_the_wrong_password_changes_nothing(authenticator: Authenticator) 
         assert (third, fourth) == (b"OK", b"PONG")
 
 
+class Broken:
+    def authenticate(self, user: str, password: str, peer: str) -> Everything | None:
+        raise {"key": KeyError(user), "text": UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no")}[password]
+
+
+class BrokenLater:
+    async def authenticate(self, user: str, password: str, peer: str) -> Everything | None:
+        return Broken().authenticate(user, password, peer)
+
+
+@pytest.mark.parametrize("authenticator", [Broken(), BrokenLater()], ids=["at once", "later"])
+async def test_an_authenticator_that_fails_is_told_of_and_answered(authenticator: Authenticator) -> None:
+    async with guarded(authenticator) as here, Talk(here.address) as client:
+        for password in (b"key", b"text"):
+            answer = await client.ask(b"AUTH", password)
+            assert answer.startswith("UNAVAILABLE the authentication service failed; nothing was stored")
+        assert here.listening.rejections.counts["the authenticator failed"] == 2
+
+
+@pytest.mark.parametrize("authenticator", [SharedPassword("sesame"), Slow()], ids=["at once", "later"])
+async def test_a_hello_that_is_refused_switches_nothing(authenticator: Authenticator) -> None:
+    async with guarded(authenticator) as here, Talk(here.address) as client:
+        refused = encoded(b"HELLO", b"3", b"AUTH", b"anna", b"no", b"SETNAME", b"anna")
+        client.writer.write(refused + encoded(b"AUTH", b"sesame") + encoded(b"CLIENT", b"GETNAME") + encoded(b"LEADER"))
+        said = [(await client.reader.readline()).decode().strip() for _ in range(5)]
+        assert said == ["-NOAUTH wrong user or password", "+OK", "$0", "", "$-1"]
+
+
 @pytest.mark.parametrize("authenticator", [SharedPassword("sesame"), Slow()], ids=["at once", "later"])
 async def test_guesses_fill_no_disk_with_log_and_none_is_forgotten(authenticator: Authenticator) -> None:
     with structlog.testing.capture_logs() as logged:

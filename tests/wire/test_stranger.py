@@ -46,6 +46,25 @@ def test_of_one_that_asks_too_much_nothing_is_kept() -> None:
     assert stranger.idle
 
 
+@pytest.mark.parametrize("nothing", [b"\n", b" \r\n", b"*0\r\n", b"*-1\r\n"])
+def test_to_ask_for_nothing_again_and_again_is_to_ask_too_much(nothing: bytes) -> None:
+    stranger = Stranger()
+    stranger.feed(nothing * (STRANGER_REQUESTS_MAX - 1) + encode(b"PING"))
+    assert stranger.take() == [b"PING"]
+    stranger.feed(nothing * 50_000)
+    with pytest.raises(FramingLost, match="authenticate first"):
+        stranger.take()
+    assert stranger.idle
+
+
+def test_a_request_in_many_pieces_is_one() -> None:
+    stranger = Stranger()
+    for byte in b"*0\r\n" + encode(b"AUTH", b"x" * 100):
+        assert stranger.take() is None
+        stranger.feed(bytes((byte,)))
+    assert stranger.take() == [b"AUTH", b"x" * 100]
+
+
 @pytest.mark.parametrize("password", ["guess", "sesame"])
 def test_who_hangs_up_while_a_verdict_is_late_gets_all_answers(jump: Jump, clock: JumpClock, password: str) -> None:
     """TLS gives what came and the end at once, also while nothing is to be read."""

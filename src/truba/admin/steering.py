@@ -14,8 +14,8 @@ from truba.admin import documents
 from truba.admin.jobs import Jobs
 from truba.admin.looking import find_kind, parse_id, say
 from truba.admin.subject import Settings, Subject
-from truba.errors import BadRequest, ConfigError
-from truba.node.operators import Operators
+from truba.errors import BadRequest, Busy, ConfigError
+from truba.node.operators import UNCHANGED, Operators
 from truba.ports.audit import AuditLog
 from truba.session import STORE_SECONDS_MAX
 from truba.types import Index
@@ -50,7 +50,7 @@ def router(subject: Subject, settings: Settings, audit: AuditLog, jobs: Jobs) ->
         node = subject.node()
 
         async def durably() -> bool:
-            paused = node.look_up(index).kind in node.machine.paused
+            paused = node.look_up(index, UNCHANGED).kind in node.machine.paused
             do(node.operators, index)
             await node.sequencer.flush()
             return paused
@@ -118,7 +118,12 @@ def router(subject: Subject, settings: Settings, audit: AuditLog, jobs: Jobs) ->
         jobs.refuse_second(number)
         by = who(request)
         await audit.asked(**by, act="resume all parked", on=f"kind {number}")
-        return say(asdict(jobs.resume_parked(node, number, by)), 202)
+        try:
+            job = jobs.resume_parked(node, number, by)
+        except Busy as error:  # somebody else asked in the same moment, and was written down first
+            await audit.ended(f"refused: {error}", **by, act="resume all parked", on=f"kind {number}")
+            raise
+        return say(asdict(job), 202)
 
     @routes.get("/jobs", response_model=documents.Jobs, tags=["kinds"])
     async def all_jobs() -> Response:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from truba.cli.failure import PROBLEM, USAGE, Failure
-from truba.cli.options import FILE, given_secret, given_tls, insecure_option, tls_options
+from truba.cli.options import FILE, TEXT, given_secret, given_tls, insecure_option, tls_options
 from truba.errors import ConfigError
 from truba.kinds import KIND_MAX
 from truba.stopping import StopSignals
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     type=FILE,
     help="File of the secret that a pipe must show (its handler_secret_file), or the variable TRUBA_HANDLER_SECRET.",
 )
-@click.option("--user", help="The user that this service names to the pipe.")
+@click.option("--user", type=TEXT, help="The user that this service names to the pipe.")
 @click.option("--password-file", type=FILE, help="File of the pipe's password, or the variable TRUBA_PASSWORD.")
 @tls_options(server=True)
 @insecure_option

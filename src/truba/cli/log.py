@@ -13,7 +13,7 @@ import click
 
 from truba.cli.failure import MISSING, PROBLEM, Failure
 from truba.cli.options import FILE, json_option, progress, say_json, say_table
-from truba.cli.preview import preview
+from truba.cli.preview import preview, printable
 
 if TYPE_CHECKING:
     from truba.log.damage import Damage
@@ -218,7 +218,7 @@ def _readable(key: str, value: Any, whole: bool) -> str:
         case int() if key.endswith("_ms") and key != "grace_ms":
             return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="milliseconds")
         case _:
-            return str(value)
+            return printable(str(value))
 
 
 def _records(records: Iterable[bytes], whole: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 import click
@@ -55,8 +56,15 @@ class Commands(click.Group):
             formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        if sys.stdout is None:  # closed by whoever started us: there is nobody to tell, the exit code still tells
-            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the life of the process
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if (
+                getattr(sys, name) is None
+            ):  # closed by whoever started us: nobody asks or hears; the exit code still tells
+                setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for the life of the process
+        if os.environ.get("NO_COLOR"):  # https://no-color.org
+            ctx.color = False
+        if isinstance(sys.stdout, TextIOWrapper):  # a file may have any bytes for its name; stderr is so from the start
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

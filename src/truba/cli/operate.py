@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from truba.cli.failure import PROBLEM, UNKNOWN, as_failure
-from truba.cli.options import json_option, progress, say_json
+from truba.cli.options import TEXT, json_option, progress, say_json
 from truba.cli.remote import Ask, asks_a_pipe
 from truba.cli.sessions import IdType
 from truba.errors import OperationError
@@ -28,7 +28,7 @@ AT_ONCE = 128
 
 @click.command
 @click.argument("ids", metavar="[ID]...", nargs=-1, type=IdType())
-@click.option("--kind", metavar="KIND", help="With --all-parked: only this kind, by number or name.")
+@click.option("--kind", metavar="KIND", type=TEXT, help="With --all-parked: only this kind, by number or name.")
 @click.option("--all-parked", is_flag=True, help="Every parked session, instead of ids.")
 @asks_a_pipe
 @json_option
@@ -79,7 +79,7 @@ def delete(ids: tuple[Index, ...], yes: bool, as_json: bool, ask: Ask) -> None:
 
 
 @click.command
-@click.argument("kinds", metavar="KIND...", nargs=-1, required=True)
+@click.argument("kinds", metavar="KIND...", nargs=-1, type=TEXT, required=True)
 @asks_a_pipe
 @json_option
 def pause(kinds: tuple[str, ...], as_json: bool, ask: Ask) -> None:
@@ -97,7 +97,7 @@ def pause(kinds: tuple[str, ...], as_json: bool, ask: Ask) -> None:
 
 
 @click.command("continue")
-@click.argument("kinds", metavar="KIND...", nargs=-1, required=True)
+@click.argument("kinds", metavar="KIND...", nargs=-1, type=TEXT, required=True)
 @asks_a_pipe
 @json_option
 def go_on(kinds: tuple[str, ...], as_json: bool, ask: Ask) -> None:

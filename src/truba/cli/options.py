@@ -20,6 +20,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)  # whether it exists is told by what opens it, with what to do about it
 
+
+class TextType(click.ParamType[str]):
+    """A name that is sent to a pipe or shown to it: an argument may be any bytes, and this is text."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{text!r} is not UTF-8", param, ctx)
+        return text
+
+
+TEXT = TextType()
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout, for machines.")
 config_option = click.option(
     "-c", "--config", "config_path", type=FILE, default=Path("truba.toml"), show_default=True, help="The TOML file."
@@ -75,18 +92,20 @@ def say_json(value: Any) -> None:
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numeric: Iterable[str] = ()) -> None:
-    """A table on stdout; columns named in `numeric` stand right."""
+    """A table on stdout; columns named in `numeric` stand right. What a cell says may be a client's own words."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from truba.cli.preview import printable
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     right = set(numeric)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
     with console.capture() as captured:
         console.print(table)

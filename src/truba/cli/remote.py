@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from truba.cli.failure import UNREACHABLE, USAGE, Failure
-from truba.cli.options import FILE, given_secret, given_tls_of, insecure_option, tls_options
+from truba.cli.options import FILE, TEXT, given_secret, given_tls_of, insecure_option, tls_options
 from truba.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def asks_a_pipe(command: Callable[..., None]) -> Callable[..., None]:
         show_default=True,
         help="The pipe; trubas:// for TLS, or unix:///path. [env: TRUBA_URL]",
     )
-    @click.option("--user", envvar="TRUBA_USER", help="Who asks, if the pipe has users. [env: TRUBA_USER]")
+    @click.option("--user", type=TEXT, envvar="TRUBA_USER", help="Who asks, if the pipe has users. [env: TRUBA_USER]")
     @click.option(
         "--password-file",
         type=FILE,

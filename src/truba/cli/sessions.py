@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from truba.cli.failure import USAGE, Failure
-from truba.cli.options import json_option, say_json, say_table
+from truba.cli.options import TEXT, json_option, say_json, say_table
 from truba.cli.preview import BYTES_MAX, preview, printable
 from truba.cli.remote import Ask, asks_a_pipe
 from truba.errors import ConfigError, NoPerm
@@ -49,7 +49,7 @@ class IdType(click.ParamType[Index]):
 
 
 @click.command
-@click.option("--kind", metavar="KIND", help="Only this kind: its number or name.")
+@click.option("--kind", metavar="KIND", type=TEXT, help="Only this kind: its number or name.")
 @click.option("--phase", type=click.Choice(PHASES), help="Only sessions of this phase.")
 @click.option("--limit", type=click.IntRange(min=1), help=f"List at most so many.  [default: {LIST_MAX}]")
 @click.option("--all", "everything", is_flag=True, help="List all of them, as they come.")
@@ -178,7 +178,7 @@ def why(session_id: Index, as_json: bool, ask: Ask) -> None:
         say_json({"id": str(session_id), "why": list(sentences)})
     else:
         for sentence in sentences:
-            click.echo(sentence)
+            click.echo(printable(sentence))  # one may hold what a client or a handler gave for its reason
 
 
 def as_document(session: SessionInfo) -> dict[str, Any]:

@@ -38,11 +38,15 @@ def hash_(as_json: bool) -> None:
 
     if sys.stdin.isatty():
         text = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-        password = text.encode()
+        password = text.encode(errors="surrogateescape")
     else:
         password = sys.stdin.buffer.read(passwords.PASSWORD_BYTES_MAX + 2).removesuffix(b"\n").removesuffix(b"\r")
     if not password or len(password) > passwords.PASSWORD_BYTES_MAX:
         raise click.UsageError(f"a password has 1 to {passwords.PASSWORD_BYTES_MAX} bytes")
+    try:
+        password.decode()
+    except UnicodeDecodeError:
+        raise click.UsageError("this password is not UTF-8, and so nobody could log in with it") from None
     _say(str(passwords.make(password, os.urandom(passwords.SALT_BYTES))), as_json)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from truba.config.model import Config
-from truba.config.shown import shown
+from truba.config.shown import HIDDEN, shown
 
 LIVE = ("kinds", "users")
 """Tables that a running pipe takes anew."""
@@ -35,9 +35,29 @@ class Change:
         return ".".join(self.path)
 
 
+@dataclass(frozen=True, slots=True)
+class _Hidden:
+    """Compared, and told of by nothing but its name: another hash of a token is another token."""
+
+    value: Any
+
+
 def changes(before: Config, after: Config) -> list[Change]:
     """In order of the file's keys; nothing of a secret's contents."""
-    return [Change(path, old, new, _live(path)) for path, old, new in _differences((), shown(before), shown(after))]
+    found = _differences((), shown(before, _Hidden), shown(after, _Hidden))
+    return [Change(path, _told(old), _told(new), _live(path)) for path, old, new in found]
+
+
+def _told(value: Any) -> Any:
+    match value:
+        case _Hidden():
+            return HIDDEN
+        case dict():
+            return {key: _told(inner) for key, inner in value.items()}
+        case list():
+            return [_told(inner) for inner in value]
+        case _:
+            return value
 
 
 def _differences(

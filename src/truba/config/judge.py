@@ -270,11 +270,13 @@ def administered(config: Config) -> Iterator[Found]:
 
 def unsendable(config: Config) -> Iterator[Found]:
     """Kinds whose largest record no request could carry."""
-    most = config.node.request_bytes_max
+    most, instead = config.node.request_bytes_max, "lower it, or raise request_bytes_max of [node]"
+    if config.cluster is not None and most >= REQUEST_BYTES_MAX:
+        most, instead = REQUEST_BYTES_MAX, "lower it: in a cluster no request is larger"
     for name, table in config.kind_tables.items():
         if table.record_max > most:
             what = f"a record of {size_text(table.record_max)} does not fit in a request of {size_text(most)}"
-            yield ("kinds", name, "record_max"), what, "lower it, or raise request_bytes_max of [node]"
+            yield ("kinds", name, "record_max"), what, instead
 
 
 def webhooks(config: Config) -> Iterator[Found]:

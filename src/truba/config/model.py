@@ -22,6 +22,7 @@ from truba.config.secret import Secret
 from truba.config.security import RouteTls, ServerTls, User
 from truba.config.table import (
     MODULE_OBJECT,
+    BufferSize,
     Count,
     EnvName,
     FilePath,
@@ -129,7 +130,7 @@ class Node(Table):
     """Where `truba backup` may write while the pipe runs; None: nowhere."""
     connections_max: Count = 10_000
     request_bytes_max: LogSize = 64 * MIB
-    output_bytes_max: LogSize = MIB
+    output_bytes_max: BufferSize = MIB
     stop_timeout: Time = 10.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"

@@ -32,7 +32,9 @@ def shown(value: object) -> str:
     return repr(without_user(value) if isinstance(value, str) else value)
 
 
-def reader(read: Callable[[object], Any], least: float = 0, show: Callable[[Any], str] = str) -> PlainValidator:
+def reader(
+    read: Callable[[object], Any], least: float = 0, show: Callable[[Any], str] = str, most: float | None = None
+) -> PlainValidator:
     def check(value: object) -> Any:
         try:
             result = read(value)
@@ -41,6 +43,8 @@ def reader(read: Callable[[object], Any], least: float = 0, show: Callable[[Any]
             raise refusal(what, f"write {wanted}") from bad
         if least and result < least:
             raise refusal(f"{value!r} is too small", f'write "{show(least)}" or more')
+        if most is not None and result > most:
+            raise refusal(f"{value!r} is too large", f'write "{show(most)}" or less')
         return result
 
     return PlainValidator(check)
@@ -71,6 +75,8 @@ def _variable(value: object) -> str:
 
 
 Size = Annotated[int, reader(size_bytes, 1, size_text)]
+BufferSize = Annotated[int, reader(size_bytes, 64 * 1024, size_text, 2**30)]
+"""The event loop counts what a connection buffers in 32 bits."""
 LogSize = Annotated[int, reader(size_bytes, 64 * 1024, size_text)]
 Time = Annotated[float, reader(seconds)]
 TimeAboveZero = Annotated[float, reader(seconds, 0.001, time_text)]

@@ -27,6 +27,9 @@ LEADER = b"*1\r\n$6\r\nLEADER\r\n"
 LEADS = b"$-1\r\n"
 """The answer of a node that leads."""
 
+PEEKED_AT_ONCE = 256
+"""Requests of a client that are looked at in one turn of the loop, empty lines too: about half a millisecond."""
+
 HEAD_BYTES_MAX = 64
 """Of a request that is not all there: longer than this it is not LEADER, and goes to the leader as it comes."""
 
@@ -81,6 +84,8 @@ class _Near(asyncio.Protocol):
         self._reception = reception
         self._state: Literal["peeking", "joining", "joined", "refused", "closing"] = "peeking"
         self._head = b""  # of the first request that is not answered here
+        self._peeks_later = False  # at what is left of the head, in another turn
+        self._unread = False  # it does not read our answers
         self._at_end = False  # the client has said all that it will say
         self._joining: asyncio.Task[None] | None = None
         self.far: _Far | None = None
@@ -112,10 +117,8 @@ class _Near(asyncio.Protocol):
                 if not self.far.transport.is_closing():
                     self.far.transport.write_eof()
             case "peeking":
-                if self._head:
-                    self._join()  # what there is of a request is the leader's to judge
-                else:
-                    self.close()
+                if not self._peeks_later:
+                    self._peek()
             case "refused":
                 self.close()
             case "joining" | "closing":
@@ -136,13 +139,15 @@ class _Near(asyncio.Protocol):
         if self.far is not None:
             self.far.transport.pause_reading()
         elif self._state == "peeking" and self.transport is not None:
+            self._unread = True
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         if self.far is not None:
             self.far.transport.resume_reading()
-        elif self._state == "peeking" and self.transport is not None:
-            self.transport.resume_reading()
+        elif self._state == "peeking":
+            self._unread = False
+            self._peek_on()
 
     # -- peeking ---------------------------------------------------------------------------------------------
 
@@ -150,8 +155,9 @@ class _Near(asyncio.Protocol):
         """Answer LEADER as often as it is asked; the first request that is anything else makes this a relay."""
         head, at = self._head, 0
         answers: list[bytes] = []
-        asked_more = False
-        while at < len(head) and not asked_more:
+        asked_more, peeked = False, 0
+        while at < len(head) and not asked_more and peeked < PEEKED_AT_ONCE:
+            peeked += 1
             parser = StrictParser()
             requests: list[list[bytes]] = []
             try:
@@ -171,8 +177,26 @@ class _Near(asyncio.Protocol):
         self._head = head[at:]
         if answers and self.transport is not None:
             self.transport.write(b"".join(answers))
+        self._peeks_later = False
         if asked_more:
             self._join()
+        elif self._head and peeked == PEEKED_AT_ONCE and self.transport is not None:
+            self._peeks_later = True
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._peek_on)
+        elif self._at_end and self._head:
+            self._join()  # what there is of a request is the leader's to judge
+        elif self._at_end:
+            self.close()
+
+    def _peek_on(self) -> None:
+        """In another turn of the loop, or when our answers are read again."""
+        if self._state != "peeking" or self._unread or self.transport is None:
+            return
+        if self._peeks_later:
+            self._peek()
+        if self._state == "peeking" and not self._peeks_later and not self._unread:
+            self.transport.resume_reading()
 
     def _who_leads(self) -> bytes:
         leader = self._relay.leader

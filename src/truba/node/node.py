@@ -203,11 +203,11 @@ class Node:
                 f"session {head.id} is {head.phase} at epoch {head.epoch} and not yours; nothing was stored"
             ) from None
 
-    def look_up(self, index: Index) -> Head:
-        """A session, whoever holds it. NoSession."""
+    def look_up(self, index: Index, unchanged: str = "") -> Head:
+        """A session, whoever holds it. NoSession ends with `unchanged`: what did not happen, if anything could."""
         head = self.machine.get(index.seq)
         if head is None or head.id != index:
-            raise NoSession(f"no session {index}: it is finished, or never was")
+            raise NoSession(f"no session {index}: it is finished, or never was{unchanged}")
         return head
 
     def new(self, owner: Owner, kind: int, records: list[bytes], tag: int = -1, trace: bytes = b"") -> Hold:

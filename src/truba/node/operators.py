@@ -24,6 +24,10 @@ PAGE_STEPS = 512
 """Of these, at once: what a page that fills up sooner has looked at in vain."""
 
 
+UNCHANGED = "; nothing was changed"
+"""At the end of each refusal of a change."""
+
+
 class Operators:
     """Owned by the node. `backups`: there where whoever owns log and store can make any."""
 
@@ -60,20 +64,20 @@ class Operators:
 
     def resume(self, index: Index) -> None:
         """Make a parked or stored session due at once, with fresh limits. NoSession; Busy: somebody holds it."""
-        node, head = self._node, self._node.look_up(index)
+        node, head = self._node, self._node.look_up(index, UNCHANGED)
         node.sequencer.stage(node.machine.resume(head.number, node.clock.now_ms()))
         node.dispatcher.wake()
 
     def reschedule(self, index: Index, due_ms: int) -> None:
         """Have a stored session handed over at another time; its attempts and its age are as before. NoSession;
         Busy: somebody holds it, or it is parked."""
-        node, head = self._node, self._node.look_up(index)
+        node, head = self._node, self._node.look_up(index, UNCHANGED)
         node.sequencer.stage(node.machine.reschedule(head.number, due_ms, node.clock.now_ms()))
         node.wake_at(due_ms)
 
     def remove(self, index: Index) -> None:
         """Delete a stored or parked session. NoSession; Busy: somebody holds it."""
-        node, head = self._node, self._node.look_up(index)
+        node, head = self._node, self._node.look_up(index, UNCHANGED)
         node.sequencer.stage(node.machine.remove(head.number))
 
     @property

@@ -133,7 +133,8 @@ class Connection(asyncio.Protocol):
     def admit(self, principal: Principal) -> None:
         """From here on the peer is this one."""
         self.principal = principal
-        self.owner.user = principal.name
+        if not self.owner.digest:  # whoever has named the owner comes back for it, whoever this connection is now
+            self.owner.user = principal.name
         if self._stranger is not None and not self._stranger.known:
             self._stranger.known = True
             self._verbs = self._verbs_of_known
@@ -393,6 +394,8 @@ class Connection(asyncio.Protocol):
             return False
         if kind not in self.kinds or owner.out >= self.credit:
             return False
+        if (principal := self.principal) is not None and not principal.allows("KINDS", kind):
+            return False  # whoever may not have said KINDS now, after a reload, is not sent records either
         # Granted in one turn, many large sessions would all be pushed before the transport could say that it is full.
         unpushed_bytes = owner.unpushed_bytes
         if unpushed_bytes and unpushed_bytes + transport.get_write_buffer_size() > self.settings.output_bytes_max:

@@ -8,7 +8,7 @@ How long strangers may stay, and how many, is in `truba.strangers`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from truba.errors import BadRequest, NoAuth, OperationError, Unavailable
@@ -55,9 +55,9 @@ class Stranger:
         try:
             while not requests and not self.idle:
                 self._at = self._parser.take(self._sent, self._at, requests)
-            self._requests += len(requests)
-            if self._requests > STRANGER_REQUESTS_MAX:
-                raise FramingLost(NoAuth("authenticate first; nothing was stored, the connection is closed"), [])
+                self._requests += self._parser.idle  # an empty one takes its time too
+                if self._requests > STRANGER_REQUESTS_MAX:
+                    raise FramingLost(NoAuth("authenticate first; nothing was stored, the connection is closed"), [])
         except FramingLost:
             self.rest()
             raise
@@ -86,35 +86,47 @@ def certified(authenticator: Authenticator | None, stream: asyncio.Transport, pe
     return None
 
 
-def authenticate(connection: Connection, user: bytes, password: bytes, answer: bytes) -> bytes | None:
-    """Ask the authenticator; `answer` is for whoever it admits. None: its verdict comes later, and the answer then."""
+def authenticate(connection: Connection, user: bytes, password: bytes, welcome: Callable[[], bytes]) -> bytes | None:
+    """Ask the authenticator; `welcome` gives the answer to whoever it admits, and is not called for anybody else. None:
+    its verdict comes later, and the answer then."""
     authenticator = connection.settings.authenticator
     if authenticator is None:
         raise BadRequest("AUTH is of no use here: no authentication is configured")
     try:
-        verdict = authenticator.authenticate(user.decode(), password.decode(), connection.peer)
+        words = user.decode(), password.decode()
     except UnicodeDecodeError:
         raise NoAuth("user and password must be UTF-8 text") from None
+    try:
+        verdict = authenticator.authenticate(*words, connection.peer)
+    except OperationError:
+        raise
+    except Exception as error:
+        raise _failed(connection, error) from error
     if not isinstance(verdict, Awaitable):
-        return _admit(connection, verdict, answer)
-    answer_later(connection, _judged(connection, verdict, answer))
+        return _admit(connection, verdict, welcome)
+    answer_later(connection, _judged(connection, verdict, welcome))
     return None
 
 
-async def _judged(connection: Connection, verdict: Awaitable[Principal | None], answer: bytes) -> bytes:
+async def _judged(connection: Connection, verdict: Awaitable[Principal | None], welcome: Callable[[], bytes]) -> bytes:
     try:
         principal = await verdict
     except OperationError:
         raise
     except Exception as error:
-        connection.reject("the authenticator failed", peer=connection.peer, error=repr(error))
-        raise Unavailable("the authentication service failed; nothing was stored; try again later") from error
-    return _admit(connection, principal, answer)
+        raise _failed(connection, error) from error
+    return _admit(connection, principal, welcome)
 
 
-def _admit(connection: Connection, principal: Principal | None, answer: bytes) -> bytes:
+def _failed(connection: Connection, error: Exception) -> Unavailable:
+    """What the user's own authenticator raised, which only the log is told."""
+    connection.reject("the authenticator failed", peer=connection.peer, error=repr(error))
+    return Unavailable("the authentication service failed; nothing was stored; try again later")
+
+
+def _admit(connection: Connection, principal: Principal | None, welcome: Callable[[], bytes]) -> bytes:
     if principal is None:
         connection.reject("wrong user or password", peer=connection.peer)
         raise NoAuth("wrong user or password")
     connection.admit(principal)
-    return answer
+    return welcome()

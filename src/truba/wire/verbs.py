@@ -11,9 +11,11 @@ from dataclasses import asdict
 from functools import partial
 
 from truba import __version__
-from truba.errors import BadRequest, DataError, NoAuth, OperationError, UnknownKind
+from truba.errors import BadRequest, DataError, Fenced, NoAuth, OperationError, UnknownKind
+from truba.node.operators import UNCHANGED, Operators
 from truba.node.owners import Hold
 from truba.node.presence import Listed
+from truba.ports.store import Head
 from truba.protocols import grammar, replies
 from truba.types import Index
 from truba.wire.connection import Connection, Verb
@@ -188,39 +190,46 @@ def ls(connection: Connection, args: list[bytes]) -> bytes:
 
 
 def show(connection: Connection, args: list[bytes]) -> bytes:
-    node = connection.node
-    head = node.look_up(_index(args, "SHOW takes an id"))
-    connection.permit("SHOW", head.kind)
+    node, head = connection.node, _look_up(connection, args, "SHOW")
     return replies.encode(describe(node, head, node.machine.records(head.number)), connection.proto)
 
 
 def why(connection: Connection, args: list[bytes]) -> bytes:
-    node = connection.node
-    head = node.look_up(_index(args, "WHY takes an id"))
-    connection.permit("WHY", head.kind)
-    return replies.array([replies.bulk(sentence.encode()) for sentence in node.operators.why(head.id)])
+    head = _look_up(connection, args, "WHY")
+    return replies.array([replies.bulk(sentence.encode()) for sentence in connection.node.operators.why(head.id)])
 
 
 def resume(connection: Connection, args: list[bytes]) -> bytes | None:
-    index = _index(args, "RESUME takes an id; nothing was changed")
-    connection.permit("RESUME", connection.node.look_up(index).kind)
-
-    def do() -> bytes:
-        connection.node.operators.resume(index)
-        return OK
-
-    return _audited(connection, "resume", f"session {index}", do)
+    return _decide(connection, args, "RESUME", "resume", Operators.resume)
 
 
 def remove(connection: Connection, args: list[bytes]) -> bytes | None:
-    index = _index(args, "REMOVE takes an id; nothing was changed")
-    connection.permit("REMOVE", connection.node.look_up(index).kind)
+    return _decide(connection, args, "REMOVE", "delete", Operators.remove)
+
+
+def _decide(
+    connection: Connection, args: list[bytes], verb: str, act: str, decide: Callable[[Operators, Index], None]
+) -> bytes | None:
+    head = _look_up(connection, args, verb, UNCHANGED)
 
     def do() -> bytes:
-        connection.node.operators.remove(index)
+        # Looked up again: while the audit log was written it may have been handed over.
+        decide(connection.node.operators, _look_up(connection, args, verb, UNCHANGED).id)
         return OK
 
-    return _audited(connection, "delete", f"session {index}", do)
+    return _audited(connection, act, f"session {head.id}", do)
+
+
+def _look_up(connection: Connection, args: list[bytes], verb: str, unchanged: str = "") -> Head:
+    """The session that an operator means by `3-117`; or by `3-117@2`, while it is at that epoch, whoever holds it."""
+    if len(args) != 2:
+        raise BadRequest(f"{verb} takes an id{unchanged}")
+    index, epoch = grammar.parse_id(args[1])
+    head = connection.node.look_up(index, unchanged)
+    connection.permit(verb, head.kind)
+    if epoch is not None and epoch != head.epoch:
+        raise Fenced(f"session {index} is at epoch {head.epoch}, not {epoch}{unchanged}")
+    return head
 
 
 def pause(connection: Connection, args: list[bytes]) -> bytes | None:
@@ -234,7 +243,7 @@ def continue_(connection: Connection, args: list[bytes]) -> bytes | None:
 def _pause(connection: Connection, args: list[bytes], verb: str, on: bool) -> bytes | None:
     if len(args) != 2:
         raise BadRequest(f"{verb} takes a kind; nothing was changed")
-    kind = _kind(connection, grammar.parse_kind(args[1]), "; nothing was changed")
+    kind = _kind(connection, grammar.parse_kind(args[1]), UNCHANGED)
     connection.permit(verb, kind)
 
     def do() -> bytes:
@@ -261,12 +270,6 @@ def _audited(connection: Connection, act: str, on: str, do: Callable[[], bytes])
     who = ANYBODY if connection.principal is None else connection.principal.name
     answer_later(connection, audit.audited(durably, who=who, peer=connection.peer, act=act, on=on))
     return None
-
-
-def _index(args: list[bytes], usage: str) -> Index:
-    if len(args) != 2:
-        raise BadRequest(usage)
-    return grammar.parse_id(args[1])[0]
 
 
 def info(connection: Connection, args: list[bytes]) -> bytes:
@@ -328,7 +331,7 @@ def echo(connection: Connection, args: list[bytes]) -> bytes:
 
 def auth(connection: Connection, args: list[bytes]) -> bytes | None:
     user, password = grammar.parse_auth(args)
-    return authenticate(connection, user or b"default", password, OK)
+    return authenticate(connection, user or b"default", password, lambda: OK)
 
 
 def hello(connection: Connection, args: list[bytes]) -> bytes | None:
@@ -336,11 +339,17 @@ def hello(connection: Connection, args: list[bytes]) -> bytes | None:
     guarded = connection.settings.authenticator is not None and connection.principal is None
     if guarded and credentials is None:
         raise NoAuth("authenticate first: HELLO 3 AUTH user password")
+    welcome = partial(_greet, connection, proto, name)
+    return welcome() if credentials is None else authenticate(connection, *credentials, welcome)
+
+
+def _greet(connection: Connection, proto: int | None, name: bytes | None) -> bytes:
+    """A HELLO that was refused changes nothing: whoever tries AUTH next reads what he read before."""
     if proto is not None:
         connection.proto = proto
     if name is not None:
         connection.name = name[:64].decode("utf-8", "replace")
-    answer = replies.encode(
+    return replies.encode(
         {
             "server": "truba",
             "version": __version__,
@@ -352,9 +361,6 @@ def hello(connection: Connection, args: list[bytes]) -> bytes | None:
         },
         connection.proto,
     )
-    if credentials is not None:
-        return authenticate(connection, *credentials, answer)
-    return answer
 
 
 def client(connection: Connection, args: list[bytes]) -> bytes:
