@@ -161,3 +161,18 @@ def test_verify_sees_that_the_store_knows_more_than_the_log(tmp_path: Path) -> N
     assert result.exit_code == 1
     assert "damage: the store holds the state of event 2-51382, which the log has lost" in result.output
     assert "sound" not in result.output
+
+
+def test_a_damaged_mark_of_the_store_hides_nothing_that_is_told_of_the_log(data: Path) -> None:
+    damaged(data)
+    (data / "store").mkdir()
+    (data / "store" / "APPLIED").write_bytes(b"not a mark")
+    result = run("verify", str(data), "--json")
+    assert (result.exit_code, json.loads(result.stdout)["damage"]["seq"]) == (1, 2)
+    assert "APPLIED is not what was written" in result.stderr
+    result = run("repair", str(data), "--yes", "--json")
+    assert result.exit_code == 0
+    done = json.loads(result.stdout)
+    assert (done["repaired"], [Path(kept).parent for kept in done["kept"]]) == (True, [data / "log"] * len(done["kept"]))
+    assert "nothing in it was changed" not in result.stderr
+    assert "cannot be told" in result.stderr

@@ -14,6 +14,7 @@ import click
 from truba.cli.failure import MISSING, PROBLEM, Failure
 from truba.cli.options import FILE, json_option, progress, say_json, say_table
 from truba.cli.preview import preview
+from truba.errors import DataDamaged
 
 if TYPE_CHECKING:
     from truba.log.damage import Damage
@@ -238,5 +239,9 @@ def _store_ahead(directory: Path, tail: Position) -> Position | None:
     """What the store beside the log says it holds, where the log ends before that."""
     from truba.store.mark import read_mark
 
-    mark = read_mark(_log_of(directory).parent / "store")
+    try:
+        mark = read_mark(_log_of(directory).parent / "store")
+    except (DataDamaged, OSError) as error:  # which is no word about the log, and what was done to it is to be told
+        click.echo(f"whether the store goes beyond the log cannot be told: {error}", err=True)
+        return None
     return mark if mark is not None and mark.seq > tail.seq else None
