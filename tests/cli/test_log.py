@@ -163,6 +163,14 @@ def test_verify_sees_that_the_store_knows_more_than_the_log(tmp_path: Path) -> N
     assert "sound" not in result.output
 
 
+def test_the_store_is_asked_from_inside_the_log_too(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data / "store").mkdir()
+    write_mark(data / "store", Position(1, 99, bytes(16)))
+    monkeypatch.chdir(data / "log")
+    result = run("verify", ".", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["store_ahead"]["seq"]) == (1, 99)
+
+
 def test_a_damaged_mark_of_the_store_hides_nothing_that_is_told_of_the_log(data: Path) -> None:
     damaged(data)
     (data / "store").mkdir()

@@ -240,7 +240,7 @@ def _store_ahead(directory: Path, tail: Position) -> Position | None:
     from truba.store.mark import read_mark
 
     try:
-        mark = read_mark(_log_of(directory).parent / "store")
+        mark = read_mark(_log_of(directory).absolute().parent / "store")  # `.` has no parent of its own
     except (DataDamaged, OSError) as error:  # which is no word about the log, and what was done to it is to be told
         click.echo(f"whether the store goes beyond the log cannot be told: {error}", err=True)
         return None
