@@ -141,9 +141,10 @@ def test_a_directory_that_is_not_there(command: str, tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_directory_of_somebody_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["dump", "verify", "repair"])
+def test_a_directory_of_somebody_else(command: str, tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"x")
-    result = run("verify", str(tmp_path))
+    result = run(command, str(tmp_path), *["--yes"] * (command == "repair"))
     assert result.exit_code == 7
     assert "holiday.jpg" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]

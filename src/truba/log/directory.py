@@ -59,6 +59,7 @@ class Directory:
             cls._make(path, disk)
             directory = cls(path, disk)
             try:
+                directory.names()  # in a foreign directory not even a file to lock is made
                 directory._lock()
             except BaseException:
                 directory.close()
