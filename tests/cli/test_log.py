@@ -182,6 +182,9 @@ def test_a_damaged_mark_of_the_store_hides_nothing_that_is_told_of_the_log(data:
     result = run("repair", str(data), "--yes", "--json")
     assert result.exit_code == 0
     done = json.loads(result.stdout)
-    assert (done["repaired"], [Path(kept).parent for kept in done["kept"]]) == (True, [data / "log"] * len(done["kept"]))
+    assert (done["repaired"], [Path(kept).parent for kept in done["kept"]]) == (
+        True,
+        [data / "log"] * len(done["kept"]),
+    )
     assert "nothing in it was changed" not in result.stderr
     assert "cannot be told" in result.stderr
