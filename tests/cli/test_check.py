@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import threading
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from truba.cli.main import main
 from truba.log.file import FileLog
+from truba.log.inspect import Report
 from truba.ports.log import LogBatch
 from truba.store.mark import write_mark
 from truba.testing.ports import free_ports
@@ -191,6 +193,20 @@ def test_a_data_directory_on_which_no_pipe_would_start(tmp_path: Path) -> None:
     assert findings(check(tmp_path, LOCAL, "--json"))["data"] == ""
     write_mark(data / "store", Position(1, 2, bytes(16)))
     assert "of event 1-2, the log ends with 1-1" in findings(check(tmp_path, LOCAL, "--json"))["data"]
+
+
+def test_a_data_directory_that_cannot_be_read_is_a_finding_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FileLog.open(tmp_path / "data" / "log", segment_bytes=65_536).close()
+
+    def not_allowed(*_args: object) -> Report:
+        raise PermissionError(errno.EACCES, "Permission denied", "segment-0000000001.log")  # another user's
+
+    monkeypatch.setattr("truba.log.inspect.verify", not_allowed)
+    found = findings(check(tmp_path, LOCAL, "--json"))
+    assert "Permission denied: 'segment-0000000001.log'" in found["data"]
+    assert found["handler"] == ""
 
 
 CLUSTER = """[node]

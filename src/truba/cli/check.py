@@ -118,7 +118,7 @@ def _data(config: Config) -> Finding:
             raise DataDamaged(
                 f"the store holds the state of event {mark.term}-{mark.seq}, the log ends with {tail.term}-{tail.seq}"
             )
-    except DataError as error:
+    except (DataError, OSError) as error:
         return Finding("data", str(directory), str(error))
     return Finding("data", str(directory))
 
