@@ -90,6 +90,18 @@ def test_dump_as_json(data: Path) -> None:
     assert base64.b64decode(whole[3]["record"]) == b"only"
 
 
+def test_dump_shows_times_that_no_calendar_has(tmp_path: Path) -> None:
+    """A kind whose recovery_delay is to be for ever."""
+    log = FileLog.open(tmp_path / "log", segment_bytes=64 * 1024, reserve_bytes=0)
+    events: list[Event] = [Stored(2, due_ms, Cause.LOST) for due_ms in (253_402_300_799_000, 253_402_300_800_000)]
+    log.append(LogBatch(1, 1, 2, encode_batch(events)), lambda error: None)
+    log.close()
+    result = run("dump", str(tmp_path))
+    assert result.exit_code == 0
+    assert "due_ms=9999-12-31T23:59:59.000+00:00" in result.stdout
+    assert "due_ms=253402300800000" in result.stdout
+
+
 def test_dump_a_part(data: Path) -> None:
     assert [line["seq"] for line in lines(run("dump", str(data), "--json", "--session", "2"))] == [2, 3, 4, 5, 7]
     assert [

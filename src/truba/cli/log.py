@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from truba.log.damage import Damage
     from truba.types import Position
 
+YEAR_10000_MS = 253_402_300_800_000
+"""Python knows no later times; a session that is to sleep for ever may be due then."""
+
 directory_argument = click.argument("directory", metavar="DIR", type=FILE)
 
 
@@ -216,7 +219,7 @@ def _readable(key: str, value: Any, whole: bool) -> str:
             return _records([value], whole)
         case bytes():
             return value.hex()[:8]
-        case int() if key.endswith("_ms") and key != "grace_ms":
+        case int() if key.endswith("_ms") and key != "grace_ms" and value < YEAR_10000_MS:
             return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="milliseconds")
         case _:
             return str(value)
