@@ -162,6 +162,15 @@ def test_a_directory_of_somebody_else(command: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
+@pytest.mark.parametrize("command", ["dump", "verify", "repair"])
+def test_a_data_directory_that_lost_its_log_is_no_foreign_one(command: str, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    result = run(command, str(tmp_path), *["--yes"] * (command == "repair"))
+    assert result.exit_code == 7
+    assert "holds a store, but no log" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
 def test_verify_sees_that_the_store_knows_more_than_the_log(tmp_path: Path) -> None:
     log = FileLog.open(tmp_path / "log", segment_bytes=65_536)
     log.append(LogBatch(2, 1, 51_381, b"\x90"), lambda error: None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from truba.cli.failure import MISSING, PROBLEM, Failure
+from truba.cli.failure import DATA, MISSING, PROBLEM, Failure
 from truba.cli.options import FILE, json_option, progress, say_json, say_table
 from truba.cli.preview import preview
 from truba.errors import DataDamaged
@@ -183,6 +183,8 @@ def _log_of(directory: Path) -> Path:
     path = directory / "log" if (directory / "log").is_dir() else directory
     if not path.is_dir():
         raise Failure(MISSING, f"{directory}: there is no such directory", "name a data directory, or the log in it")
+    if (path / "store").is_dir():  # no log has such a thing in it
+        raise Failure(DATA, f"{directory} holds a store, but no log", "restore the directory from a copy")
     return path
 
 
