@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -42,7 +43,13 @@ class EmbeddedPipe(CodedPipe[LocalSession]):
     async def _new(self, kind: int, records: Sequence[bytes], tag: int | None, trace: bytes) -> LocalSession:
         node = self.node
         hold = node.new(self._owner, kind, [*map(plain, records)], -1 if tag is None else tag, trace)
-        await node.sequencer.flush()
+        try:
+            await node.sequencer.flush()
+        except CancelledError:
+            # Nobody has the session, and nobody else could end it before its idle_timeout.
+            with suppress(OperationError):  # as in `_block`
+                node.fail(hold, "cancelled")
+            raise
         return LocalSession(node, hold)
 
     @asynccontextmanager

@@ -71,6 +71,24 @@ async def test_plain_function_is_a_handler_too(tmp_path: Path) -> None:
         assert not pipe.node.machine.counts
 
 
+async def test_a_session_whose_opening_was_cancelled_is_given_back_by_itself(tmp_path: Path) -> None:
+    async with truba.open(tmp_path / "data", kinds=[kind(recovery_delay_s=1000)]) as pipe:
+
+        async def work(*records: bytes) -> None:
+            async with pipe.session(7, *records):
+                raise AssertionError("not to be entered")
+
+        for records in ((), (b"one",)):
+            task = asyncio.create_task(work(*records))
+            await asyncio.sleep(0)
+            assert len(pipe.node.machine.owned) == 1
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        heads = list(pipe.node.machine.scan())
+        assert [(head.phase, head.detail) for head in heads] == [(truba.Phase.STORED, "cancelled")]
+
+
 async def test_block_that_raises_gives_the_session_back_with_its_reason(tmp_path: Path) -> None:
     async with truba.open(tmp_path / "data", kinds=[kind(recovery_delay_s=1000)]) as pipe:
         with pytest.raises(ZeroDivisionError):
