@@ -35,6 +35,9 @@ OnParked = Callable[["ParkedSession"], Any]
 
 KIND_MAX = 2**32 - 1
 
+SECONDS_MAX = 1e15
+"""Thirty million years, which is for ever. Much more does not fit the milliseconds of an event, and ends the pipe."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -45,8 +48,8 @@ class Backoff:
     cap_s: float = 600.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.base_s < math.inf and 1 <= self.factor < math.inf and 0 <= self.cap_s < math.inf):
-            raise ConfigError(f"backoff needs base >= 0, factor >= 1, cap >= 0: {self}")
+        if not (0 <= self.base_s < math.inf and 1 <= self.factor < math.inf and 0 <= self.cap_s <= SECONDS_MAX):
+            raise ConfigError(f"backoff needs base >= 0, factor >= 1, cap from 0 to {SECONDS_MAX:.0f} s: {self}")
 
     def delay_s(self, tries: int, chance: float) -> float:
         """Seconds to wait after try number `tries` (from 1); `chance` is uniform in [0, 1)."""
@@ -119,8 +122,8 @@ class Kind:
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name.isdecimal():
             raise refuse("a name is made of letters, digits, '-', '_' and '.', and is not a number")
         for what in ("recovery_delay_s", "jitter_s", "max_age_s", "handler_timeout_s", "idle_timeout_s"):
-            if not math.isfinite(getattr(self, what)):
-                raise refuse(f"{what} must be finite")
+            if not getattr(self, what) <= SECONDS_MAX:
+                raise refuse(f"{what} must be at most {SECONDS_MAX:.0f}")
         for what in ("recovery_delay_s", "jitter_s", "max_attempts", "max_age_s"):
             if getattr(self, what) < 0:
                 raise refuse(f"{what} must not be negative")

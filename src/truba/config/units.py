@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 
-TIME_S_MAX = 1e15
-"""A plain number may have as many digits as one with a unit: beyond them it is no time."""
+from truba.kinds import SECONDS_MAX
 
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]*)")
 _SIZE_UNITS = {
@@ -40,14 +39,16 @@ def size_bytes(value: object) -> int:
 def seconds(value: object) -> float:
     """Seconds of "30s", "1m30s", "7d", "250ms", or of a number."""
     wanted = 'a time such as "30s", "1m30s", "7d", "250ms" or a number of seconds'
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= TIME_S_MAX:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= SECONDS_MAX:
         return float(value)
     if isinstance(value, str):
         parts = _TIME.findall(value)
         units = [unit for _, unit in parts]
         descending = [unit for unit in _TIME_UNITS if unit in units]
         if parts and "".join(number + unit for number, unit in parts) == value.strip() and units == descending:
-            return sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
+            time_s = sum(float(number) * _TIME_UNITS[unit] for number, unit in parts)
+            if time_s <= SECONDS_MAX:
+                return time_s
     raise ValueError(f"{value!r} is not a time", wanted)
 
 
