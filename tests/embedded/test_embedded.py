@@ -9,7 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+from decimal import Decimal
+from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -69,6 +72,29 @@ async def test_plain_function_is_a_handler_too(tmp_path: Path) -> None:
         await (await pipe.new(7, b"one")).store(0)
         await asyncio.wait_for(done.wait(), 10)
         assert not pipe.node.machine.counts
+
+
+class Kinds(IntEnum):
+    TRANSFER = 7
+
+
+@pytest.mark.parametrize(
+    ("number", "tag", "trace"),
+    [(7.0, None, b""), (Decimal(7), None, b""), (7, 1.5, b""), (7, None, "00-4bf92f3577b34da6a3ce929d0e0e4736-01")],
+)
+async def test_what_would_never_be_read_again_is_refused_before_it_is_stored(
+    tmp_path: Path, number: Any, tag: Any, trace: Any
+) -> None:
+    """7.0 is a key of what has 7, and so was taken, and acknowledged; no start could read it."""
+    async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        with pytest.raises(TypeError):
+            await pipe.new(number, b"one", tag=tag, trace=trace)
+        if number != 7 or type(number) is not int:
+            with pytest.raises(TypeError):
+                await pipe.pause_kind(number)
+        await pipe.new(Kinds.TRANSFER, b"one", tag=True, trace=bytearray(b"00-4b"))
+    async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        assert [(head.kind, head.trace) for head in pipe.node.machine.scan()] == [(7, b"00-4b")]
 
 
 async def test_a_session_whose_opening_was_cancelled_is_given_back_by_itself(tmp_path: Path) -> None:
