@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from truba.cli.main import main
 from truba.codec.batch import encode_batch
 from truba.log.file import FileLog
-from truba.machine.events import Appended, Created, Deleted, Event, Opened, Replaced, Stored
+from truba.machine.events import Appended, Created, Deleted, Event, Opened, Paused, Replaced, Stored
 from truba.ports.log import LogBatch
 from truba.store.mark import write_mark
 from truba.types import Cause, Position
@@ -88,6 +88,14 @@ def test_dump_as_json(data: Path) -> None:
     whole = lines(run("dump", str(data), "--json", "--records"))
     assert base64.b64decode(whole[1]["records"][0]) == b"first \x1b[31m"
     assert base64.b64decode(whole[3]["record"]) == b"only"
+
+
+def test_dump_takes_nothing_for_a_session_that_began_none(tmp_path: Path) -> None:
+    log = FileLog.open(tmp_path / "log", segment_bytes=64 * 1024, reserve_bytes=0)
+    log.append(LogBatch(1, 1, 2, encode_batch([EVENTS[1], Paused(7, 0, True)])), lambda error: None)
+    log.close()
+    assert [line["event"] for line in lines(run("dump", str(tmp_path), "--json", "--session", "1"))] == ["Created"]
+    assert lines(run("dump", str(tmp_path), "--json", "--session", "2")) == []
 
 
 def test_dump_shows_times_that_no_calendar_has(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def dump(directory: Path, after_seq: int, limit: int | None, number: int | None,
     left = limit
     for term, seq, event in _events(_log_of(directory), after_seq):
         fields = _fields(event)
-        if number is not None and fields.get("number", seq if "kind" in fields else None) != number:
+        if number is not None and fields.get("number", seq if "records" in fields else None) != number:
             continue
         if left is not None:
             if left == 0:
