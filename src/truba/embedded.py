@@ -124,13 +124,15 @@ def open(  # noqa: A001 - truba.open
     writable) when it is awaited or entered.
     """
 
+    place = Path(data).absolute()  # files are made there later, whatever becomes the working directory
+
     async def begin() -> EmbeddedPipe:
-        parts = build(Path(data), kinds, limits=limits)
+        parts = build(place, kinds, limits=limits)
         try:
             await parts.node.start()
         except BaseException:
             await parts.close()
             raise
-        return EmbeddedPipe(parts, Path(data))
+        return EmbeddedPipe(parts, place)
 
     return Opening(begin)

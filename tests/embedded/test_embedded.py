@@ -74,6 +74,24 @@ async def test_plain_function_is_a_handler_too(tmp_path: Path) -> None:
         assert not pipe.node.machine.counts
 
 
+async def test_it_stays_where_it_is_when_the_program_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another pipe may have a directory of the same name, which it does not expect to be written to."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    async with truba.open("data", kinds=[kind()]) as pipe:
+        monkeypatch.chdir(tmp_path / "there")
+        async with truba.open("data", kinds=[kind()]) as other:
+            for _ in range(2):
+                await pipe.new(7, b"one")
+                await pipe.node.checkpoint()
+            assert not other.node.machine.counts
+    async with truba.open(tmp_path / "here" / "data", kinds=[kind()]) as pipe:
+        assert len(list(pipe.node.machine.scan())) == 2
+
+
 class Kinds(IntEnum):
     TRANSFER = 7
 
