@@ -183,7 +183,7 @@ def _log_of(directory: Path) -> Path:
     path = directory / "log" if (directory / "log").is_dir() else directory
     if not path.is_dir():
         raise Failure(MISSING, f"{directory}: there is no such directory", "name a data directory, or the log in it")
-    if (path / "store").is_dir():  # no log has such a thing in it
+    if path is directory and (path / "store").is_dir():  # no log has such a thing in it
         raise Failure(DATA, f"{directory} holds a store, but no log", "restore the directory from a copy")
     return path
 
