@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from truba.codec.batch import encode_batch
 from truba.errors import ConfigError
 from truba.kinds import TIME_S_MAX, Backoff, Breaker, Kind
+from truba.machine.events import Stored
+from truba.types import Cause
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,15 @@ def test_backoff_doubles_up_to_its_cap(tries: int, ceiling_s: float) -> None:
     ],
 )
 def test_a_time_that_no_due_time_has_room_for_is_refused(make: Callable[[float], object], time_s: float) -> None:
+    """Else the pipe ends at the first session that is to be due then, and at each start."""
     make(TIME_S_MAX)
     with pytest.raises(ConfigError):
         make(time_s)
+
+
+def test_the_longest_times_fit_into_an_event() -> None:
+    kind = Kind(7, "transfer", "local:a:b", recovery_delay_s=TIME_S_MAX, jitter_s=TIME_S_MAX)
+    now_ms = 2**42
+    due_ms = now_ms + round((kind.recovery_delay_s + kind.jitter_s) * 1000)
+    assert encode_batch([Stored(2, due_ms, Cause.LOST)])
+    assert due_ms < 2**63

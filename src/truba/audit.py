@@ -79,8 +79,11 @@ class AuditFile:
 
     def _append(self, line: bytes) -> None:
         new = not self._path.exists()
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
+            end = os.fstat(fd).st_size
+            if end and os.pread(fd, 1, end - 1) != b"\n":
+                line = b"\n" + line  # a full disk, or a crash, has cut off the last one: it must not spoil this one
             view = memoryview(line)
             while view:
                 view = view[os.write(fd, view) :]

@@ -206,7 +206,7 @@ def build(
     routes = make_routes(kinds, default_transports() if transports is None else transports)
     hooks = make_hooks(kinds, hook_makers)
     settle(data)
-    _refuse_half(data)
+    refuse_half(data)
     log = FileLog.open(data / "log", segment_bytes=segment_bytes, reserve_bytes=reserve_bytes)
     try:
         # What a backup left that was killed. If it stays, the next backup says so.
@@ -223,7 +223,7 @@ def build(
     return Parts(node, log, store)
 
 
-def _refuse_half(data: Path) -> None:
+def refuse_half(data: Path) -> None:
     """DataDamaged: a store without its log. A log is there before its store is, and to begin another one would be to
     take everything that no checkpoint holds for finished."""
     if (data / "store" / "CURRENT").exists() and not any((data / "log").glob("segment-*.log")):

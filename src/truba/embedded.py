@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from truba.compose import RESERVE_BYTES, Parts, build
 from truba.errors import OperationError, Unavailable
 from truba.kinds import Kind
 from truba.node.node import Limits
-from truba.node.session import LocalSession, plain
+from truba.node.session import LocalSession, plain, whole
 from truba.opening import Opening
 from truba.ports.backup import Made
 from truba.ports.records import Codec
@@ -41,8 +42,15 @@ class EmbeddedPipe(CodedPipe[LocalSession]):
 
     async def _new(self, kind: int, records: Sequence[bytes], tag: int | None, trace: bytes) -> LocalSession:
         node = self.node
-        hold = node.new(self._owner, kind, [*map(plain, records)], -1 if tag is None else tag, trace)
-        await node.sequencer.flush()
+        number = -1 if tag is None else whole(tag)
+        hold = node.new(self._owner, whole(kind), [*map(plain, records)], number, plain(trace))
+        try:
+            await node.sequencer.flush()
+        except CancelledError:
+            # Nobody has the session, and nobody else could end it before its idle_timeout.
+            with suppress(OperationError):  # as in `_block`
+                node.fail(hold, "cancelled")
+            raise
         return LocalSession(node, hold)
 
     @asynccontextmanager
@@ -71,12 +79,12 @@ class EmbeddedPipe(CodedPipe[LocalSession]):
 
     async def pause_kind(self, kind: int) -> None:
         """Hand over nothing more of a kind until it is continued, whatever restarts. UnknownKind."""
-        self.node.operators.pause(kind, True)
+        self.node.operators.pause(whole(kind), True)
         await self.node.sequencer.flush()
 
     async def continue_kind(self, kind: int) -> None:
         """Go on with handing over a kind. UnknownKind."""
-        self.node.operators.pause(kind, False)
+        self.node.operators.pause(whole(kind), False)
         await self.node.sequencer.flush()
 
     async def backup(self, directory: str | Path) -> Made:
@@ -116,13 +124,15 @@ def open(  # noqa: A001 - truba.open
     writable) when it is awaited or entered.
     """
 
+    place = Path(data).absolute()  # files are made there later, whatever becomes the working directory
+
     async def begin() -> EmbeddedPipe:
-        parts = build(Path(data), kinds, limits=limits)
+        parts = build(place, kinds, limits=limits)
         try:
             await parts.node.start()
         except BaseException:
             await parts.close()
             raise
-        return EmbeddedPipe(parts, Path(data))
+        return EmbeddedPipe(parts, place)
 
     return Opening(begin)

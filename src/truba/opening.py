@@ -19,12 +19,18 @@ class Opening(Generic[T]):
 
     def __init__(self, begin: Callable[[], Awaitable[T]]) -> None:
         self._begin = begin
+        self._begun = False
         self._opened: T | None = None
 
     async def _open(self) -> T:
-        if self._opened is not None:
+        if self._begun:
             raise RuntimeError("this was opened already; call the function again for another one")
-        self._opened = await self._begin()
+        self._begun = True
+        try:
+            self._opened = await self._begin()
+        except BaseException:
+            self._begun = False  # nothing is open: it may be tried again
+            raise
         return self._opened
 
     def __await__(self) -> Generator[Any, None, T]:

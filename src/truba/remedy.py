@@ -5,24 +5,30 @@ from __future__ import annotations
 import errno
 
 _FILES = "Too many open files"  # EMFILE of this process, ENFILE of the system; RocksDB tells it as a text
+_THREADS = "can't start new thread"  # a RuntimeError of Python, which keeps no errno
 
 
-def out_of_files(error: BaseException | None) -> bool:
-    """Was it, or what it came from, for want of a file descriptor?"""
+def want(error: BaseException | None) -> str:
+    """What to do when the error, or what it came from, is for want of what the system gives each process so many of;
+    empty: it is not."""
     seen = set[int]()
     while error is not None and id(error) not in seen:  # `raise error from error` is its own cause
         seen.add(id(error))
-        if (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)) or _FILES in str(error):
-            return True
+        text = str(error)
+        if (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)) or _FILES in text:
+            return (
+                "no file descriptor was left, the disk is not to blame: allow this process more (LimitNOFILE= of"
+                " systemd, ulimit -n), twice connections_max at the least"
+            )
+        if _THREADS in text:
+            return (
+                "the system gave no further thread, the disk is not to blame: allow this process more (TasksMax= of"
+                " systemd, ulimit -u, pids of a container), or memory"
+            )
         error = error.__cause__
-    return False
+    return ""
 
 
 def remedy(error: BaseException) -> str:
     """Before the next start."""
-    if out_of_files(error):
-        return (
-            "no file descriptor was left, the disk is not to blame: allow this process more (LimitNOFILE= of systemd,"
-            " ulimit -n), twice connections_max at the least"
-        )
-    return "mend the disk"
+    return want(error) or "mend the disk"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -14,6 +16,7 @@ from tests.admin.support import Place, place
 from tests.client.inprocess import until
 from truba.admin import documents, jobs
 from truba.audit import AuditFile
+from truba.errors import Unavailable
 from truba.machine.events import Parked
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
@@ -173,6 +176,31 @@ async def test_the_audit_log_may_be_renamed_at_any_time(tmp_path: Path) -> None:
     assert (tmp_path / "audit.jsonl.1").read_text().endswith('"act":"one","result":"asked"}\n')
     assert (tmp_path / "audit.jsonl").read_text().endswith('"act":"one","result":"done"}\n')
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_line_that_was_cut_off_does_not_spoil_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    room = 40
+
+    def full(fd: int, data: memoryview) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        wrote = write(fd, data[:room])
+        room -= wrote
+        return wrote
+
+    log = AuditFile(tmp_path / "audit.jsonl", JumpClock())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            await log.asked(act="one")
+    await log.asked(act="two")
+    await log.ended("done", act="two")
+    await log.close()
+    torn, *lines = (tmp_path / "audit.jsonl").read_text().splitlines()
+    assert len(torn) == 40
+    assert [(line["act"], line["result"]) for line in map(json.loads, lines)] == [("two", "asked"), ("two", "done")]
 
 
 async def test_a_defect_is_written_down_as_one_whose_outcome_nobody_knows(tmp_path: Path) -> None:

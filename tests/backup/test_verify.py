@@ -6,11 +6,13 @@ import os
 import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from tests.backup.sample import Sample, backed_up, kinds, sample
 from truba.backup.manifest import NAME, UNFINISHED, Manifest
@@ -18,6 +20,7 @@ from truba.backup.marks import refuse_unfit
 from truba.backup.restore import restore
 from truba.backup.stopped import back_up
 from truba.backup.verify import manifest_of, verify
+from truba.cli.main import main
 from truba.compose import build
 from truba.errors import DataDamaged, DataForeign, DataLocked, DataUnwritable
 from truba.log import inspect
@@ -150,6 +153,29 @@ async def test_a_link_to_a_directory_is_none(source: Sample, tmp_path: Path) -> 
     (tmp_path / "latest").symlink_to(tmp_path / "again")  # the whole of one may be reached by a link
     backed_up(source, tmp_path / "again")
     assert verify(tmp_path / "latest").sound
+
+
+@pytest.mark.parametrize("where", ["missing", "full"])
+async def test_want_of_a_place_to_look_from_is_no_verdict(
+    where: str, source: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a sound backup would be given up for an older one."""
+    backed_up(source, tmp_path / "backup")
+    if where == "missing":
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    else:
+
+        def full(*_args: object, **_options: object) -> None:
+            raise Exception("IO error: No space left on device: While appending to file")
+
+        monkeypatch.setattr("truba.store.rocks_setup.Rdict", full)
+    with pytest.raises(DataUnwritable, match=r"cannot be looked at: .*No (space|such).* TMPDIR"):
+        verify(tmp_path / "backup")
+    with pytest.raises(DataUnwritable, match="cannot be looked at"):
+        restore(tmp_path / "backup", tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
+    result = CliRunner().invoke(main, ["backup", "verify", str(tmp_path / "backup")])
+    assert (result.exit_code, "older" in result.output) == (7, False)
 
 
 async def test_whole_files_of_another_state_are_noticed(source: Sample, tmp_path: Path) -> None:

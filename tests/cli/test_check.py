@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import threading
@@ -15,7 +16,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from truba.cli.main import main
+from truba.log.file import FileLog
+from truba.log.inspect import Report
+from truba.ports.log import LogBatch
+from truba.store.mark import write_mark
 from truba.testing.ports import free_ports
+from truba.types import Position
 from truba.webhook import Ping, verify
 
 HELLO = b">4\r\n$5\r\nhello\r\n$5\r\ntruba\r\n$1\r\n1\r\n$4\r\nhush\r\n"
@@ -182,6 +188,37 @@ def test_the_command_that_is_told_of_parked_sessions(tmp_path: Path) -> None:
 def test_a_file_in_place_of_the_data_directory(tmp_path: Path, data: str) -> None:
     text = f'[node]\ndata = "{data}"\n[kinds.a]\nnumber = 1\nhandler = "local:asyncio:sleep"'
     assert findings(check(tmp_path, text, "--json"))["data"]
+
+
+LOCAL = '[node]\ndata = "data"\n[kinds.a]\nnumber = 1\nhandler = "local:asyncio:sleep"'
+
+
+def test_a_data_directory_on_which_no_pipe_would_start(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "store").mkdir(parents=True)
+    (data / "store" / "CURRENT").touch()
+    assert "holds a store, but no log" in findings(check(tmp_path, LOCAL, "--json"))["data"]
+    log = FileLog.open(data / "log", segment_bytes=65_536)
+    log.append(LogBatch(1, 1, 1, b"\x90"), lambda error: None)
+    log.close()
+    write_mark(data / "store", log.tail)
+    assert findings(check(tmp_path, LOCAL, "--json"))["data"] == ""
+    write_mark(data / "store", Position(1, 2, bytes(16)))
+    assert "of event 1-2, the log ends with 1-1" in findings(check(tmp_path, LOCAL, "--json"))["data"]
+
+
+def test_a_data_directory_that_cannot_be_read_is_a_finding_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FileLog.open(tmp_path / "data" / "log", segment_bytes=65_536).close()
+
+    def not_allowed(*_args: object) -> Report:
+        raise PermissionError(errno.EACCES, "Permission denied", "segment-0000000001.log")  # another user's
+
+    monkeypatch.setattr("truba.log.inspect.verify", not_allowed)
+    found = findings(check(tmp_path, LOCAL, "--json"))
+    assert "Permission denied: 'segment-0000000001.log'" in found["data"]
+    assert found["handler"] == ""
 
 
 CLUSTER = """[node]

@@ -42,7 +42,7 @@ def test_exit_codes(error: Exception, code: int, said: str) -> None:
     assert failure.message.startswith(said)
 
 
-def caused(error: Exception, cause: OSError) -> Exception:
+def caused(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
 
@@ -68,6 +68,21 @@ def test_want_of_file_descriptors_is_not_blamed_on_the_disk(error: Exception, co
     assert ("mend the disk" in failure.next_step) is disk
     assert ("LimitNOFILE=" in failure.next_step) is not disk
     assert "restore" not in failure.next_step
+
+
+NO_THREAD = RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(caused(errors.LogPoisoned("the log failed"), NO_THREAD), 7), (NO_THREAD, 1)],
+)
+def test_want_of_threads_is_not_blamed_on_the_disk(error: Exception, code: int) -> None:
+    failure = as_failure(error)
+    assert failure is not None
+    assert failure.exit_code == code
+    assert "TasksMax=" in failure.next_step
+    assert "mend the disk" not in failure.next_step
 
 
 def test_an_error_that_is_its_own_cause_is_told_too() -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from truba.cli.main import main
 from truba.codec.batch import encode_batch
 from truba.log.file import FileLog
-from truba.machine.events import Appended, Created, Deleted, Event, Opened, Replaced, Stored
+from truba.machine.events import Appended, Created, Deleted, Event, Opened, Paused, Replaced, Stored
 from truba.ports.log import LogBatch
 from truba.store.mark import write_mark
 from truba.types import Cause, Position
@@ -91,6 +91,26 @@ def test_dump_as_json(data: Path) -> None:
     assert base64.b64decode(whole[3]["record"]) == b"only"
 
 
+def test_dump_takes_nothing_for_a_session_that_began_none(tmp_path: Path) -> None:
+    log = FileLog.open(tmp_path / "log", segment_bytes=64 * 1024, reserve_bytes=0)
+    log.append(LogBatch(1, 1, 2, encode_batch([EVENTS[1], Paused(7, 0, True)])), lambda error: None)
+    log.close()
+    assert [line["event"] for line in lines(run("dump", str(tmp_path), "--json", "--session", "1"))] == ["Created"]
+    assert lines(run("dump", str(tmp_path), "--json", "--session", "2")) == []
+
+
+def test_dump_shows_times_that_no_calendar_has(tmp_path: Path) -> None:
+    """A kind whose recovery_delay is to be for ever."""
+    log = FileLog.open(tmp_path / "log", segment_bytes=64 * 1024, reserve_bytes=0)
+    events: list[Event] = [Stored(2, due_ms, Cause.LOST) for due_ms in (253_402_300_799_000, 253_402_300_800_000)]
+    log.append(LogBatch(1, 1, 2, encode_batch(events)), lambda error: None)
+    log.close()
+    result = run("dump", str(tmp_path))
+    assert result.exit_code == 0
+    assert "due_ms=9999-12-31T23:59:59.000+00:00" in result.stdout
+    assert "due_ms=253402300800000" in result.stdout
+
+
 def test_dump_a_part(data: Path) -> None:
     assert [line["seq"] for line in lines(run("dump", str(data), "--json", "--session", "2"))] == [2, 3, 4, 5, 7]
     assert [
@@ -142,12 +162,22 @@ def test_a_directory_that_is_not_there(command: str, tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_directory_of_somebody_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["dump", "verify", "repair"])
+def test_a_directory_of_somebody_else(command: str, tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"x")
-    result = run("verify", str(tmp_path))
+    result = run(command, str(tmp_path), *["--yes"] * (command == "repair"))
     assert result.exit_code == 7
     assert "holiday.jpg" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+@pytest.mark.parametrize("command", ["dump", "verify", "repair"])
+def test_a_data_directory_that_lost_its_log_is_no_foreign_one(command: str, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    result = run(command, str(tmp_path), *["--yes"] * (command == "repair"))
+    assert result.exit_code == 7
+    assert "holds a store, but no log" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
 def test_verify_sees_that_the_store_knows_more_than_the_log(tmp_path: Path) -> None:
@@ -162,3 +192,29 @@ def test_verify_sees_that_the_store_knows_more_than_the_log(tmp_path: Path) -> N
     assert result.exit_code == 1
     assert "damage: the store holds the state of event 2-51382, which the log has lost" in result.output
     assert "sound" not in result.output
+
+
+def test_the_store_is_asked_from_inside_the_log_too(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data / "store").mkdir()
+    write_mark(data / "store", Position(1, 99, bytes(16)))
+    monkeypatch.chdir(data / "log")
+    result = run("verify", ".", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["store_ahead"]["seq"]) == (1, 99)
+
+
+def test_a_damaged_mark_of_the_store_hides_nothing_that_is_told_of_the_log(data: Path) -> None:
+    damaged(data)
+    (data / "store").mkdir()
+    (data / "store" / "APPLIED").write_bytes(b"not a mark")
+    result = run("verify", str(data), "--json")
+    assert (result.exit_code, json.loads(result.stdout)["damage"]["seq"]) == (1, 2)
+    assert "APPLIED is not what was written" in result.stderr
+    result = run("repair", str(data), "--yes", "--json")
+    assert result.exit_code == 0
+    done = json.loads(result.stdout)
+    assert (done["repaired"], [Path(kept).parent for kept in done["kept"]]) == (
+        True,
+        [data / "log"] * len(done["kept"]),
+    )
+    assert "nothing in it was changed" not in result.stderr
+    assert "cannot be told" in result.stderr

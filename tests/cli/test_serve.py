@@ -12,6 +12,8 @@ import pytest
 import redis
 
 from tests.cli.conftest import TRUBA, Serve, environment
+from truba.log import inspect
+from truba.log.segment import segment_name
 
 KIND = '[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:1"\n'
 
@@ -108,3 +110,24 @@ def test_a_file_in_place_of_the_data_directory(tmp_path: Path) -> None:
     code, said = refused(tmp_path, "--listen", "127.0.0.1:0", "--data", "truba.toml")
     assert code == 7
     assert "truba.toml" in said
+
+
+def test_a_log_that_lost_its_end_is_not_told_to_be_unchanged(serve: Serve) -> None:
+    """A frame that the store holds was damaged so that it looks torn: the start has cut it, and says where it is."""
+    served = serve(KIND)
+    host, port = served.address.split(":")
+    with redis.Redis(host, int(port)) as client:
+        client.execute_command("NEW", "7", b"x")
+    assert served.stop() == 0
+    log = served.directory / "data" / "log"
+    frame = list(inspect.frames(log))[-1]
+    with (log / segment_name(frame.segment)).open("r+b") as file:
+        file.seek(frame.offset + frame.size - 100)
+        file.write(bytes(100))
+    for _ in range(2):
+        code, said = refused(served.directory, "--listen", "127.0.0.1:0")
+        assert code == 7
+        assert "not of one piece" in said
+        assert "changed" not in said
+        assert "lost-*" in said
+    assert len(list(log.glob("lost-*"))) == 1

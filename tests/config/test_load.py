@@ -189,6 +189,10 @@ def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch
             "5: node.listen: nothing to listen on; give listen an address, or give unix a path",
         ),
         (KIND + '[node]\ndata = ""', "5: node.data: '' is not a path"),
+        (
+            KIND + '[node]\nsegment = "10MB"',
+            "5: node.segment: '10MB' is no whole number of sectors of 512 bytes; write \"9766KiB\"",
+        ),
         (KIND + '[node]\nsegment = "1B"', "5: node.segment: '1B' is too small; write \"64KiB\" or more"),
         (KIND + '[node]\nlog_level = "loud"', '5: node.log_level: \'loud\' will not do; write "debug", "info",'),
         (

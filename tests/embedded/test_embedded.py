@@ -9,7 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+from decimal import Decimal
+from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -69,6 +72,65 @@ async def test_plain_function_is_a_handler_too(tmp_path: Path) -> None:
         await (await pipe.new(7, b"one")).store(0)
         await asyncio.wait_for(done.wait(), 10)
         assert not pipe.node.machine.counts
+
+
+async def test_it_stays_where_it_is_when_the_program_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where another pipe may have a directory of the same name, which it does not expect to be written to."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    async with truba.open("data", kinds=[kind()]) as pipe:
+        monkeypatch.chdir(tmp_path / "there")
+        async with truba.open("data", kinds=[kind()]) as other:
+            for _ in range(2):
+                await pipe.new(7, b"one")
+                await pipe.node.checkpoint()
+            assert not other.node.machine.counts
+    async with truba.open(tmp_path / "here" / "data", kinds=[kind()]) as pipe:
+        assert len(list(pipe.node.machine.scan())) == 2
+
+
+class Kinds(IntEnum):
+    TRANSFER = 7
+
+
+@pytest.mark.parametrize(
+    ("number", "tag", "trace"),
+    [(7.0, None, b""), (Decimal(7), None, b""), (7, 1.5, b""), (7, None, "00-4bf92f3577b34da6a3ce929d0e0e4736-01")],
+)
+async def test_what_would_never_be_read_again_is_refused_before_it_is_stored(
+    tmp_path: Path, number: Any, tag: Any, trace: Any
+) -> None:
+    """7.0 is a key of what has 7, and so was taken, and acknowledged; no start could read it."""
+    async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        with pytest.raises(TypeError):
+            await pipe.new(number, b"one", tag=tag, trace=trace)
+        if number != 7 or type(number) is not int:
+            with pytest.raises(TypeError):
+                await pipe.pause_kind(number)
+        await pipe.new(Kinds.TRANSFER, b"one", tag=True, trace=bytearray(b"00-4b"))
+    async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        assert [(head.kind, head.trace) for head in pipe.node.machine.scan()] == [(7, b"00-4b")]
+
+
+async def test_a_session_whose_opening_was_cancelled_is_given_back_by_itself(tmp_path: Path) -> None:
+    async with truba.open(tmp_path / "data", kinds=[kind(recovery_delay_s=1000)]) as pipe:
+
+        async def work(*records: bytes) -> None:
+            async with pipe.session(7, *records):
+                raise AssertionError("not to be entered")
+
+        for records in ((), (b"one",)):
+            task = asyncio.create_task(work(*records))
+            await asyncio.sleep(0)
+            assert len(pipe.node.machine.owned) == 1
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        heads = list(pipe.node.machine.scan())
+        assert [(head.phase, head.detail) for head in heads] == [(truba.Phase.STORED, "cancelled")]
 
 
 async def test_block_that_raises_gives_the_session_back_with_its_reason(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 from truba.store.rocks import RocksStore
 from truba.testing.store import contents, summary
 from truba.types import Phase
@@ -73,3 +75,20 @@ def test_kill_at_any_moment_leaves_one_commit_whole(tmp_path: Path) -> None:
         sure = max(sure, commit_until_killed(tmp_path, dice.uniform(0, 0.12)))
         sure = check_whole(tmp_path, sure)
     assert sure >= ROUNDS
+
+
+def test_the_name_of_the_directory_is_durable_before_a_database_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it may have been killed before he had synced it into the one above."""
+    place = tmp_path / "store"
+    place.mkdir()
+    synced: list[tuple[Path, bool]] = []
+
+    def sync(directory: Path) -> None:
+        synced.append((directory, (place / "CURRENT").exists()))
+
+    monkeypatch.setattr("truba.store.rocks_setup.sync_directory", sync)
+    for _ in range(2):
+        RocksStore.open(place).close()
+    assert synced == [(tmp_path, False)]

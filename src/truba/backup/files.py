@@ -9,13 +9,13 @@ import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from truba.backup.manifest import File
-from truba.errors import DataForeign
+from truba.errors import DataForeign, DataUnwritable
 from truba.store.mark import sync_directory
 from truba.store.rocks import RocksStore
 
@@ -126,13 +126,18 @@ def clear(directory: Path, keep: str) -> None:
 @contextmanager
 def looked_at(store: Path) -> Iterator[RocksStore]:
     """A store read where it lies, with nothing of it changed: through links, since RocksDB's binding writes a file of
-    settings into every directory that it opens, and the store may lie on a medium that is read-only. DataError."""
-    with TemporaryDirectory(prefix="truba-look-") as made:
-        view = Path(made)
-        for path in store_files(store):
-            (view / path.name).symlink_to(path.absolute())
-        opened = RocksStore.open(view, read_only=True)
+    settings into every directory that it opens, and the store may lie on a medium that is read-only. DataError;
+    DataUnwritable: it cannot be looked at, which says nothing of what is in it."""
+    with ExitStack() as held:
         try:
-            yield opened
-        finally:
-            opened.close()
+            view = Path(held.enter_context(TemporaryDirectory(prefix="truba-look-")))
+            for path in store_files(store):
+                (view / path.name).symlink_to(path.absolute())
+            opened = RocksStore.open(view, read_only=True)
+        except (OSError, DataUnwritable) as error:
+            raise DataUnwritable(
+                f"the store {store} cannot be looked at: {error}. It is read through links in a temporary directory,"
+                " which needs room for them; TMPDIR names another place"
+            ) from error
+        held.callback(opened.close)
+        yield opened

@@ -51,7 +51,8 @@ def manifest_of(directory: Path) -> Manifest:
 
 
 def verify(directory: Path, tell: Tell = lambda stage, done, of: None) -> Verdict:
-    """Raises what `manifest_of` does; all else that is wrong is in the verdict."""
+    """Raises what `manifest_of` does, and DataUnwritable when the backup cannot be looked at; all else that is wrong is
+    in the verdict."""
     manifest = manifest_of(directory)
     paused = frozenset[int]()
     problems = list(_files(directory, manifest, tell))
@@ -123,5 +124,7 @@ def _state(directory: Path, manifest: Manifest, tell: Tell) -> tuple[list[str], 
                 problems.append("the state is not the one that was backed up")
             tell("reading", sessions, sessions)
             return problems, machine.paused
+    except DataUnwritable:
+        raise  # want of room, say: of the backup it says nothing
     except DataError as error:
         return [*problems, str(error)], frozenset()

@@ -100,7 +100,7 @@ def make(target: str | None, data: Path | None, as_json: bool, ask: Ask) -> None
 def verify(directory: Path, as_json: bool) -> None:
     """Check every byte of a backup, put its state together in memory, and tell what is in it. Changes nothing.
 
-    Exit code 1: it is not what was written. 7: it is unfinished, or no backup.
+    Exit code 1: it is not what was written. 7: it is unfinished, no backup, or cannot be looked at.
 
     \b
     Examples:

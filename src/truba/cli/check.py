@@ -19,7 +19,7 @@ import click
 from truba.backup.marks import refuse_unfit
 from truba.cli.failure import PROBLEM
 from truba.cli.options import config_option, insecure_option, json_option, say_json
-from truba.errors import ConfigError, DataError, DataLocked
+from truba.errors import ConfigError, DataDamaged, DataError, DataLocked
 
 if TYPE_CHECKING:
     from truba.config import Config
@@ -100,15 +100,25 @@ def _data(config: Config) -> Finding:
         refuse_unfit(directory)
         if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
             raise DataError("this user may not read and write it; change its owner or mode")
+        from truba.compose import refuse_half
+
+        refuse_half(directory)
         if not (directory / "log").exists():
             return Finding("data", f"{directory} (empty)")
         _refuse_held(directory / "log" / "LOCK")
         from truba.log import inspect as log_inspect
         from truba.log.damage import LogDamaged
+        from truba.store.mark import read_mark
 
-        if damage := log_inspect.verify(directory / "log").damage:
-            raise LogDamaged(damage)
-    except DataError as error:
+        report = log_inspect.verify(directory / "log")
+        if report.damage:
+            raise LogDamaged(report.damage, directory / "log")
+        mark, tail = read_mark(directory / "store"), report.tail
+        if mark is not None and mark.seq > tail.seq:
+            raise DataDamaged(
+                f"the store holds the state of event {mark.term}-{mark.seq}, the log ends with {tail.term}-{tail.seq}"
+            )
+    except (DataError, OSError) as error:
         return Finding("data", str(directory), str(error))
     return Finding("data", str(directory))
 

@@ -28,7 +28,7 @@ from truba.errors import (
     UnknownOutcome,
 )
 from truba.ports.stream import StreamDown, StreamGone
-from truba.remedy import out_of_files, remedy
+from truba.remedy import remedy, want
 
 EXIT_CODES = {
     0: "done, and all is well",
@@ -69,8 +69,8 @@ def as_failure(error: Exception) -> Failure | None:
             return _operation(error)
         case ConfigError():
             return Failure(USAGE, str(error))
-        case DataError() if out_of_files(error):
-            return Failure(DATA, str(error), remedy(error))
+        case DataError() if wanted := want(error):
+            return Failure(DATA, str(error), wanted)
         case DataLocked():
             return Failure(DATA, str(error), "stop the process that holds it, or name another directory")
         case DataDamaged() if "truba log repair" not in str(error):
@@ -102,8 +102,10 @@ def as_failure(error: Exception) -> Failure | None:
             return Failure(UNREACHABLE, str(error) or type(error).__name__)
         case FileNotFoundError() if error.filename is not None:
             return Failure(MISSING, f"{error.filename}: there is no such file or directory")
-        case OSError() if out_of_files(error):
-            return Failure(PROBLEM, error.strerror or str(error), remedy(error))
+        case OSError() if wanted := want(error):
+            return Failure(PROBLEM, error.strerror or str(error), wanted)
+        case RuntimeError() if wanted := want(error):
+            return Failure(PROBLEM, str(error), wanted)
         case OSError() if error.filename is not None:
             return Failure(PROBLEM, f"{error.filename}: {error.strerror}")
         case OSError() if error.errno == errno.ENOSPC:

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from truba.cli.failure import MISSING, PROBLEM, Failure
+from truba.cli.failure import DATA, MISSING, PROBLEM, Failure
 from truba.cli.options import FILE, json_option, progress, say_json, say_table
 from truba.cli.preview import preview, printable
+from truba.errors import DataDamaged
 
 if TYPE_CHECKING:
     from truba.log.damage import Damage
     from truba.types import Position
+
+YEAR_10000_MS = 253_402_300_800_000
+"""Python knows no later times; a session that is to sleep for ever may be due then."""
 
 directory_argument = click.argument("directory", metavar="DIR", type=FILE)
 
@@ -56,7 +60,7 @@ def dump(directory: Path, after_seq: int, limit: int | None, number: int | None,
     left = limit
     for term, seq, event in _events(_log_of(directory), after_seq):
         fields = _fields(event)
-        if number is not None and fields.get("number", seq if "kind" in fields else None) != number:
+        if number is not None and fields.get("number", seq if "records" in fields else None) != number:
             continue
         if left is not None:
             if left == 0:
@@ -179,6 +183,8 @@ def _log_of(directory: Path) -> Path:
     path = directory / "log" if (directory / "log").is_dir() else directory
     if not path.is_dir():
         raise Failure(MISSING, f"{directory}: there is no such directory", "name a data directory, or the log in it")
+    if path is directory and (path / "store").is_dir():  # no log has such a thing in it
+        raise Failure(DATA, f"{directory} holds a store, but no log", "restore the directory from a copy")
     return path
 
 
@@ -215,7 +221,7 @@ def _readable(key: str, value: Any, whole: bool) -> str:
             return _records([value], whole)
         case bytes():
             return value.hex()[:8]
-        case int() if key.endswith("_ms") and key != "grace_ms":
+        case int() if key.endswith("_ms") and key != "grace_ms" and value < YEAR_10000_MS:
             return datetime.fromtimestamp(value / 1000, UTC).isoformat(timespec="milliseconds")
         case _:
             return printable(str(value))
@@ -238,5 +244,9 @@ def _store_ahead(directory: Path, tail: Position) -> Position | None:
     """What the store beside the log says it holds, where the log ends before that."""
     from truba.store.mark import read_mark
 
-    mark = read_mark(_log_of(directory).parent / "store")
+    try:
+        mark = read_mark(_log_of(directory).absolute().parent / "store")  # `.` has no parent of its own
+    except (DataDamaged, OSError) as error:  # which is no word about the log, and what was done to it is to be told
+        click.echo(f"whether the store goes beyond the log cannot be told: {error}", err=True)
+        return None
     return mark if mark is not None and mark.seq > tail.seq else None

@@ -57,9 +57,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-            if (
-                getattr(sys, name) is None
-            ):  # closed by whoever started us: nobody asks or hears; the exit code still tells
+            # Closed by whoever started us: nobody asks or hears, and the exit code still tells.
+            if getattr(sys, name) is None:
                 setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for the life of the process
         if os.environ.get("NO_COLOR"):  # https://no-color.org
             ctx.color = False

@@ -30,6 +30,7 @@ from truba.config.table import (
     NodeName,
     ObjectPath,
     Rate,
+    SegmentSize,
     Size,
     Table,
     Time,
@@ -124,7 +125,7 @@ class Node(Table):
     name: NodeName = "truba"
     grace_max: Time = 300.0
     checkpoint: LogSize = 64 * MIB
-    segment: LogSize = 32 * MIB
+    segment: SegmentSize = 32 * MIB
     reserve: Annotated[int, reader(size_bytes)] = 256 * MIB
     backups: FilePath | None = None
     """Where `truba backup` may write while the pipe runs; None: nowhere."""

@@ -17,6 +17,9 @@ from truba.address import without_user
 from truba.config.secret import Secret
 from truba.config.units import rate_per_s, seconds, size_bytes, size_text, time_text
 
+LOG_BYTES_MIN = 64 * 1024
+SECTOR_BYTES = 512
+"""Frames of the log fill whole ones, and so do its files."""
 NAME = re.compile(r"[\w.-]+")
 """Of a node."""
 MODULE_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -65,6 +68,14 @@ def _path(value: object) -> Path:
     raise ValueError(f"{value!r} is not a path", 'a path in quotes, such as "data"')
 
 
+def _whole_sectors(value: object) -> int:
+    size = size_bytes(value)
+    if size % SECTOR_BYTES and size >= LOG_BYTES_MIN:
+        more = size + -size % SECTOR_BYTES
+        raise ValueError(f"{value!r} is no whole number of sectors of {SECTOR_BYTES} bytes", f'"{size_text(more)}"')
+    return size
+
+
 def _variable(value: object) -> str:
     """What is written there by mistake may be the secret itself: no error shows it."""
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
@@ -75,9 +86,10 @@ def _variable(value: object) -> str:
 
 
 Size = Annotated[int, reader(size_bytes, 1, size_text)]
-BufferSize = Annotated[int, reader(size_bytes, 64 * 1024, size_text, 2**30)]
+BufferSize = Annotated[int, reader(size_bytes, LOG_BYTES_MIN, size_text, 2**30)]
 """The event loop counts what a connection buffers in 32 bits."""
-LogSize = Annotated[int, reader(size_bytes, 64 * 1024, size_text)]
+LogSize = Annotated[int, reader(size_bytes, LOG_BYTES_MIN, size_text)]
+SegmentSize = Annotated[int, reader(_whole_sectors, LOG_BYTES_MIN, size_text)]
 Time = Annotated[float, reader(seconds)]
 TimeAboveZero = Annotated[float, reader(seconds, 0.001, time_text)]
 Rate = Annotated[float, reader(rate_per_s)]

@@ -23,6 +23,8 @@ from truba.log.segment import HEADER_BYTES, SegmentHeader, segment_name, segment
 
 _LOST = re.compile(r"lost-\d+-.*\.bin")
 _TEMPORARY = ".tmp"
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS)
+"""Where a directory above may not be read, or knows no sync, or is not to be written, no directory was made either."""
 
 
 @contextmanager
@@ -59,6 +61,7 @@ class Directory:
             cls._make(path, disk)
             directory = cls(path, disk)
             try:
+                directory.names()  # in a foreign directory not even a file to lock is made
                 directory._lock()
             except BaseException:
                 directory.close()
@@ -83,6 +86,21 @@ class Directory:
             self.disk.fsync(self._fd)
         except OSError as error:
             raise NamesUnsynced(error.errno, error.strerror, str(self.path)) from error
+
+    def sync_above(self) -> None:
+        """This directory's own name is durable, and those of all that lead to it, whoever made them: he may have been
+        killed before he had synced them."""
+        for above in self.path.absolute().parents:
+            try:
+                fd = self.disk.open(str(above), os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    self.disk.fsync(fd)
+                finally:
+                    self.disk.close(fd)
+            except OSError as error:
+                if error.errno not in _NOT_OURS:
+                    raise
+                return
 
     def close(self) -> None:
         """Give up the lock and the directory."""
@@ -291,7 +309,7 @@ class Directory:
 
     @classmethod
     def _make(cls, path: Path, disk: Disk) -> None:
-        """The directory and those above it that are missing, each synced into the one above."""
+        """The directory and those above it that are missing. Their names are synced before a log begins here."""
         try:
             disk.mkdir(str(path), 0o700)
         except FileExistsError:
@@ -299,8 +317,3 @@ class Directory:
         except FileNotFoundError:
             cls._make(path.parent, disk)
             disk.mkdir(str(path), 0o700)
-        fd = disk.open(str(path.parent), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            disk.fsync(fd)
-        finally:
-            disk.close(fd)

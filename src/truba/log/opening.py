@@ -77,6 +77,7 @@ def open_directory(directory: Directory, segment_bytes: int, log_id: bytes | Non
 
 def make_first(directory: Directory, log_id: bytes, segment_bytes: int, begin: Position | None = None) -> SegmentHeader:
     """Begin a log in a directory without one: its first segment, durable, there whole or not at all."""
+    directory.sync_above()  # so where there is a segment, the names that lead to it are durable
     first = SegmentHeader(log_id, 1, min(segment_bytes, FIRST_SEGMENT_BYTES_MAX), begin)
     if (fd := directory.make_segment(first)) is not None:
         directory.disk.close(fd)

@@ -48,7 +48,7 @@ def _mismatch(log: Log, store: Store) -> DataDamaged:
     applied = store.summary.applied
     return DataDamaged(
         f"the store holds the state of event {applied.term}-{applied.seq}, the log ends with"
-        f" {log.tail.term}-{log.tail.seq} and does not lead there: they are not of one piece; nothing was changed."
-        " Restore the whole directory from a copy; or, after a repair of the log, move the store's directory aside to"
-        " go on with what the log alone holds"
+        f" {log.tail.term}-{log.tail.seq} and does not lead there: they are not of one piece."
+        " Restore the whole directory from a copy; or, after `truba log repair`, move the store's directory aside to"
+        " go on with what the log alone holds. If the end of the log was torn, a file lost-* in its directory keeps it"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import index
 
 from truba.errors import BadRequest
 from truba.node.node import Node
@@ -80,3 +81,9 @@ def plain(record: object) -> bytes:
             return bytes(record)
         raise TypeError(f"a record is bytes, not {type(record).__name__}; nothing was stored")
     return record
+
+
+def whole(number: object) -> int:
+    """A number of a kind, or a tag, as Python's own int; TypeError before anything is decided. A float or a bool that
+    equals one would be stored as what it is, and never be read again."""
+    return number if type(number) is int else int(index(number))  # type: ignore[arg-type]  # that is asked here

@@ -39,7 +39,6 @@ def claim(directory: Path) -> int:
     """
     if not directory.exists():
         directory.mkdir(mode=0o700, parents=True)
-        sync_directory(directory.parent)
     try:
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except NotADirectoryError as error:
@@ -72,6 +71,9 @@ def open_database(directory: Path, memory_bytes: int, *, read_only: bool = False
     """Open the database, or make it. Read-only: no file of its state is changed, none deleted."""
     # The write-ahead log that RocksDB always makes is empty here, hence error_if_log_file_exist=False.
     access = AccessType.read_only(False) if read_only else AccessType.read_write()
+    if not (directory / "CURRENT").exists():
+        # Whoever made the directory may have been killed before its name was durable: where a database is, it is.
+        sync_directory(directory.parent)
     try:
         return Rdict(str(directory), _options(memory_bytes), access_type=access)
     except Exception as error:
