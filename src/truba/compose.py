@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from truba.backup.manifest import SCRATCH
-from truba.errors import ConfigError, DataDamaged
+from truba.errors import ConfigError, DataDamaged, DataUnwritable
 from truba.hooks.command import CommandHook
 from truba.hooks.function import FunctionHook
 from truba.install import settle
 from truba.kinds import AnyHandler, Handler, Kind
 from truba.log.file import FileLog
+from truba.log.segment import segment_number
 from truba.node.node import Limits, Node, Tell
 from truba.ports.parked import HookMaker, ParkedHook
 from truba.ports.records import Codec
@@ -225,9 +227,21 @@ def build(
 
 def refuse_half(data: Path) -> None:
     """DataDamaged: a store without its log. A log is there before its store is, and to begin another one would be to
-    take everything that no checkpoint holds for finished."""
-    if (data / "store" / "CURRENT").exists() and not any((data / "log").glob("segment-*.log")):
+    take everything that no checkpoint holds for finished. DataUnwritable: it may not be looked at."""
+    try:
+        half = (data / "store" / "CURRENT").exists() and not _segments(data / "log")
+    except OSError as error:
+        raise DataUnwritable(f"{data} cannot be looked at: {error}") from error
+    if half:
         raise DataDamaged(
             f"{data} holds a store, but no log: restore the directory from a copy; or, to begin with an empty pipe,"
             " move the store's directory aside too"
         )
+
+
+def _segments(log: Path) -> list[str]:
+    """Not by a glob, for which a directory that may not be read is an empty one."""
+    try:
+        return [name for name in os.listdir(log) if segment_number(name) is not None]  # noqa: PTH208
+    except FileNotFoundError:
+        return []

@@ -92,6 +92,29 @@ async def test_it_stays_where_it_is_when_the_program_goes_elsewhere(
         assert len(list(pipe.node.machine.scan())) == 2
 
 
+async def test_a_log_that_may_not_be_read_is_not_called_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is told that it is gone moves the store aside, to begin anew."""
+    async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        await pipe.new(7, b"one")
+    scandir, listdir = os.scandir, os.listdir
+
+    def denied(call: Any) -> Any:
+        def look(path: Any = ".") -> Any:
+            if Path(path).name == "log":
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return call(path)
+
+        return look
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", denied(scandir))
+        patch.setattr(os, "listdir", denied(listdir))
+        with pytest.raises(truba.DataUnwritable, match="Permission denied"):
+            await truba.open(tmp_path / "data", kinds=[kind()])
+    async with truba.open(tmp_path / "data", kinds=[kind()]) as pipe:
+        assert len(list(pipe.node.machine.scan())) == 1
+
+
 class Kinds(IntEnum):
     TRANSFER = 7
 
