@@ -43,6 +43,7 @@ from truba.ports.stream import StreamDown
 from truba.ports.transport import Transport
 from truba.reload import Reloader, reloading
 from truba.remedy import remedy
+from truba.stopping import ReloadSignals
 from truba.streams.jetstream import JetStream
 from truba.streams.requirements import check, refuse
 from truba.tls import Contexts
@@ -75,6 +76,7 @@ async def serve_member(
     own: Sequence[Frontend],
     audit: AuditLog,
     stop: asyncio.Event,
+    reloads: ReloadSignals | None,
     started_s: float,
 ) -> int:
     """Until `stop`; the process's exit code. ConfigError, DataError, OSError when it cannot start."""
@@ -184,7 +186,7 @@ async def serve_member(
         await doors.open()
         open_.push_async_callback(doors.close)
         bound = listening.bound
-        with reloading(reloader):  # before anybody knows that there is somebody to signal
+        with reloading(reloader, reloads):  # before anybody knows that there is somebody to signal
             log.info(
                 "ready",
                 version=__version__,
