@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from truba import __version__
-from truba.address import without_user
+from truba.address import Address, without_user
 from truba.audit import AuditFile
 from truba.backup.running import Maker, RunningBackups
 from truba.clock import SystemClock
@@ -153,7 +153,7 @@ async def _run(
             log.info(
                 "ready",
                 version=__version__,
-                listen=None if bound is None else f"{bound[0]}:{bound[1]}",
+                listen=None if bound is None else str(Address(*bound)),
                 unix=str(config.node.unix) if config.node.unix else None,
                 admin=None if admin is None else str(admin.bound),
                 data=str(config.node.data),

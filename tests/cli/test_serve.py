@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from tests.cli.conftest import TRUBA, Serve, environment
+from truba.address import address
 
 KIND = '[kinds.transfer]\nnumber = 7\nhandler = "truba://127.0.0.1:1"\n'
 
@@ -71,6 +72,19 @@ def test_a_signal_while_it_starts_is_a_clean_stop_too(tmp_path: Path, text: str,
     assert process.returncode == 0, err
     assert json.loads(err.splitlines()[-1])["event"] == "stopped"
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.timeout(60)
+def test_an_ipv6_address_is_told_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "truba.toml").write_text(KIND)
+    command = [*TRUBA, "serve", "--listen", "[::1]:0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment())
+    assert process.stderr is not None
+    told = json.loads(process.stderr.readline())["listen"]
+    process.terminate()
+    assert process.wait(30) == 0
+    process.stderr.close()
+    assert address(told).host == "::1"
 
 
 def lines_until(process: subprocess.Popen[str], event: str) -> list[str]:

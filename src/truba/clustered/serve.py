@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import structlog
 
 from truba import __version__
+from truba.address import Address
 from truba.clock import SystemClock
 from truba.closing import given_back
 from truba.cluster.door import Door
@@ -191,7 +192,7 @@ async def serve_member(
                 "ready",
                 version=__version__,
                 node=name,
-                listen=None if bound is None else f"{bound[0]}:{bound[1]}",
+                listen=None if bound is None else str(Address(*bound)),
                 peers=str(door.bound),
                 admin=None if admin is None else str(admin.bound),
                 data=str(config.node.data),
