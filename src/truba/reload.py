@@ -7,7 +7,6 @@ by half of the one and half of the other.
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from truba.kinds import Kind
 from truba.machine.machine import Machine
 from truba.node.node import Node
 from truba.ports.transport import Route
+from truba.stopping import ReloadSignals
 from truba.users import Users
 from truba.wire.connection import WireSettings
 
@@ -133,8 +133,8 @@ class Reloader:
 
 
 @contextmanager
-def reloading(reloader: Reloader | None) -> Iterator[None]:
-    """On SIGHUP, within the block."""
+def reloading(reloader: Reloader | None, signals: ReloadSignals | None = None) -> Iterator[None]:
+    """On SIGHUP, within the block; and at its beginning if one came before, of a process that listened for it."""
     if reloader is None:
         yield
         return
@@ -146,10 +146,9 @@ def reloading(reloader: Reloader | None) -> Iterator[None]:
         under_way.add(task)
         task.add_done_callback(under_way.discard)
 
-    loop.add_signal_handler(signal.SIGHUP, begin)
     try:
-        yield
+        with (signals or ReloadSignals()).calling(begin):
+            yield
     finally:
-        loop.remove_signal_handler(signal.SIGHUP)
         for task in under_way:
             task.cancel()

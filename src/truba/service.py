@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from truba import __version__
-from truba.address import without_user
+from truba.address import Address, without_user
 from truba.audit import AuditFile
 from truba.backup.running import Maker, RunningBackups
 from truba.clock import SystemClock
@@ -27,7 +27,7 @@ from truba.notify import notify
 from truba.ports.frontend import Frontend
 from truba.reload import Reloader, reloading
 from truba.remedy import remedy
-from truba.stopping import StopSignals
+from truba.stopping import ReloadSignals, StopSignals
 from truba.transports.local import load_object
 from truba.wire.connection import WireSettings
 
@@ -42,11 +42,16 @@ EXIT_LOG_FAILED = 70
 """The log or a checkpoint failed: what was under way is unknown, everything acknowledged is there at the next start."""
 
 
-async def serve(config: Config, read: Callable[[], Config] | None = None, signals: StopSignals | None = None) -> int:
+async def serve(
+    config: Config,
+    read: Callable[[], Config] | None = None,
+    signals: StopSignals | None = None,
+    reloads: ReloadSignals | None = None,
+) -> int:
     """Serve until SIGTERM or SIGINT; the process's exit code. ConfigError, DataError, OSError when it cannot start.
 
-    `read`: the configuration anew, asked on SIGHUP and by operators; None: it is for good. `signals`: of a process that
-    listened for them before it came here.
+    `read`: the configuration anew, asked on SIGHUP and by operators; None: it is for good. `signals`, `reloads`: of a
+    process that listened for them before it came here.
     """
     stop = asyncio.Event()
 
@@ -58,10 +63,12 @@ async def serve(config: Config, read: Callable[[], Config] | None = None, signal
         if stop.is_set():
             log.info("stopped", reason="told to, before it had begun")
             return EXIT_OK
-        return await _serve(config, read, stop)
+        return await _serve(config, read, stop, reloads)
 
 
-async def _serve(config: Config, read: Callable[[], Config] | None, stop: asyncio.Event) -> int:
+async def _serve(
+    config: Config, read: Callable[[], Config] | None, stop: asyncio.Event, reloads: ReloadSignals | None
+) -> int:
     started = time.monotonic()
     audit = AuditFile(config.audit_path, SystemClock())
     try:
@@ -76,7 +83,7 @@ async def _serve(config: Config, read: Callable[[], Config] | None, stop: asynci
             transports = transports_of(config, settings)
             hooks = hook_makers_of(config)
             return await serve_member(
-                config, read, listen_of(config), settings, transports, hooks, own, audit, stop, started
+                config, read, listen_of(config), settings, transports, hooks, own, audit, stop, reloads, started
             )
         parts = build(
             config.node.data,
@@ -97,7 +104,7 @@ async def _serve(config: Config, read: Callable[[], Config] | None, stop: asynci
             )
         released = True
         try:
-            code = await _run(parts, own, settings, audit, stop, config, read, started)
+            code = await _run(parts, own, settings, audit, stop, config, read, reloads, started)
         finally:
             released = given_back(parts.release)
         return code if released else EXIT_LOG_FAILED
@@ -113,6 +120,7 @@ async def _run(
     stop: asyncio.Event,
     config: Config,
     read: Callable[[], Config] | None,
+    reloads: ReloadSignals | None,
     started: float,
 ) -> int:
     node = parts.node
@@ -141,11 +149,11 @@ async def _run(
             under_way.append(frontend)
             await frontend.start(node)
         bound = None if listening is None else listening.bound
-        with reloading(reloader):  # before anybody knows that there is somebody to signal
+        with reloading(reloader, reloads):  # before anybody knows that there is somebody to signal
             log.info(
                 "ready",
                 version=__version__,
-                listen=None if bound is None else f"{bound[0]}:{bound[1]}",
+                listen=None if bound is None else str(Address(*bound)),
                 unix=str(config.node.unix) if config.node.unix else None,
                 admin=None if admin is None else str(admin.bound),
                 data=str(config.node.data),

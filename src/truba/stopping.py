@@ -1,4 +1,5 @@
 """SIGTERM and SIGINT, from a command's first line on: who is told to stop while he still starts ends as one who serves.
+SIGHUP, of who can take another configuration, from there on too: whenever it comes, it ends nothing.
 
 signals = StopSignals()
 signals.listen()                 first of all, before what is slow to import
@@ -9,21 +10,22 @@ signals.ignore()                 the exit code is known: whoever asks again chan
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
-class StopSignals:
+class Signals:
     """Of this process; for its main thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, signums: Sequence[int]) -> None:
+        self.signums = signums
         self.asked = False
 
     def listen(self) -> None:
         """From here on nothing is done but to remember that one came."""
-        for signum in STOPS:
+        for signum in self.signums:
             signal.signal(signum, self._hear)
 
     @contextmanager
@@ -33,8 +35,8 @@ class StopSignals:
         import asyncio  # slow, and there by now: `listen` comes before it
 
         loop = asyncio.get_running_loop()
-        before = {signum: signal.getsignal(signum) for signum in STOPS}
-        for signum in STOPS:
+        before = {signum: signal.getsignal(signum) for signum in self.signums}
+        for signum in self.signums:
             loop.add_signal_handler(signum, ask)
         if self.asked:
             ask()
@@ -47,8 +49,18 @@ class StopSignals:
                     signal.signal(signum, handler)
 
     def ignore(self) -> None:
-        for signum in STOPS:
+        for signum in self.signums:
             signal.signal(signum, signal.SIG_IGN)
 
     def _hear(self, signum: int, frame: object) -> None:
         self.asked = True
+
+
+class StopSignals(Signals):
+    def __init__(self) -> None:
+        super().__init__(STOPS)
+
+
+class ReloadSignals(Signals):
+    def __init__(self) -> None:
+        super().__init__((signal.SIGHUP,))

@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from tests.cli.conftest import TRUBA, Serve, environment
+from truba.address import address
 from truba.log import inspect
 from truba.log.segment import segment_name
 
@@ -73,6 +74,76 @@ def test_a_signal_while_it_starts_is_a_clean_stop_too(tmp_path: Path, text: str,
     assert process.returncode == 0, err
     assert json.loads(err.splitlines()[-1])["event"] == "stopped"
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.timeout(60)
+def test_an_ipv6_address_is_told_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "truba.toml").write_text(KIND)
+    command = [*TRUBA, "serve", "--listen", "[::1]:0"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment())
+    assert process.stderr is not None
+    told = json.loads(process.stderr.readline())["listen"]
+    process.terminate()
+    assert process.wait(30) == 0
+    process.stderr.close()
+    assert address(told).host == "::1"
+
+
+def lines_until(process: subprocess.Popen[str], event: str) -> list[str]:
+    """What it logs, up to the line of that name."""
+    assert process.stderr is not None
+    heard: list[str] = []
+    while not heard or heard[-1] != event:
+        line = process.stderr.readline()
+        assert line, heard
+        heard.append(json.loads(line)["event"])
+    return heard
+
+
+@pytest.mark.timeout(60)
+def test_a_reload_that_is_asked_for_while_it_starts_is_done_when_it_has(tmp_path: Path) -> None:
+    file = tmp_path / "truba.toml"
+    os.mkfifo(file)
+    process = subprocess.Popen(
+        [*TRUBA, "serve", "--json", "--listen", "127.0.0.1:0"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    with file.open("w") as first:  # opens when the other side does
+        process.send_signal(signal.SIGHUP)
+        file.unlink()
+        file.write_text(KIND + '[kinds.mail]\nnumber = 8\nhandler = "truba://127.0.0.1:1"\n')
+        first.write(KIND)
+    lines_until(process, "configuration reloaded")
+    process.terminate()
+    assert process.wait(30) == 0
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+@pytest.mark.timeout(60)
+def test_a_reload_that_is_asked_for_while_it_stops_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import asyncio\nasync def handler(repeat): await asyncio.sleep(3600)\n")
+    text = (
+        '[node]\nlisten = "127.0.0.1:0"\nstop_timeout = "1s"\n[kinds.a]\nnumber = 7\nhandler = "local:slow:handler"\n'
+    )
+    (tmp_path / "truba.toml").write_text(text)
+    process = subprocess.Popen([*TRUBA, "serve"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment())
+    assert process.stderr is not None
+    host, port = json.loads(process.stderr.readline())["listen"].split(":")
+    with redis.Redis(host, int(port), protocol=3) as client:
+        number = client.execute_command("NEW", "7", b"x")
+        client.execute_command("STORE", number, 0)
+        while client.execute_command("SHOW", number)[b"phase"] != b"repeating":
+            pass
+    process.terminate()
+    lines_until(process, "stopping")
+    process.send_signal(signal.SIGHUP)
+    lines_until(process, "stopped")
+    assert process.wait(30) == 0
+    process.stderr.close()
 
 
 def test_a_port_in_use(serve: Serve, tmp_path: Path) -> None:

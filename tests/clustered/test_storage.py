@@ -152,7 +152,17 @@ async def test_an_error_at_its_closing_is_told_and_no_traceback(
         stop = asyncio.Event()
         audit = AuditFile(tmp_path / "audit.jsonl", SystemClock())
         settings = settings_of(config, audit)
-        member = (listen_of(config), settings, transports_of(config, settings), {}, [], audit, stop, time.monotonic())
+        member = (
+            listen_of(config),
+            settings,
+            transports_of(config, settings),
+            {},
+            [],
+            audit,
+            stop,
+            None,
+            time.monotonic(),
+        )
         with capture_logs() as logged:
             serving = asyncio.create_task(serve_member(config, None, *member))
 

@@ -12,7 +12,7 @@ import click
 
 from truba.cli.failure import PROBLEM, Failure
 from truba.cli.options import FILE, config_option, insecure_option
-from truba.stopping import StopSignals
+from truba.stopping import ReloadSignals, StopSignals
 
 
 @click.command
@@ -33,8 +33,9 @@ def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bo
       truba serve --config truba.toml
       truba serve --config truba.toml --listen 127.0.0.1:7555 --data /var/lib/truba
     """
-    signals = StopSignals()
+    signals, reloads = StopSignals(), ReloadSignals()
     signals.listen()
+    reloads.listen()
 
     from truba import config, logs
 
@@ -56,7 +57,7 @@ def serve(config_path: Path, listen: str | None, data: Path | None, insecure: bo
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(service.serve(loaded, read, signals))
+            code = runner.run(service.serve(loaded, read, signals, reloads))
             if code:  # all is told; to close the loop takes descriptors and threads, the want of which may be why
                 for said in (sys.stdout, sys.stderr):  # by handlers in this process, too
                     with contextlib.suppress(OSError, ValueError):  # nobody reads it any more

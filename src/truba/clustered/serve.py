@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import structlog
 
 from truba import __version__
+from truba.address import Address
 from truba.clock import SystemClock
 from truba.closing import given_back
 from truba.cluster.door import Door
@@ -43,6 +44,7 @@ from truba.ports.stream import StreamDown
 from truba.ports.transport import Transport
 from truba.reload import Reloader, reloading
 from truba.remedy import remedy
+from truba.stopping import ReloadSignals
 from truba.streams.jetstream import JetStream
 from truba.streams.requirements import check, refuse
 from truba.tls import Contexts
@@ -75,6 +77,7 @@ async def serve_member(
     own: Sequence[Frontend],
     audit: AuditLog,
     stop: asyncio.Event,
+    reloads: ReloadSignals | None,
     started_s: float,
 ) -> int:
     """Until `stop`; the process's exit code. ConfigError, DataError, OSError when it cannot start."""
@@ -184,12 +187,12 @@ async def serve_member(
         await doors.open()
         open_.push_async_callback(doors.close)
         bound = listening.bound
-        with reloading(reloader):  # before anybody knows that there is somebody to signal
+        with reloading(reloader, reloads):  # before anybody knows that there is somebody to signal
             log.info(
                 "ready",
                 version=__version__,
                 node=name,
-                listen=None if bound is None else f"{bound[0]}:{bound[1]}",
+                listen=None if bound is None else str(Address(*bound)),
                 peers=str(door.bound),
                 admin=None if admin is None else str(admin.bound),
                 data=str(config.node.data),

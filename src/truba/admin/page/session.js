@@ -21,7 +21,7 @@ export function session(root, id) {
       field.addEventListener("input", () => { seconds = field.value; });
       items.push(act("Deliver now", `${id} is due`, "POST", "/deliver"), field,
         keyed("due", button("Due in so many seconds", () =>
-          doing(`${id} is due in ${seconds} s`, () => change("PUT", `${path}/due`, { in_s: Number(seconds) })))));
+          doing(`${id} is due in ${seconds} s`, () => change("PUT", `${path}/due`, { in_s: seconds ? Number(seconds) : null })))));
     }
     if (items.length) items.push(keyed("delete", button("Delete", remove, "danger")));
     else items.push(make("span", { class: "quiet" }, "An owner holds it: nothing can be done from here until that ends."));
