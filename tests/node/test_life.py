@@ -8,9 +8,10 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from tests.node.world import PlayedRoute, World, nobody
-from truba.errors import BadRequest, Busy, Closed, ConfigError, Fenced, NoSession, Unavailable, UnknownOutcome
+from truba.errors import BadRequest, Busy, Closed, ConfigError, Fenced, NoSession, TooBig, Unavailable, UnknownOutcome
 from truba.kinds import Backoff, Kind
 from truba.log.memory import MemoryLog
+from truba.node.node import Limits
 from truba.node.session import LocalSession
 from truba.testing.jump import JumpClock
 from truba.types import Cause, Phase
@@ -668,5 +669,30 @@ def test_a_handler_that_does_not_stop_cleanly_holds_up_nobody_else(jump: Jump, c
         assert world.store.summary.applied.seq == node.machine.seq
         told = {"state": "up", "error": "ConnectionError('half closed')"}
         assert world.told == [("handler not let go of cleanly", told)]
+
+    jump(main())
+
+
+def test_an_operation_that_no_batch_could_hold_is_refused(jump: Jump, clock: JumpClock) -> None:
+    """Whoever writes from within this process is bounded by no request."""
+
+    async def main() -> None:
+        world = World(kind(), limits=Limits(write_bytes_max=100), clock=clock)
+        node = await world.start()
+        owner = node.presence.attach()
+        hold = node.new(owner, 7, [bytes(50), bytes(50)])
+        seq = node.machine.seq
+        for too_much in (
+            lambda: node.new(owner, 7, [bytes(50), bytes(51)]),
+            lambda: node.append(hold, [bytes(50), bytes(51)]),
+            lambda: node.append(hold, [bytes(101)]),
+            lambda: node.replace(hold, bytes(101)),
+        ):
+            with pytest.raises(TooBig, match="101 bytes of records at once; 100 at most; nothing was stored"):
+                too_much()
+        assert node.machine.seq == seq
+        node.append(hold, [bytes(100)])
+        node.replace(hold, bytes(100))
+        await node.stop()
 
     jump(main())

@@ -92,7 +92,11 @@ async def serve_member(
     settings = replace(settings, parser=replace(settings.parser, request_bytes_max=request_bytes_max))
     secret = cluster.peers_secret.read()
     dialled = peers_tls(config)
-    limits = Limits(grace_max_s=config.node.grace_max, checkpoint_bytes=config.node.checkpoint)
+    limits = Limits(
+        grace_max_s=config.node.grace_max,
+        checkpoint_bytes=config.node.checkpoint,
+        write_bytes_max=REQUEST_BYTES_MAX,  # else a handler in this process could end each leader with one append
+    )
     others = {other: node for other, node in cluster.nodes.items() if other != name}
     peers = {other: node.peers for other, node in others.items()}
     reloader: Reloader | None = None

@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from truba.clock import Clock, SystemClock
-from truba.errors import BadRequest, Fenced, NoSession, Unavailable, UnknownOutcome
+from truba.errors import BadRequest, Fenced, NoSession, TooBig, Unavailable, UnknownOutcome
 from truba.kinds import Kind
 from truba.machine.events import Deleted, Opened, Parked, Stored
 from truba.machine.machine import Machine
@@ -56,6 +56,9 @@ class Limits:
     grace_max_s: float = 300.0
     checkpoint_bytes: int = 64 << 20
     checkpoint_sessions: int = SESSIONS
+    write_bytes_max: int = 1 << 30
+    """Of the records of one operation: whoever writes from within this process is bounded by no request. A frame of the
+    log holds less than 4 GiB; a message of a cluster's stream, what one request may have."""
 
 
 class Node:
@@ -85,6 +88,7 @@ class Node:
         self.clock = clock or SystemClock()
         self.tell = tell or _tell_nobody
         self.limits = limits or Limits()
+        self._write_bytes_max = self.limits.write_bytes_max
         self.log = log
         self.base = store
         self.machine = machine or recover(log, store, self.kinds)
@@ -224,8 +228,11 @@ class Node:
             return known
         if self.log.space != "plenty":
             self.refuse_growth()
+        size = sum(map(len, records))
+        if size > self._write_bytes_max:
+            self._refuse_size(size)
         event = self.machine.create(kind, self.clock.now_ms(), records, owner.digest, owner.grace_ms, tag, trace)
-        seq = self._stage(event, sum(map(len, records)))
+        seq = self._stage(event, size)
         hold = Hold(Index(self.machine.term, seq), kind, 0, owner, tag)
         owner.take_up(hold)
         self._leases.begin(hold, max(self._idle_ms[kind], owner.grace_ms), self._steady_ms())
@@ -238,6 +245,8 @@ class Node:
         if self.log.space != "plenty":
             self.refuse_growth()
         size = len(records[0]) if len(records) == 1 else sum(map(len, records))
+        if size > self._write_bytes_max:
+            self._refuse_size(size)
         self._stage(self.machine.append(hold.number, hold.epoch, records), size)
         self._leases.renew(hold, self._steady_ms())
 
@@ -247,8 +256,13 @@ class Node:
             hold.check()
         if self.log.space != "plenty":
             self.refuse_growth()
+        if len(record) > self._write_bytes_max:
+            self._refuse_size(len(record))
         self._stage(self.machine.replace(hold.number, hold.epoch, record), len(record))
         self._leases.renew(hold, self._steady_ms())
+
+    def _refuse_size(self, size: int) -> NoReturn:
+        raise TooBig(f"{size} bytes of records at once; {self._write_bytes_max} at most; nothing was stored")
 
     def delete(self, hold: Hold) -> None:
         """The job is done."""
