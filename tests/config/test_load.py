@@ -183,6 +183,7 @@ def test_the_command_line_overrules(write: Path, monkeypatch: pytest.MonkeyPatch
         (KIND + "[node]\nlisten = 7433", "5: node.listen: 7433 is not an address"),
         (KIND + '[node]\nlisten = "a..b:7433"', "5: node.listen: 'a..b:7433' is not an address"),
         ('[kinds.a]\nnumber = 7\nhandler = "truba://a..b:7434"', "3: kinds.a.handler: 'truba://a..b:7434'"),
+        ('[kinds.a]\nnumber = 7\nhandler = "truba://a//12:7434"', "3: kinds.a.handler: 'truba://a//12:7434'"),
         ('[kinds.a]\nnumber = 7\nhandler = "https://a..b/x"', "3: kinds.a.handler: 'https://a..b/x'"),
         (
             KIND + '[node]\nlisten = ""',

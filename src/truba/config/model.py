@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from truba.address import Address, address, unix_path
+from truba.address import Address, address, parse_handler, unix_path
 from truba.config.admin import Admin
 from truba.config.cluster import Cluster
 from truba.config.secret import Secret
@@ -69,8 +69,10 @@ def _route(value: object) -> str:
         case "truba" | "trubas":
             try:
                 if rest.startswith("//") and address(rest[2:].rstrip("/")).port:
-                    return f"{scheme}://{address(rest[2:].rstrip('/'))}"
-            except ValueError:
+                    route = f"{scheme}://{address(rest[2:].rstrip('/'))}"
+                    parse_handler(route)  # as everybody who goes there will
+                    return route
+            except (ValueError, ConfigError):
                 pass
         case "unix":
             assert isinstance(value, str)  # it has a scheme

@@ -23,8 +23,8 @@ from truba.log.segment import HEADER_BYTES, SegmentHeader, segment_name, segment
 
 _LOST = re.compile(r"lost-\d+-.*\.bin")
 _TEMPORARY = ".tmp"
-_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.EROFS)
-"""Where a directory above may not be read, or knows no sync, or is not to be written, no directory was made either."""
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+"""Of a file system, far above, that knows no sync of a directory."""
 
 
 @contextmanager
@@ -93,14 +93,15 @@ class Directory:
         for above in self.path.absolute().parents:
             try:
                 fd = self.disk.open(str(above), os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    self.disk.fsync(fd)
-                finally:
-                    self.disk.close(fd)
+            except PermissionError:
+                return  # nothing was made there by anybody who had this directory
+            try:
+                self.disk.fsync(fd)
             except OSError as error:
-                if error.errno not in _NOT_OURS:
+                if error.errno not in _NO_SYNC:
                     raise
-                return
+            finally:
+                self.disk.close(fd)
 
     def close(self) -> None:
         """Give up the lock and the directory."""
