@@ -131,14 +131,14 @@ class Hell:
         clients = asyncio.get_running_loop().create_task(self._clients())
         while self.clock.steady_s < began_s + ILL_S:
             await asyncio.sleep(0.25)
-            self._check_bounds(self.clock.steady_s - began_s)
+            await self._check_bounds(self.clock.steady_s - began_s)
         await clients
         self._check_ill()
         for one in self.ill:
             self._listen(one, Service)
         self.net.cut()  # whatever they were, they are started anew
         await asyncio.sleep(MEND_S)
-        self._check_bounds(self.clock.steady_s - began_s)
+        await self._check_bounds(self.clock.steady_s - began_s)
         self._check_parked()
         for head in list(self.node.machine.scan()):
             self.node.operators.resume(head.id)
@@ -184,8 +184,10 @@ class Hell:
         assert not self.errors, f"something failed: {self.errors[0]} ({self.errors[0].get('exception')!r})"
         assert not self.node.failed.done(), f"the node has failed: {self.node.failed}"
 
-    def _check_bounds(self, run_s: float) -> None:
+    async def _check_bounds(self, run_s: float) -> None:
         self._check_errors()
+        while self.node.sequencer.latest is not None:  # what the node has decided just now, no gate has seen yet
+            await self.node.sequencer.flush()
         machine = self.node.machine
         for one in self.all:
             out = machine.counts[one.kind.number, Phase.REPEATING]
