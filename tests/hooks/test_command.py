@@ -140,6 +140,17 @@ def test_cancelled_as_it_starts_nothing_of_it_goes_on(tmp_path: Path, run_loop: 
     run_loop(main())
 
 
+async def test_a_program_that_ignores_its_children_can_have_hooks(tmp_path: Path) -> None:
+    """Whether one failed is not known then: the system keeps no exit status."""
+    told = tmp_path / "told"
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        await run(program(tmp_path / "hook", f"cat > {told}"))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert json.loads(told.read_text())["name"] == "transfer"
+
+
 async def test_a_command_that_nobody_could_wait_for_does_not_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,7 +107,8 @@ class _Run:
 
     def _wait(self) -> None:
         """On a thread. Its id stays its own, for nobody else to be killed by mistake, until the loop has heard."""
-        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ChildProcessError):  # a program of the user's own that ignores SIGCHLD: it is gone
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
             self._loop.call_soon_threadsafe(self._exit)
 
