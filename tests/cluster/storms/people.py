@@ -126,7 +126,9 @@ class Client(Person):
                 job = self.world.history.jobs[id_]
                 if held_tag >= 0:
                     again = await self.answered(line.new(kind, [self.record()], held_tag))
-                    if again is not job and (id_.seq, 0) not in self.world.witness.stored_ms:
+                    # Idle, it may have been taken away meanwhile; without records it is gone then.
+                    taken = (id_.seq, 0) in self.world.witness.stored_ms or id_.seq not in self.world.witness.ids
+                    if again is not job and not taken:
                         self.world.witness.complain(f"tag {held_tag} means {id_}, and a New with it opens {again.id}")
                 if dice.random() < 0.8:
                     await self._work(line, job)
