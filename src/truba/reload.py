@@ -23,7 +23,7 @@ from truba.kinds import Kind
 from truba.machine.machine import Machine
 from truba.node.node import Node
 from truba.ports.transport import Route
-from truba.stopping import ReloadSignals
+from truba.signals import ReloadSignals
 from truba.users import Users
 from truba.wire.connection import WireSettings
 

@@ -27,7 +27,7 @@ from truba.notify import notify
 from truba.ports.frontend import Frontend
 from truba.reload import Reloader, reloading
 from truba.remedy import remedy
-from truba.stopping import ReloadSignals, StopSignals
+from truba.signals import ReloadSignals, StopSignals
 from truba.transports.local import load_object
 from truba.wire.connection import WireSettings
 

@@ -97,9 +97,10 @@ async def test_who_is_cancelled_as_the_pipe_closes_has_not_failed(
 async def test_who_goes_on_after_a_cancel_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipe closes when it ends, and not before: whose fault that is should not be a riddle."""
     monkeypatch.setattr(tasks, "LATE_S", 0.05)
-    deaf = True
+    begun, deaf = asyncio.Event(), True
 
     async def handle(_: truba.RepeatData) -> None:
+        begun.set()
         while deaf:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
@@ -107,7 +108,7 @@ async def test_who_goes_on_after_a_cancel_is_told_of(tmp_path: Path, monkeypatch
     async with handled(tmp_path, handle) as (pipe, told):
         session = await pipe.new(7, b"a")
         await session.store(0)
-        await until(lambda: pipe.node.machine.counts == {(7, Phase.REPEATING): 1})
+        await begun.wait()
         closing = asyncio.create_task(pipe.close())
         await until(lambda: bool(told()))
         assert not closing.done()

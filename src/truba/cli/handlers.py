@@ -15,7 +15,7 @@ from truba.cli.failure import PROBLEM, USAGE, Failure
 from truba.cli.options import FILE, TEXT, given_secret, given_tls, insecure_option, tls_options
 from truba.errors import ConfigError
 from truba.kinds import KIND_MAX
-from truba.stopping import StopSignals
+from truba.signals import StopSignals
 
 if TYPE_CHECKING:
     from truba.client.handlers import Serving

@@ -12,7 +12,7 @@ import click
 
 from truba.cli.failure import PROBLEM, Failure
 from truba.cli.options import FILE, config_option, insecure_option
-from truba.stopping import ReloadSignals, StopSignals
+from truba.signals import ReloadSignals, StopSignals
 
 
 @click.command

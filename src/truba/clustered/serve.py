@@ -44,7 +44,7 @@ from truba.ports.stream import StreamDown
 from truba.ports.transport import Transport
 from truba.reload import Reloader, reloading
 from truba.remedy import remedy
-from truba.stopping import ReloadSignals
+from truba.signals import ReloadSignals
 from truba.streams.jetstream import JetStream
 from truba.streams.requirements import check, refuse
 from truba.tls import Contexts

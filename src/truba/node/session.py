@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from operator import index
+from typing import SupportsIndex
 
 from truba.errors import BadRequest
 from truba.node.node import Node
@@ -83,7 +84,7 @@ def plain(record: object) -> bytes:
     return record
 
 
-def whole(number: object) -> int:
+def whole(number: SupportsIndex) -> int:
     """A number of a kind, or a tag, as Python's own int; TypeError before anything is decided. A float or a bool that
     equals one would be stored as what it is, and never be read again."""
-    return number if type(number) is int else int(index(number))  # type: ignore[arg-type]  # that is asked here
+    return number if type(number) is int else int(index(number))
